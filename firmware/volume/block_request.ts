@@ -1,0 +1,77 @@
+/**
+ * The request that every front end hands down and gets back: one way down (`BlockTarget.submit`), one way up (`onDone`).
+ *
+ * A request object may be pooled by its front end; it belongs to the target from `submit` until `onDone`.
+ */
+
+/** The logical block, bytes: the unit of `startLba` and `blockCount`. */
+export const logicalBlockBytes = 512;
+
+export type BlockKind = "read" | "write" | "zero" | "unmap" | "flush" | "status";
+
+/** Why a request was not done. Front ends translate it into their protocol's own error. */
+export type BlockError =
+  | "read-only" // the volume is a golden copy, or the export is read-only
+  | "not-ready" // no role yet, or the group is not writable now
+  | "out-of-range"
+  | "unaligned"
+  | "no-space" // the pool cannot take more; nothing was written
+  | "medium-error" // the data is lost on its medium; it is never served wrong
+  | "closed"; // the volume or the appliance is going away
+
+export interface BlockRequest {
+  kind: BlockKind;
+  /** In logical blocks of 512 bytes. */
+  startLba: number;
+  blockCount: number;
+  /** Write: the payload as it arrived, in order; read-only until `onDone`. Empty otherwise. */
+  payload: readonly Uint8Array[];
+  /** Read: where the data goes, exactly `blockCount * 512` bytes, provided by the front end. */
+  target: Uint8Array;
+  /** Zero: the range must stay allocated (NBD_CMD_FLAG_NO_HOLE). */
+  keepAllocated: boolean;
+  /** Status: the answer, in order, covering a prefix of the range, at least one extent. */
+  extents: BlockExtent[];
+  /** Set by the target before `onDone`; null means done. */
+  error: BlockError | null;
+  onDone: (request: BlockRequest) => void;
+}
+
+export interface BlockExtent {
+  blockCount: number;
+  /** Takes no space and reads as zeros. */
+  hole: boolean;
+}
+
+/** An open volume as a front end sees it. */
+export interface BlockTarget {
+  readonly name: string;
+  /** In logical blocks; may grow while open. */
+  blockCount(): number;
+  readOnly(): boolean;
+  /**
+   * Serves a read at once from memory or from a medium that cannot block, into `target`, and returns true; otherwise returns
+   * false, has done nothing that counts, and the caller submits the read instead.
+   */
+  tryRead(startLba: number, target: Uint8Array): boolean;
+  /** May call `onDone` before it returns. A write is acknowledged by `onDone` only when it is committed. */
+  submit(request: BlockRequest): void;
+  /** At most one; called when the target ends: role change, deletion, stop. The session closes. */
+  onEnded(listener: (reason: string) => void): void;
+  /** The front end is done with it. Requests in flight still complete. */
+  close(): void;
+}
+
+export interface ExportInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly blockCount: number;
+  readonly readOnly: boolean;
+}
+
+/** What front ends may offer to a host, already filtered by access rules. */
+export interface ExportTable {
+  list(host: string): ExportInfo[];
+  /** Returns the open target, or why it cannot be opened. */
+  open(name: string, host: string): BlockTarget | "unknown" | "not-ready";
+}
