@@ -1,0 +1,180 @@
+/**
+ * What the store promises to the rooms above it. One `Pool` per array, one `GroupStore` per consistency group.
+ *
+ * Invariants:
+ * - The home location of a group is its state at the last `commit`, plus whatever `apply` has changed since: after a crash the
+ *   maps are those of the last completed commit, and the blocks that an unfinished `apply` touched may differ from their
+ *   checksums until the log's replay applies them again.
+ * - Only one `apply` or `commit` of a group runs at a time (asserted). `fork`, `dropFork`, `promoteFork` and the volume calls take
+ *   effect in memory at once, need neither to be running, and become durable with the next `commit`.
+ * - Nothing is freed before the commit that no longer needs it is durable and every read that began earlier has ended.
+ * - Every block served was checked against the checksum in its map.
+ */
+
+/** The physical block, bytes: the unit of checksums and of every block number here. */
+export const physicalBlockBytes = 4096;
+/** The unit of allocation, bytes. */
+export const chunkBytes = 65536;
+
+/** `head` is the live state; any other version is a fork's id. */
+export type Version = string;
+
+export interface StoreError {
+  readonly code: "medium-error" | "no-space" | "disk-failed" | "unknown-version" | "corrupt";
+  readonly text: string;
+  /** The first physical block concerned, when there is one. */
+  readonly block?: number;
+}
+
+export type StoreDone = (error: StoreError | null) => void;
+
+export interface StoredVolume {
+  /** Unique in its group for ever. */
+  readonly number: number;
+  /** A multiple of 512; the last physical block may be used in part. */
+  readonly sizeBytes: number;
+}
+
+export interface StoredFork {
+  readonly id: string;
+  /** The group at this seq: what the caller said when it forked. */
+  readonly seq: number;
+  readonly volumes: readonly StoredVolume[];
+}
+
+/** One step of an `apply`: whole physical blocks of one volume. The steps of one apply do not overlap. */
+export type HomeStep =
+  | {
+      readonly kind: "data";
+      readonly volume: number;
+      readonly firstBlock: number;
+      /** `crcs.length` blocks, one behind the other; unchanged until the apply is done. */
+      readonly bytes: Uint8Array;
+      /** CRC-32 of each block. */
+      readonly crcs: ArrayLike<number>;
+    }
+  | {
+      readonly kind: "zero";
+      readonly volume: number;
+      readonly firstBlock: number;
+      readonly blockCount: number;
+    };
+
+export interface HomeExtent {
+  readonly firstBlock: number;
+  readonly blockCount: number;
+  readonly allocated: boolean;
+}
+
+/** A place for one log segment on the shelf. */
+export interface LogSlot {
+  readonly index: number;
+}
+
+export interface GroupStore {
+  /** 32 hex digits. */
+  readonly id: string;
+  /** The document of the last completed commit (plain values, as CBOR keeps them). */
+  document(): unknown;
+
+  volumes(version: Version): readonly StoredVolume[];
+  createVolume(volume: StoredVolume): void;
+  /** Growing only. */
+  resizeVolume(number: number, sizeBytes: number): void;
+  /** Its space comes back in the background, over later commits. */
+  deleteVolume(number: number): void;
+
+  /** Reads whole blocks at once if map and medium allow it without blocking and every checksum is right; else false. */
+  tryRead(version: Version, volume: number, firstBlock: number, target: Uint8Array): boolean;
+  /** Reads whole blocks; ranges without data, and beyond the volume's end, read as zeros. */
+  read(version: Version, volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void;
+  /** Which parts of a range hold data: adjoining extents from `firstBlock` on, at most `limit` of them. */
+  extents(
+    version: Version,
+    volume: number,
+    range: { readonly firstBlock: number; readonly blockCount: number; readonly limit: number },
+    done: (error: StoreError | null, extents: readonly HomeExtent[]) => void,
+  ): void;
+
+  /** Moves blocks to their home. `birthSeq`: the newest seq in the batch, above that of every fork taken before. */
+  apply(steps: readonly HomeStep[], birthSeq: number, done: StoreDone): void;
+  /** Makes everything applied so far, and `document`, durable as one. */
+  commit(document: unknown, done: StoreDone): void;
+
+  forks(): readonly StoredFork[];
+  /** O(1). The fork is the group as applied so far. */
+  fork(id: string, seq: number): void;
+  dropFork(id: string): void;
+  /** The head becomes what the fork holds (the fork stays); the former head is kept as fork `keepHeadAs`, or dropped when null. */
+  promoteFork(id: string, keepHeadAs: { readonly id: string; readonly seq: number } | null): void;
+
+  /**
+   * Sets chunks (and the map pages they may need) aside so that later applies cannot fail for lack of space. False: the pool
+   * cannot promise them.
+   */
+  reserveChunks(count: number): boolean;
+  releaseChunks(count: number): void;
+  /** How many new chunks a write of this range needs now, given the maps in memory; null: the map must be loaded first. */
+  chunksNeeded(volume: number, firstBlock: number, blockCount: number): number | null;
+  loadMap(volume: number, firstBlock: number, blockCount: number, done: StoreDone): void;
+
+  /** Slots that hold, or once held, a segment of this group: what recovery scans. */
+  logSlots(): readonly LogSlot[];
+  readonly logSlotBytes: number;
+  /** null: no space. The slot is this group's, durably, before `done`. */
+  allocateLogSlot(done: (slot: LogSlot | null) => void): void;
+  freeLogSlot(slot: LogSlot): void;
+  /** Offsets and lengths are multiples of 4,096. */
+  writeLogSlot(slot: LogSlot, offsetBytes: number, sources: readonly Uint8Array[], done: StoreDone): void;
+  readLogSlot(slot: LogSlot, offsetBytes: number, target: Uint8Array, done: StoreDone): void;
+  /** Completes when every `writeLogSlot` completed before is durable. */
+  flushLog(done: StoreDone): void;
+
+  /** Reads everything allocated and checks it, a piece at a time; the appliance goes on meanwhile. */
+  scrub(progress: (checkedBytes: number, totalBytes: number) => boolean, done: (report: ScrubReport) => void): void;
+  usage(): GroupUsage;
+}
+
+export interface ScrubReport {
+  readonly checkedBytes: number;
+  readonly damaged: readonly { version: Version; volume: number; block: number }[];
+  readonly finished: boolean;
+}
+
+export interface GroupUsage {
+  /** Chunks that hold data, in bytes. */
+  readonly dataBytes: number;
+  readonly metadataBytes: number;
+  readonly logBytes: number;
+  readonly reservedBytes: number;
+}
+
+/** What was found in a slot when the pool was opened. Only `in-use` and `blank` disks are ever written. */
+export interface DiskReport {
+  readonly place: string;
+  readonly state: "in-use" | "blank" | "missing" | "foreign" | "stale" | "newer-version" | "corrupt" | "misplaced";
+  readonly text: string;
+}
+
+export interface PoolUsage {
+  readonly totalBytes: number;
+  /** In slabs that belong to nobody. */
+  readonly freeBytes: number;
+}
+
+export interface Pool {
+  /** 32 hex digits. */
+  readonly arrayId: string;
+  readonly arrayName: string;
+  /** The array's own small document (nonces, appliances); plain values, as CBOR keeps them. */
+  arrayDocument(): unknown;
+  saveArrayDocument(document: unknown, done: StoreDone): void;
+  groupIds(): readonly string[];
+  createGroup(id: string, document: unknown, done: (error: StoreError | null, group: GroupStore | null) => void): void;
+  /** Only metadata of bounded size is read; maps are read when used. */
+  openGroup(id: string, done: (error: StoreError | null, group: GroupStore | null) => void): void;
+  /** Everything of the group comes back to the pool. */
+  removeGroup(id: string, done: StoreDone): void;
+  disks(): readonly DiskReport[];
+  usage(): PoolUsage;
+}
