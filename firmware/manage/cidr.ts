@@ -51,22 +51,22 @@ function parseIpv4(text: string): number[] | null {
 function parseIpv6(text: string): number[] | null {
   const halves = text.split("::");
   if (halves.length > 2) return null;
-  const left = parseGroups(halves[0]!);
-  const right = halves.length === 2 ? parseGroups(halves[1]!) : [];
+  const left = parseGroups(halves[0]!, halves.length === 1);
+  const right = halves.length === 2 ? parseGroups(halves[1]!, true) : [];
   if (left === null || right === null) return null;
   const missing = 16 - left.length - right.length;
   if (halves.length === 1 ? missing !== 0 : missing < 2) return null;
   return [...left, ...new Array<number>(missing).fill(0), ...right];
 }
 
-/** Colon-separated groups of 16 bits, the last of which may be an IPv4 address. */
-function parseGroups(text: string): number[] | null {
+/** Colon-separated groups of 16 bits; the last may be an IPv4 address where the whole address ends. */
+function parseGroups(text: string, endsAddress: boolean): number[] | null {
   if (text === "") return [];
   const bytes: number[] = [];
   const groups = text.split(":");
   for (const [index, group] of groups.entries()) {
     if (group.includes(".")) {
-      const tail = index === groups.length - 1 ? parseIpv4(group) : null;
+      const tail = endsAddress && index === groups.length - 1 ? parseIpv4(group) : null;
       if (tail === null) return null;
       bytes.push(...tail);
     } else if (/^[0-9a-fA-F]{1,4}$/.test(group)) {
