@@ -39,6 +39,7 @@ export class LogIndex {
   #where = new Uint32Array(1 << 10);
   #masks = new Uint8Array(1 << 10);
   #older = new Int32Array(1 << 10);
+  #crcs = new Uint32Array(1 << 10);
   #records = new Float64Array(1 << 10);
   #extents: ZeroExtent[] = [];
 
@@ -53,9 +54,10 @@ export class LogIndex {
 
   /**
    * Puts the newest data of a block: `where` is its place in the cache in units of 64 bytes (for a partial write: where sector 0
-   * of the block would lie is not assumed; `where` is the place of the first sector in `mask`), or `zeros`.
+   * of the block would lie is not assumed; `where` is the place of the first sector in `mask`), or `zeros`. `crc` counts for whole
+   * blocks of data.
    */
-  put(volume: number, block: number, where: number, mask: number, record: number): void {
+  put(volume: number, block: number, where: number, mask: number, record: number, crc: number): void {
     let slot = this.#find(volume, block);
     if (this.#heads[slot] === 0) {
       if (2 * (this.#used + 1) > this.#slotCount) {
@@ -73,6 +75,7 @@ export class LogIndex {
     this.#where[node] = where;
     this.#masks[node] = mask;
     this.#records[node] = record;
+    this.#crcs[node] = crc;
     this.#older[node] = this.#heads[slot]! - 1;
     this.#heads[slot] = node + 1;
   }
@@ -97,6 +100,22 @@ export class LogIndex {
 
   maskOf(node: number): number {
     return this.#masks[node]!;
+  }
+
+  /** The checksum of a node that holds a whole block of data. */
+  crcOf(node: number): number {
+    return this.#crcs[node]!;
+  }
+
+  /** Visits every block that has a node. The index does not change meanwhile. */
+  forEachBlock(visit: (volume: number, block: number) => void): void {
+    for (let slot = 0; slot < this.#slotCount; slot++) {
+      if (this.#heads[slot] !== 0) visit(this.#volumes[slot]!, this.#blocks[slot]!);
+    }
+  }
+
+  forEachExtent(visit: (extent: ZeroExtent) => void): void {
+    for (const extent of this.#extents) visit(extent);
   }
 
   recordOf(node: number): number {
@@ -191,6 +210,7 @@ export class LogIndex {
       this.#where = widened(this.#where, new Uint32Array(2 * this.#nodeCount));
       this.#masks = widened(this.#masks, new Uint8Array(2 * this.#nodeCount));
       this.#older = widened(this.#older, new Int32Array(2 * this.#nodeCount));
+      this.#crcs = widened(this.#crcs, new Uint32Array(2 * this.#nodeCount));
       this.#records = widened(this.#records, new Float64Array(2 * this.#nodeCount));
     }
     return this.#nodeCount++;

@@ -44,6 +44,7 @@ export class LogReceiver {
         if (at < 0 || !log.ledger.take(header.kind, header.startLba, header.blockCount, header.lastSeq)) {
           return { kind: "busy", takenBytes: offset };
         }
+        if (parent !== null) log.enterTimeline(headerTimeline(header), header.firstSeq);
         log.list.region.bytes.set(bytes.subarray(offset, offset + header.totalBytes), at);
         log.recordAppended(at, header.totalBytes, header.lastSeq, header.wallMs);
       }
@@ -88,7 +89,6 @@ export class LogReceiver {
       return diverged(header.firstSeq, `timeline ${timeline} begins at ${header.firstSeq}, this copy has committed ${log.commitSeq}`);
     }
     if (parentSeq < log.headSeq) log.dropAbove(parentSeq);
-    log.enterTimeline(timeline, header.firstSeq);
     return "append";
   }
 

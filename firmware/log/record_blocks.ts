@@ -3,7 +3,7 @@
  */
 import { fullMask, type LogIndex, zeros } from "./log_index.ts";
 import { logLimits } from "./limits.ts";
-import { carriesBlocks, clearsBlocks, type RecordHeader } from "./record.ts";
+import { carriesBlocks, clearsBlocks, fixedHeaderBytes, type RecordHeader } from "./record.ts";
 
 const lbaPerBlock = 8;
 
@@ -35,18 +35,20 @@ export function spanOf(startLba: number, blockCount: number): BlockSpan {
 }
 
 /** Enters committed record number `record`, which stands at `at`; false when it carries no blocks. */
-export function indexRecord(index: LogIndex, at: number, header: RecordHeader, record: number): boolean {
+export function indexRecord(index: LogIndex, view: DataView, at: number, header: RecordHeader, record: number): boolean {
   if (carriesBlocks(header.kind)) {
     const payloadAt = at + header.headerBytes;
+    let table = at + fixedHeaderBytes;
     if (header.blockCount === lbaPerBlock && header.startLba % lbaPerBlock === 0) {
-      index.put(header.volume, header.startLba / lbaPerBlock, payloadAt / 64, fullMask, record);
+      index.put(header.volume, header.startLba / lbaPerBlock, payloadAt / 64, fullMask, record, view.getUint32(table, true));
       return true;
     }
     const span = spanOf(header.startLba, header.blockCount);
     let from = payloadAt;
     for (let block = span.firstBlock; block <= span.lastBlock; block++) {
       const mask = block === span.firstBlock ? span.firstMask : block === span.lastBlock ? span.lastMask : fullMask;
-      index.put(header.volume, block, from / 64, mask, record);
+      index.put(header.volume, block, from / 64, mask, record, view.getUint32(table, true));
+      table += 4;
       from += 512 * bitCount(mask);
     }
     return true;
@@ -56,15 +58,15 @@ export function indexRecord(index: LogIndex, at: number, header: RecordHeader, r
     const span = spanOf(header.startLba, header.blockCount);
     const wholeFirst = span.firstMask === fullMask ? span.firstBlock : span.firstBlock + 1;
     const wholeLast = span.lastMask === fullMask ? span.lastBlock : span.lastBlock - 1;
-    if (span.firstMask !== fullMask) index.put(header.volume, span.firstBlock, zeros, span.firstMask, record);
+    if (span.firstMask !== fullMask) index.put(header.volume, span.firstBlock, zeros, span.firstMask, record, 0);
     if (span.lastMask !== fullMask && span.lastBlock !== span.firstBlock) {
-      index.put(header.volume, span.lastBlock, zeros, span.lastMask, record);
+      index.put(header.volume, span.lastBlock, zeros, span.lastMask, record, 0);
     }
     const whole = wholeLast - wholeFirst + 1;
     if (whole > logLimits.extentBlocksMin) {
       index.putExtent({ volume: header.volume, firstBlock: wholeFirst, blockCount: whole, record });
     } else {
-      for (let block = wholeFirst; block <= wholeLast; block++) index.put(header.volume, block, zeros, fullMask, record);
+      for (let block = wholeFirst; block <= wholeLast; block++) index.put(header.volume, block, zeros, fullMask, record, 0);
     }
     return true;
   }

@@ -90,6 +90,8 @@ export class WriteLog implements NvramClient {
   appendedRecords = 0;
   persistedRecords = 0;
   commitWallMs: number | null = null;
+  /** What recovery knows to have been committed before the stop; the records beyond it are undecided until then. */
+  knownCommitSeq = 0;
   /** Committed up to this place. */
   readonly commitPlace: LogPlace = { ordinal: 0, offset: 0 };
   #committedRecords = 0;
@@ -319,7 +321,7 @@ export class WriteLog implements NvramClient {
         this.commitSeq = header.lastSeq;
         this.commitWallMs = header.wallMs;
       }
-      if (!indexRecord(this.index, at, header, this.#committedRecords)) this.onSpecial(header, at);
+      if (!indexRecord(this.index, this.list.region.view, at, header, this.#committedRecords)) this.onSpecial(header, at);
     }
     if (this.commitSeq > before) this.#completeRequests();
     if (this.commitSeq > before || this.#hasListenersForRecords) for (const listener of this.#committedListeners) listener();
@@ -374,11 +376,17 @@ export class WriteLog implements NvramClient {
     this.advanceCommit();
   }
 
-  /** Golden side: from now on only what the primary has committed is committed here. */
-  followPrimary(): void {
+  /** Golden side: from now on only what the primary has committed is committed here; `seq`: what is known of it. */
+  followPrimary(seq: number): void {
     this.#required.clear();
-    this.heardSeq = this.commitSeq;
-    this.#durableHeardSeq = this.commitSeq;
+    this.heardSeq = Math.max(seq, this.commitSeq);
+    this.#durableHeardSeq = this.heardSeq;
+    this.advanceCommit();
+  }
+
+  /** How many records, counted as `appendedRecords` counts them, are committed. */
+  get committedRecords(): number {
+    return this.#committedRecords;
   }
 
   /** The primary's commitSeq, kept in a cell beside the records so that a restart does not show less. */

@@ -1,0 +1,168 @@
+/**
+ * Room in the cache: which segments the log may let go, and spilling those that absent peers still need to the shelf.
+ *
+ * A segment's end of life:
+ *
+ *     in cache ──(destaged, no peer needs it)──▶ gone
+ *     in cache ──(destaged, a peer needs it, the cache is short)──▶ copied to the shelf ──▶ on the shelf ──▶ gone
+ *     past the quota, or no slot on the shelf: the peer furthest behind is asked to live by its change map instead
+ *
+ * Invariants:
+ * - Segments go oldest first, so that the log stays one stretch.
+ * - A peer's records are let go only after its listener has made "everything allocated" durable and released it.
+ */
+import type { GroupStore, LogSlot } from "../store/store.ts";
+import { alignUp } from "../codec/bytes.ts";
+import type { LogPlace } from "./segment_list.ts";
+import type { LogSegment } from "./segment.ts";
+import type { WriteLog } from "./write_log.ts";
+
+export class LogRoom {
+  readonly #log: WriteLog;
+  readonly #store: GroupStore;
+  readonly #quotaBytes: number;
+  readonly #retained = new Map<string, number>();
+  /** Records before this place are at home; kept by the destager. */
+  readonly #destagedPlace: LogPlace;
+  #overflow: ((peer: string) => void) | null = null;
+  #overflowing: string | null = null;
+  #spilling: LogSegment | null = null;
+  #closed = false;
+  readonly #listeners: (() => void)[] = [];
+
+  constructor(log: WriteLog, store: GroupStore, destagedPlace: LogPlace, quotaBytes: number) {
+    this.#log = log;
+    this.#store = store;
+    this.#destagedPlace = destagedPlace;
+    this.#quotaBytes = quotaBytes;
+    log.list.onShelfSlotFree = (slot: LogSlot) => store.freeLogSlot(slot);
+    log.onDestaged(() => this.reclaim());
+  }
+
+  retain(peer: string, seq: number): void {
+    const before = this.#retained.get(peer);
+    this.#retained.set(peer, seq);
+    if (before !== undefined && seq > before) this.reclaim();
+  }
+
+  release(peer: string): void {
+    if (this.#overflowing === peer) this.#overflowing = null;
+    if (this.#retained.delete(peer)) this.reclaim();
+  }
+
+  onOverflow(listener: (peer: string) => void): void {
+    this.#overflow = listener;
+  }
+
+  /** Called when room may have come about for those who heard "busy". */
+  onRoom(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Lets go of what nobody needs; when the cache is short, starts to spill. */
+  reclaim(): void {
+    const { segments } = this.#log.list;
+    const needed = this.#lowestRetained();
+    let freed = false;
+    for (let first = segments[0]; first !== undefined; first = segments[0]) {
+      if (!this.#isHome(first) || first.lastSeq > needed || first.spilling) break;
+      this.#log.list.remove(first);
+      freed = true;
+    }
+    if (this.#isShort()) this.#spillNext();
+    if (freed) this.#tell();
+  }
+
+  get shelfBytes(): number {
+    let total = 0;
+    for (const segment of this.#log.list.segments) if (segment.shelfSlot !== null) total += this.#store.logSlotBytes;
+    return total;
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Whether every record of a segment is at home and nothing more will come into it. */
+  #isHome(segment: LogSegment): boolean {
+    if (segment.ordinal < this.#destagedPlace.ordinal) return true;
+    const past = segment.ordinal === this.#destagedPlace.ordinal && this.#destagedPlace.offset >= segment.usedBytes;
+    return past && segment.sealed;
+  }
+
+  #lowestRetained(): number {
+    let lowest = Number.POSITIVE_INFINITY;
+    for (const seq of this.#retained.values()) lowest = Math.min(lowest, seq);
+    return lowest;
+  }
+
+  /** Below a quarter of the cache free: early enough that admission does not meet an empty list. */
+  #isShort(): boolean {
+    return this.#log.nvram.freeSegments < Math.max(2, this.#log.nvram.segmentCount / 4);
+  }
+
+  #spillNext(): void {
+    if (this.#spilling !== null || this.#closed) return;
+    const segment = this.#log.list.segments.find((candidate) => candidate.slot >= 0 && this.#isHome(candidate));
+    if (segment === undefined || segment.lastSeq <= this.#lowestRetained()) return;
+    if (segment.shelfSlot !== null && segment.shelfBytes >= segment.usedBytes) {
+      this.#log.list.leaveCache(segment);
+      this.#tell();
+      return this.#spillNext();
+    }
+    if (this.shelfBytes + this.#store.logSlotBytes > this.#quotaBytes) return this.#overflowNow();
+    this.#spilling = segment;
+    segment.spilling = true;
+    if (segment.shelfSlot !== null) return this.#copy(segment, segment.shelfSlot);
+    this.#store.allocateLogSlot((slot) => {
+      if (slot === null) {
+        this.#settled(segment);
+        this.#overflowNow();
+        return;
+      }
+      segment.shelfSlot = slot;
+      this.#copy(segment, slot);
+    });
+  }
+
+  #copy(segment: LogSegment, slot: LogSlot): void {
+    const bytes = this.#log.list.region.bytes.subarray(segment.base, segment.base + alignUp(segment.usedBytes, 4096));
+    this.#store.writeLogSlot(slot, 0, [bytes], (writeError) => {
+      if (writeError !== null) return this.#failed(segment);
+      this.#store.flushLog((flushError) => {
+        if (flushError !== null) return this.#failed(segment);
+        segment.shelfBytes = bytes.byteLength;
+        this.#settled(segment);
+        if (segment.slot >= 0) this.#log.list.leaveCache(segment);
+        this.#tell();
+        this.reclaim();
+      });
+    });
+  }
+
+  /** The shelf does not take it: the peer must live by its map, or the cache would stay full. */
+  #failed(segment: LogSegment): void {
+    this.#settled(segment);
+    this.#overflowNow();
+  }
+
+  #settled(segment: LogSegment): void {
+    segment.spilling = false;
+    this.#spilling = null;
+  }
+
+  #overflowNow(): void {
+    if (this.#overflowing !== null || this.#overflow === null) return;
+    let furthest: string | null = null;
+    for (const [peer, seq] of this.#retained) {
+      if (furthest === null || seq < this.#retained.get(furthest)!) furthest = peer;
+    }
+    if (furthest === null) return;
+    this.#overflowing = furthest;
+    this.#overflow(furthest);
+  }
+}

@@ -1,0 +1,360 @@
+/**
+ * Recovery: from the segments found in the cache and on the shelf to a log that goes on. Every start is a recovery.
+ *
+ * The story: collect the segments of the group by ordinal (the cache's copy counts through `validThrough`; beyond it, and where
+ * there is none, the shelf's); walk the records in order, as long as each continues the one before; an opening record whose
+ * parent lies further back drops what it leaves behind. What remains is the log; it is made durable again before anyone relies
+ * on it, because what was read may never have been flushed.
+ *
+ * Invariants:
+ * - Only a contiguous sequence is kept: after the first record that is torn, missing or not on the lineage nothing counts.
+ * - Records at or below `destagedSeq` are kept for peers only; a hole among them costs the older part, never the newer.
+ */
+import type { Digests } from "../../hal/api/digests.ts";
+import type { Nvram } from "../cache/nvram.ts";
+import { alignUp } from "../codec/bytes.ts";
+import type { LineageEntry } from "../peer/lineage.ts";
+import type { GroupStore, LogSlot, StoreError } from "../store/store.ts";
+import { logLimits } from "./limits.ts";
+import { decodeHeader, emptyHeader, headerTimeline, isAsOf, type RecordHeader, RecordKind, type Region, parentTimeline, payloadIsIntact, regionOf } from "./record.ts";
+import { decodeCells, decodeSegmentHeader, type LogSegment, type SegmentHeader } from "./segment.ts";
+import type { LogPlace } from "./segment_list.ts";
+import type { WriteLog } from "./write_log.ts";
+
+export interface RecoveryStart {
+  /** The group at home, durably. */
+  readonly destagedSeq: number;
+  readonly destagedPlace: LogPlace;
+  /** The lineage through `destagedSeq` (it may know later timelines too). */
+  readonly lineage: readonly LineageEntry[];
+  /** No ordinal below was handed out since. */
+  readonly nextOrdinal: number;
+  /** null: the cache is not to be believed. "open": all of it; a number: records up to that seq. */
+  readonly cacheValidThrough: number | "open" | null;
+  /** What was known to be committed at the last commit of the root. */
+  readonly commitSeq: number;
+}
+
+export interface Recovered {
+  readonly headSeq: number;
+  readonly records: number;
+  readonly droppedRecords: number;
+}
+
+interface Candidate {
+  readonly header: SegmentHeader;
+  slot: number;
+  shelfSlot: LogSlot | null;
+  region: Region;
+  base: number;
+  fromShelf: boolean;
+}
+
+/** One record found, in order. Parallel arrays: a cache full of small records has hundreds of thousands. */
+interface Found {
+  readonly candidate: number[];
+  readonly offset: number[];
+  readonly end: number[];
+  readonly seq: number[];
+  readonly wallMs: number[];
+  readonly firstOf: number[];
+}
+
+export function recoverLog(
+  log: WriteLog,
+  store: GroupStore,
+  start: RecoveryStart,
+  destagedPlace: LogPlace,
+  done: (error: StoreError | null, recovered: Recovered) => void,
+): void {
+  const none = { headSeq: 0, records: 0, droppedRecords: 0 };
+  readShelfSegments(log, store, (error, onShelf) => {
+    if (error !== null) return done(error, none);
+    const candidates = merge(log, start.cacheValidThrough === null ? [] : cacheSegments(log), onShelf, start);
+    const walked = walk(log, candidates, start);
+    const placed = adopt(log, candidates, walked, start, destagedPlace);
+    if (typeof placed === "string") return done({ code: "corrupt", text: placed }, none);
+    done(null, placed);
+  });
+}
+
+function cacheSegments(log: WriteLog): Candidate[] {
+  const found: Candidate[] = [];
+  const { region } = log.list;
+  for (let slot = 0; slot < log.nvram.segmentCount; slot++) {
+    const base = log.nvram.baseOf(slot);
+    const header = decodeSegmentHeader(region, base, log.digests);
+    if (header?.groupId === log.groupId) found.push({ header, slot, shelfSlot: null, region, base, fromShelf: false });
+  }
+  return found;
+}
+
+/** The slots in the cache that belong to `groupId`: all others are free for other groups. */
+export function cacheSlotsOf(nvram: Nvram, digests: Digests): Map<string, number[]> {
+  const slots = new Map<string, number[]>();
+  for (let slot = 0; slot < nvram.segmentCount; slot++) {
+    const header = decodeSegmentHeader(nvram.region, nvram.baseOf(slot), digests);
+    if (header === null) continue;
+    const list = slots.get(header.groupId) ?? [];
+    list.push(slot);
+    slots.set(header.groupId, list);
+  }
+  return slots;
+}
+
+function readShelfSegments(log: WriteLog, store: GroupStore, done: (error: StoreError | null, found: Candidate[]) => void): void {
+  const slots = [...store.logSlots()];
+  const found: Candidate[] = [];
+  const next = (): void => {
+    const slot = slots.shift();
+    if (slot === undefined) return done(null, found);
+    const head = regionOf(new Uint8Array(4096));
+    store.readLogSlot(slot, 0, head.bytes, (error) => {
+      const header = error === null ? decodeSegmentHeader(head, 0, log.digests) : null;
+      if (header === null || header.groupId !== log.groupId) {
+        store.freeLogSlot(slot);
+        return next();
+      }
+      const region = regionOf(new Uint8Array(log.nvram.segmentBytes));
+      store.readLogSlot(slot, 0, region.bytes, (readError) => {
+        if (readError === null) found.push({ header, slot: -1, shelfSlot: slot, region, base: 0, fromShelf: true });
+        else store.freeLogSlot(slot);
+        next();
+      });
+    });
+  };
+  next();
+}
+
+/**
+ * One candidate per ordinal. Where the cache's copy ends early (its validity was revoked), the shelf's copy of the same segment is
+ * the longer one and is taken; where the copy to the shelf had just begun, the cache's.
+ */
+function merge(log: WriteLog, inCache: Candidate[], onShelf: Candidate[], start: RecoveryStart): Candidate[] {
+  const byOrdinal = new Map<number, Candidate>();
+  for (const candidate of inCache) {
+    const rival = byOrdinal.get(candidate.header.ordinal);
+    if (rival === undefined || rival.header.firstSeq < candidate.header.firstSeq) byOrdinal.set(candidate.header.ordinal, candidate);
+  }
+  for (const candidate of onShelf) {
+    const rival = byOrdinal.get(candidate.header.ordinal);
+    if (rival === undefined) byOrdinal.set(candidate.header.ordinal, candidate);
+    else if (rival.header.firstSeq !== candidate.header.firstSeq) continue;
+    else if (validEnd(log, rival, start) > validEnd(log, candidate, start)) rival.shelfSlot = candidate.shelfSlot;
+    else byOrdinal.set(candidate.header.ordinal, { ...candidate, slot: rival.slot });
+  }
+  return [...byOrdinal.values()].sort((a, b) => a.header.ordinal - b.header.ordinal);
+}
+
+/** Where the valid records of a segment end. */
+function validEnd(log: WriteLog, candidate: Candidate, start: RecoveryStart): number {
+  const header = emptyHeader();
+  const limit = candidate.base + log.nvram.segmentBytes;
+  let at = candidate.base + logLimits.segmentHeaderBytes;
+  for (;;) {
+    let next = at;
+    if (!validAt(log, candidate.region, next, limit, header)) {
+      next = candidate.base + alignUp(at - candidate.base + 1, 4096);
+      if (next >= limit || !validAt(log, candidate.region, next, limit, header)) return at - candidate.base;
+    }
+    if (isRevoked(candidate, header, start)) return at - candidate.base;
+    at = next + header.totalBytes;
+  }
+}
+
+/** A record in the cache beyond what its copy is valid for. */
+function isRevoked(candidate: Candidate, header: RecordHeader, start: RecoveryStart): boolean {
+  return !candidate.fromShelf && typeof start.cacheValidThrough === "number" && header.lastSeq > start.cacheValidThrough;
+}
+
+interface Walked extends Found {
+  lineage: LineageEntry[];
+  headSeq: number;
+  dropped: number;
+  commitSeq: number;
+}
+
+function walk(log: WriteLog, candidates: readonly Candidate[], start: RecoveryStart): Walked {
+  const walked: Walked = {
+    candidate: [],
+    offset: [],
+    end: [],
+    seq: [],
+    wallMs: [],
+    firstOf: [],
+    lineage: start.lineage.filter((entry) => entry.firstSeq <= start.destagedSeq),
+    headSeq: start.destagedSeq,
+    dropped: 0,
+    commitSeq: Math.max(start.commitSeq, start.destagedSeq),
+  };
+  const header = emptyHeader();
+  let stopped = false;
+  for (let index = 0; index < candidates.length; index++) {
+    const candidate = candidates[index]!;
+    const limit = candidate.base + log.nvram.segmentBytes;
+    let at = candidate.base + logLimits.segmentHeaderBytes;
+    while (at < limit && !stopped) {
+      if (!validAt(log, candidate.region, at, limit, header)) {
+        const aligned = candidate.base + alignUp(at - candidate.base + 1, 4096);
+        if (aligned >= limit || !validAt(log, candidate.region, aligned, limit, header)) break;
+        at = aligned;
+      }
+      const cut = isRevoked(candidate, header, start);
+      const parent = header.kind === RecordKind.opening ? parentTimeline(candidate.region, at) : null;
+      if (cut || !take(walked, header, parent, start, index, at - candidate.base)) {
+        if (header.firstSeq > walked.headSeq + 1) stopped = true;
+        break;
+      }
+      walked.commitSeq = Math.max(walked.commitSeq, Math.min(header.commitSeq, header.lastSeq));
+      at += header.totalBytes;
+    }
+    const cell = decodeCells(candidate.region, candidate.base, log.groupId, log.digests);
+    if (cell !== null && walked.lineage.some((entry) => entry.timeline === cell.timeline)) {
+      walked.commitSeq = Math.max(walked.commitSeq, cell.commitSeq);
+    }
+  }
+  return walked;
+}
+
+function validAt(log: WriteLog, region: Region, at: number, limit: number, header: RecordHeader): boolean {
+  return decodeHeader(region, at, limit, log.groupTag, log.digests, header) && payloadIsIntact(region, at, header, log.digests);
+}
+
+/** Takes the record if it continues what was found; false ends this segment. */
+function take(walked: Walked, header: RecordHeader, parent: string | null, start: RecoveryStart, candidate: number, offset: number): boolean {
+  const last = walked.seq.length === 0 ? null : walked.seq[walked.seq.length - 1]!;
+  if (header.lastSeq <= start.destagedSeq) {
+    if (isAsOf(header.kind)) {
+      if (last !== null && header.firstSeq !== last) return false;
+    } else {
+      const entry = [...start.lineage].reverse().find((known) => known.firstSeq <= header.firstSeq);
+      if (entry?.timeline !== headerTimeline(header)) return false;
+      // A hole among records that are at home already: what is older serves nobody any more.
+      if (last !== null && header.firstSeq !== last + 1) forget(walked);
+    }
+    push(walked, header, candidate, offset);
+    return true;
+  }
+  const head = walked.headSeq;
+  if (parent !== null) {
+    const parentSeq = header.firstSeq - 1;
+    if (parentSeq > head || parentSeq < start.destagedSeq) return false;
+    const entry = [...walked.lineage].reverse().find((known) => known.firstSeq <= parentSeq);
+    if (entry !== undefined && entry.timeline !== parent) return false;
+    dropAbove(walked, parentSeq);
+    walked.lineage = [
+      ...walked.lineage.filter((known) => known.firstSeq <= parentSeq),
+      { timeline: headerTimeline(header), firstSeq: header.firstSeq },
+    ];
+  } else {
+    const timeline = walked.lineage[walked.lineage.length - 1]?.timeline;
+    if (headerTimeline(header) !== timeline) return false;
+    if (isAsOf(header.kind) ? header.firstSeq !== head : header.firstSeq !== head + 1) return false;
+  }
+  // What lies at home already may end before destagedSeq: then it serves nobody any more.
+  const before = walked.seq[walked.seq.length - 1];
+  if (before !== undefined && before !== walked.headSeq) forget(walked);
+  push(walked, header, candidate, offset);
+  walked.headSeq = header.lastSeq;
+  return true;
+}
+
+function push(walked: Walked, header: RecordHeader, candidate: number, offset: number): void {
+  walked.candidate.push(candidate);
+  walked.offset.push(offset);
+  walked.end.push(offset + header.totalBytes);
+  walked.seq.push(header.lastSeq);
+  walked.firstOf.push(header.firstSeq);
+  walked.wallMs.push(header.wallMs);
+}
+
+function forget(walked: Walked): void {
+  for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs]) list.length = 0;
+}
+
+function dropAbove(walked: Walked, seq: number): void {
+  let keep = walked.seq.length;
+  while (keep > 0 && walked.seq[keep - 1]! > seq) keep--;
+  walked.dropped += walked.seq.length - keep;
+  for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs]) list.length = keep;
+  walked.headSeq = seq;
+}
+
+/** Builds the log from what was found. Returns a sentence when it cannot. */
+function adopt(log: WriteLog, candidates: readonly Candidate[], walked: Walked, start: RecoveryStart, destagedPlace: LogPlace): Recovered | string {
+  const segments = new Map<number, LogSegment>();
+  for (let index = 0; index < walked.seq.length; index++) {
+    const candidate = candidates[walked.candidate[index]!]!;
+    let segment = segments.get(candidate.header.ordinal);
+    if (segment === undefined) {
+      segment = {
+        ordinal: candidate.header.ordinal,
+        firstSeq: walked.firstOf[index]!,
+        lastSeq: walked.firstOf[index]! - 1,
+        firstWallMs: walked.wallMs[index]!,
+        slot: candidate.slot,
+        base: candidate.slot < 0 ? 0 : log.nvram.baseOf(candidate.slot),
+        usedBytes: logLimits.segmentHeaderBytes,
+        sealed: true,
+        shelfSlot: candidate.shelfSlot,
+        shelfBytes: 0,
+        spilling: false,
+      };
+      segments.set(segment.ordinal, segment);
+    }
+    segment.lastSeq = Math.max(segment.lastSeq, walked.seq[index]!);
+    segment.usedBytes = walked.end[index]!;
+    if (candidate.fromShelf) segment.shelfBytes = alignUp(segment.usedBytes, 4096);
+  }
+  log.list.nextOrdinal = start.nextOrdinal;
+  for (const candidate of candidates) log.list.nextOrdinal = Math.max(log.list.nextOrdinal, candidate.header.ordinal + 1);
+  const ordered = [...segments.values()].sort((a, b) => a.ordinal - b.ordinal);
+  const trouble = bringIn(log, candidates, ordered, destagedPlace);
+  if (trouble !== null) return trouble;
+  log.list.segments.push(...ordered);
+  log.setLineage(walked.lineage);
+  const records = countAfter(candidates, walked, start.destagedPlace);
+  log.destagedSeq = start.destagedSeq;
+  destagedPlace.ordinal = start.destagedPlace.ordinal;
+  destagedPlace.offset = start.destagedPlace.offset;
+  log.adopt({
+    headSeq: walked.headSeq,
+    commitSeq: start.destagedSeq,
+    records,
+    committedRecords: 0,
+    commitPlace: destagedPlace,
+  });
+  log.knownCommitSeq = Math.min(walked.commitSeq, walked.headSeq);
+  return { headSeq: walked.headSeq, records, droppedRecords: walked.dropped };
+}
+
+function countAfter(candidates: readonly Candidate[], walked: Walked, place: LogPlace): number {
+  let records = 0;
+  for (let index = 0; index < walked.seq.length; index++) {
+    const { ordinal } = candidates[walked.candidate[index]!]!.header;
+    if (ordinal > place.ordinal || (ordinal === place.ordinal && walked.offset[index]! >= place.offset)) records++;
+  }
+  return records;
+}
+
+/** Segments that are not at home must be in the cache; the slots and places of unused candidates are given back. */
+function bringIn(log: WriteLog, candidates: readonly Candidate[], ordered: readonly LogSegment[], destagedPlace: LogPlace): string | null {
+  const used = new Set(ordered.map((segment) => segment.ordinal));
+  for (const candidate of candidates) {
+    if (used.has(candidate.header.ordinal)) continue;
+    if (candidate.slot >= 0) log.nvram.release(candidate.slot);
+    if (candidate.shelfSlot !== null) log.list.onShelfSlotFree(candidate.shelfSlot);
+  }
+  for (const segment of ordered) {
+    const candidate = candidates.find((one) => one.header.ordinal === segment.ordinal)!;
+    if (!candidate.fromShelf || segment.ordinal < destagedPlace.ordinal) continue;
+    if (segment.slot < 0) {
+      segment.slot = log.nvram.allocate();
+      if (segment.slot < 0) return "the write cache is too small for the log found on the shelf; restore its former size in the profile";
+      segment.base = log.nvram.baseOf(segment.slot);
+    }
+    log.list.region.bytes.set(candidate.region.bytes.subarray(0, alignUp(segment.usedBytes, 4096)), segment.base);
+    log.nvram.wrote(segment.base, alignUp(segment.usedBytes, 4096));
+  }
+  return null;
+}
