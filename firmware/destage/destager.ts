@@ -15,7 +15,7 @@ import { emptyHeader, type RecordHeader } from "../log/record.ts";
 import { unindexRecord } from "../log/record_blocks.ts";
 import type { LogPlace } from "../log/segment_list.ts";
 import type { WriteLog } from "../log/write_log.ts";
-import type { GroupStore, StoreError } from "../store/store.ts";
+import type { GroupStore, HomeStep, StoreError } from "../store/store.ts";
 import type { StoreQueue } from "../volume/store_queue.ts";
 import { type Batch, BatchBuilder } from "./batch.ts";
 
@@ -27,6 +27,8 @@ export interface DestagerOptions {
   readonly digests: Digests;
   /** The place up to which records are at home; owned by the destager, read by `LogRoom`. */
   readonly place: LogPlace;
+  /** The number of the newest change of the home; grows with every batch, so that what a fork shares is told apart by it. */
+  readonly version: { value: number };
   /** The group's document as of `seq`. */
   document(seq: number, place: LogPlace): unknown;
   decodeBoundary(at: number, header: RecordHeader): { id: string; purpose: string };
@@ -34,6 +36,8 @@ export interface DestagerOptions {
   applySpecials(seq: number): void;
   /** Gives back the space that the record had set aside. */
   release(header: RecordHeader): void;
+  /** Forks the home, which is the group at `seq` now. */
+  forkAt(boundary: { id: string; purpose: string }, seq: number): void;
   boundaryReached(boundary: { id: string; purpose: string }, seq: number): void;
   trouble(error: StoreError): void;
 }
@@ -132,11 +136,10 @@ export class Destager {
       if (buildError !== null) return this.#failed(buildError, next);
       if (batch.records === this.#records) return this.#finished(next);
       this.#options.applySpecials(batch.seq);
-      store.apply(batch.steps, batch.seq, (applyError) => {
+      const steps = this.#onLiveVolumes(batch.steps);
+      store.apply(steps, ++this.#options.version.value, (applyError) => {
         if (applyError !== null) return this.#failed(applyError, next);
-        if (batch.boundary !== null && !store.forks().some((fork) => fork.id === batch.boundary?.id)) {
-          store.fork(batch.boundary.id, batch.seq);
-        }
+        if (batch.boundary !== null) this.#options.forkAt(batch.boundary, batch.seq);
         store.commit(this.#options.document(batch.seq, batch.place), (commitError) => {
           if (commitError !== null) return this.#failed(commitError, next);
           this.#committed(batch);
@@ -144,6 +147,12 @@ export class Destager {
         });
       });
     });
+  }
+
+  /** Leaves out what was written to volumes that have been deleted since. */
+  #onLiveVolumes(steps: readonly HomeStep[]): readonly HomeStep[] {
+    const live = new Set(this.#options.store.volumes("head").map((volume) => volume.number));
+    return steps.every((step) => live.has(step.volume)) ? steps : steps.filter((step) => live.has(step.volume));
   }
 
   #committed(batch: Batch): void {

@@ -29,6 +29,8 @@ export interface RecoveryStart {
   readonly lineage: readonly LineageEntry[];
   /** No ordinal below was handed out since. */
   readonly nextOrdinal: number;
+  /** Segments with lower ordinals are from before the log was emptied: none of their records counts. */
+  readonly firstOrdinal: number;
   /** null: the cache is not to be believed. "open": all of it; a number: records up to that seq. */
   readonly cacheValidThrough: number | "open" | null;
   /** What was known to be committed at the last commit of the root. */
@@ -133,12 +135,17 @@ function readShelfSegments(log: WriteLog, store: GroupStore, done: (error: Store
 function merge(log: WriteLog, inCache: Candidate[], onShelf: Candidate[], start: RecoveryStart): Candidate[] {
   const byOrdinal = new Map<number, Candidate>();
   for (const candidate of inCache) {
+    if (candidate.header.ordinal < start.firstOrdinal) {
+      log.nvram.release(candidate.slot);
+      continue;
+    }
     const rival = byOrdinal.get(candidate.header.ordinal);
     if (rival === undefined || rival.header.firstSeq < candidate.header.firstSeq) byOrdinal.set(candidate.header.ordinal, candidate);
   }
   for (const candidate of onShelf) {
     const rival = byOrdinal.get(candidate.header.ordinal);
-    if (rival === undefined) byOrdinal.set(candidate.header.ordinal, candidate);
+    if (candidate.header.ordinal < start.firstOrdinal) log.list.onShelfSlotFree(candidate.shelfSlot!);
+    else if (rival === undefined) byOrdinal.set(candidate.header.ordinal, candidate);
     else if (rival.header.firstSeq !== candidate.header.firstSeq) continue;
     else if (validEnd(log, rival, start) > validEnd(log, candidate, start)) rival.shelfSlot = candidate.shelfSlot;
     else byOrdinal.set(candidate.header.ordinal, { ...candidate, slot: rival.slot });
