@@ -1,0 +1,104 @@
+/**
+ * The NBD protocol's numbers, by their names in the specification
+ * (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md, "Values").
+ */
+
+/** 64-bit magics in two halves: `NBDMAGIC`, `IHAVEOPT`, and that of option replies. */
+export const Magic = {
+  initHigh: 0x4e42444d,
+  initLow: 0x41474943,
+  optionHigh: 0x49484156,
+  optionLow: 0x454f5054,
+  optionReplyHigh: 0x0003e889,
+  optionReplyLow: 0x045565a9,
+  request: 0x25609513,
+  simpleReply: 0x67446698,
+  structuredReply: 0x668e33ef,
+} as const;
+
+export const HandshakeFlag = { fixedNewstyle: 1, noZeroes: 2 } as const;
+
+export const Option = {
+  exportName: 1,
+  abort: 2,
+  list: 3,
+  starttls: 5,
+  info: 6,
+  go: 7,
+  structuredReply: 8,
+  listMetaContext: 9,
+  setMetaContext: 10,
+} as const;
+
+export const Rep = {
+  ack: 1,
+  server: 2,
+  info: 3,
+  metaContext: 4,
+  errUnsup: 0x80000001,
+  errPolicy: 0x80000002,
+  errInvalid: 0x80000003,
+  errUnknown: 0x80000006,
+  errShutdown: 0x80000007,
+  errTooBig: 0x80000009,
+} as const;
+
+export const Info = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
+
+export const TransmissionFlag = {
+  hasFlags: 1 << 0,
+  readOnly: 1 << 1,
+  sendFlush: 1 << 2,
+  sendFua: 1 << 3,
+  sendTrim: 1 << 5,
+  sendWriteZeroes: 1 << 6,
+  sendDf: 1 << 7,
+  canMultiConn: 1 << 8,
+  sendCache: 1 << 10,
+  sendFastZero: 1 << 11,
+} as const;
+
+export const Cmd = {
+  read: 0,
+  write: 1,
+  disc: 2,
+  flush: 3,
+  trim: 4,
+  cache: 5,
+  writeZeroes: 6,
+  blockStatus: 7,
+} as const;
+
+export const CmdFlag = { fua: 1, noHole: 2, df: 4, reqOne: 8, fastZero: 16 } as const;
+
+export const ReplyFlag = { done: 1 } as const;
+
+export const ReplyType = { none: 0, offsetData: 1, blockStatus: 5, error: 32769 } as const;
+
+/** Bits of a `base:allocation` descriptor. */
+export const State = { hole: 1, zero: 2 } as const;
+
+export const Errno = {
+  none: 0,
+  perm: 1,
+  io: 5,
+  inval: 22,
+  nospc: 28,
+  overflow: 75,
+  notsup: 95,
+  shutdown: 108,
+} as const;
+
+export type Errno = (typeof Errno)[keyof typeof Errno];
+
+export const requestHeaderBytes = 28;
+export const simpleReplyBytes = 16;
+export const structuredHeaderBytes = 20;
+/** A structured header and the offset of an OFFSET_DATA chunk. */
+export const offsetDataHeaderBytes = 28;
+export const optionHeaderBytes = 16;
+export const optionReplyHeaderBytes = 20;
+
+/** The only metadata context, and the id that it has on every session. */
+export const baseAllocation = "base:allocation";
+export const baseAllocationId = 1;

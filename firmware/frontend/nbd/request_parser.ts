@@ -1,0 +1,150 @@
+/**
+ * Transmission requests out of a byte stream, pulled one step at a time (specification: "Request message").
+ *
+ * Invariants:
+ * - Every cut of the stream gives the same steps; a header is held back until all of it is there.
+ * - A header is reported before its payload is accepted. The payload of a WRITE is discarded unless `keepPayload` is called
+ *   before the next step.
+ * - A kept payload is the received chunks' own memory, in order; only a payload that trickles in tiny pieces is assembled in a
+ *   buffer, so that the number of pieces stays bounded.
+ * - `push` is called only when the chunk before is used up (`next` gave `Step.more`).
+ */
+import { assert } from "../../codec/assert.ts";
+import { Cmd, Magic, requestHeaderBytes } from "./constants.ts";
+
+export const Step = {
+  /** The chunk is used up. */
+  more: 0,
+  /** A header is in the parser's fields. */
+  request: 1,
+  /** The payload of the last header has been kept, or discarded, completely. */
+  payload: 2,
+  /** Not a request: the stream cannot be understood from here on. */
+  badMagic: 3,
+} as const;
+
+export type Step = (typeof Step)[keyof typeof Step];
+
+/** Pieces below `smallPieceBytes` beyond this count are assembled: at most 64 + 32 MiB / 4 KiB + 1 pieces in a payload. */
+const piecesMax = 64;
+const smallPieceBytes = 4096;
+
+const twoTo32 = 4294967296;
+const empty = new Uint8Array(0);
+
+export class RequestParser {
+  flags = 0;
+  command = 0;
+  /** The cookie's two halves as signed 32-bit integers: they are only ever copied. */
+  cookieHigh = 0;
+  cookieLow = 0;
+  /** Bytes; Infinity when it exceeds 2^53 - 1, which no volume reaches. */
+  offset = 0;
+  /** Bytes, 0 to 2^32 - 1. */
+  length = 0;
+  /** Bytes of the present payload still to come. */
+  payloadLeft = 0;
+
+  private chunk: Uint8Array = empty;
+  private at = 0;
+  private readonly carry = new Uint8Array(requestHeaderBytes);
+  private carried = 0;
+  private pieces: Uint8Array[] | null = null;
+  private assembly: Uint8Array | null = null;
+  private assembled = 0;
+  private inPayload = false;
+
+  /** Inside a message: an end of the stream here is a truncation. */
+  get midway(): boolean {
+    return this.carried > 0 || this.inPayload;
+  }
+
+  push(chunk: Uint8Array): void {
+    assert(this.at === this.chunk.byteLength, "nbd request parser: the chunk before is used up");
+    this.chunk = chunk;
+    this.at = 0;
+  }
+
+  /** The payload of the header just reported is appended to `pieces`. */
+  keepPayload(pieces: Uint8Array[]): void {
+    this.pieces = pieces;
+  }
+
+  next(): Step {
+    if (this.inPayload) return this.takePayload();
+    const left = this.chunk.byteLength - this.at;
+    if (this.carried === 0 && left >= requestHeaderBytes) {
+      const at = this.at;
+      this.at = at + requestHeaderBytes;
+      return this.readHeader(this.chunk, at);
+    }
+    const take = Math.min(left, requestHeaderBytes - this.carried);
+    for (let index = 0; index < take; index++) this.carry[this.carried + index] = this.chunk[this.at + index]!;
+    this.at += take;
+    this.carried += take;
+    // A wrong magic is told at once: whoever speaks another protocol need not send 28 bytes first.
+    if (this.carried >= 4 && int32(this.carry, 0) !== Magic.request) return Step.badMagic;
+    if (this.carried < requestHeaderBytes) return this.usedUp();
+    this.carried = 0;
+    return this.readHeader(this.carry, 0);
+  }
+
+  private readHeader(bytes: Uint8Array, at: number): Step {
+    if (int32(bytes, at) !== Magic.request) return Step.badMagic;
+    this.flags = (bytes[at + 4]! << 8) | bytes[at + 5]!;
+    this.command = (bytes[at + 6]! << 8) | bytes[at + 7]!;
+    this.cookieHigh = int32(bytes, at + 8);
+    this.cookieLow = int32(bytes, at + 12);
+    const offsetHigh = int32(bytes, at + 16) >>> 0;
+    const offsetLow = int32(bytes, at + 20) >>> 0;
+    this.offset = offsetHigh > 0x1fffff ? Number.POSITIVE_INFINITY : offsetHigh * twoTo32 + offsetLow;
+    this.length = int32(bytes, at + 24) >>> 0;
+    this.pieces = null;
+    if (this.command === Cmd.write && this.length > 0) {
+      this.inPayload = true;
+      this.payloadLeft = this.length;
+    }
+    return Step.request;
+  }
+
+  private takePayload(): Step {
+    const left = this.chunk.byteLength - this.at;
+    const take = Math.min(left, this.payloadLeft);
+    if (take > 0) {
+      if (this.pieces !== null) this.keep(this.pieces, take);
+      this.at += take;
+      this.payloadLeft -= take;
+    }
+    if (this.payloadLeft > 0) return this.usedUp();
+    this.inPayload = false;
+    this.pieces = null;
+    this.assembly = null;
+    return Step.payload;
+  }
+
+  private keep(pieces: Uint8Array[], take: number): void {
+    const piece = take === this.chunk.byteLength ? this.chunk : this.chunk.subarray(this.at, this.at + take);
+    if (this.assembly === null && (pieces.length < piecesMax || take >= smallPieceBytes)) {
+      pieces.push(piece);
+      return;
+    }
+    if (this.assembly === null) {
+      this.assembly = new Uint8Array(this.payloadLeft);
+      this.assembled = 0;
+      pieces.push(this.assembly);
+    }
+    this.assembly.set(piece, this.assembled);
+    this.assembled += take;
+  }
+
+  /** Lets go of the chunk, so that an idle session does not hold its memory. */
+  private usedUp(): Step {
+    this.chunk = empty;
+    this.at = 0;
+    return Step.more;
+  }
+}
+
+function int32(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}

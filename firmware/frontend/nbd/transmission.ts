@@ -1,0 +1,465 @@
+/**
+ * The transmission phase of one session: commands to block requests, completions to replies
+ * (specification: "Transmission", "Request types", "Error values").
+ *
+ * A command's life:
+ *   header judged ─┬─ bad: error reply (a WRITE's payload is read and dropped first; an absurd one ends the session)
+ *                  └─ admitted (else the input waits) ─▶ [payload kept] ─▶ tryRead, or submit ─▶ reply
+ *
+ * Invariants:
+ * - Each command but DISC gets exactly one reply; commands are answered in any order.
+ * - A header is admitted only when its payload, its reply and its request fit the limits; until then nothing behind it is read.
+ * - A WRITE goes down only when its whole payload has arrived.
+ * - After `stop` nothing new goes down; what is in flight completes.
+ *
+ * All writes are durable when the target completes them, so FUA asks for nothing more.
+ */
+import { assert } from "../../codec/assert.ts";
+import { type BlockTarget, logicalBlockBytes } from "../../volume/block_request.ts";
+import { type BufferPool, headroomBytes, type PooledBuffer } from "../buffer_pool.ts";
+import type { BudgetWaiter, MemoryBudget } from "../memory_budget.ts";
+import type { OutputQueue } from "../output_queue.ts";
+import {
+  baseAllocationId,
+  Cmd,
+  CmdFlag,
+  Errno,
+  offsetDataHeaderBytes,
+  State,
+  simpleReplyBytes,
+  structuredHeaderBytes,
+} from "./constants.ts";
+import type { NbdLimits } from "./limits.ts";
+import type { NbdRequest, RequestOwner, RequestPool } from "./nbd_request.ts";
+import type { Selection } from "./negotiation.ts";
+import {
+  errnoOf,
+  errorReplyBytesMax,
+  outOfRange,
+  putBlockStatusHeader,
+  putError,
+  putOffsetDataHeader,
+  putSimpleReply,
+} from "./reply_codec.ts";
+import { RequestParser, Step } from "./request_parser.ts";
+
+/** What a session needs to know, and does. */
+export interface TransmissionHost {
+  /** There are replies to send, or room has come about. */
+  workDone(): void;
+  violated(code: string, text: string): void;
+  /** The client said NBD_CMD_DISC. */
+  disconnected(): void;
+}
+
+export interface TransmissionParts {
+  readonly output: OutputQueue;
+  readonly buffers: BufferPool;
+  readonly requests: RequestPool;
+  readonly budget: MemoryBudget;
+  readonly limits: NbdLimits;
+  readonly host: TransmissionHost;
+}
+
+export type Pumped = "hungry" | "held" | "stopped";
+
+/** By command: the flags that the specification allows with it. FUA is accepted everywhere. */
+const flagsAllowed: readonly number[] = [
+  CmdFlag.fua | CmdFlag.df, // READ
+  CmdFlag.fua, // WRITE
+  0xffff, // DISC: whatever it says, it means goodbye
+  CmdFlag.fua, // FLUSH
+  CmdFlag.fua, // TRIM
+  CmdFlag.fua, // CACHE
+  CmdFlag.fua | CmdFlag.noHole | CmdFlag.fastZero, // WRITE_ZEROES
+  CmdFlag.fua | CmdFlag.reqOne, // BLOCK_STATUS
+];
+
+/** Reads up to this length are gathered in the output segment; longer ones get a buffer of their own, which is sent as it is. */
+const gatheredReadBytesMax = 262144 - offsetDataHeaderBytes;
+/** A read that completed later is copied behind the other replies up to this length (4 KiB: 0.1 us), else sent from its buffer. */
+const copiedReadBytesMax = 32768;
+
+export class Transmission implements RequestOwner, BudgetWaiter {
+  readonly target: BlockTarget;
+  inFlight = 0;
+  private readonly structured: boolean;
+  private readonly blockStatus: boolean;
+  private readonly output: OutputQueue;
+  private readonly buffers: BufferPool;
+  private readonly requests: RequestPool;
+  private readonly budget: MemoryBudget;
+  private readonly limits: NbdLimits;
+  private readonly host: TransmissionHost;
+  private readonly parser = new RequestParser();
+  private readonly readHeaderBytes: number;
+
+  private inFlightBytes = 0;
+  /** Granted by the budget, beyond what every session has. */
+  sharedBytes = 0;
+  private waitsForBudget = false;
+  /** The parser's header has been read but not been admitted yet. */
+  private headerWaits = false;
+  /** The WRITE whose payload is arriving. */
+  private receiving: NbdRequest | null = null;
+  /** What a WRITE whose payload is being dropped will be told. */
+  private discardError: Errno = Errno.none;
+  private stopped = false;
+  private closed = false;
+
+  constructor(selection: Selection, parts: TransmissionParts) {
+    this.target = selection.target;
+    this.structured = selection.structured;
+    this.blockStatus = selection.blockStatus;
+    this.output = parts.output;
+    this.buffers = parts.buffers;
+    this.requests = parts.requests;
+    this.budget = parts.budget;
+    this.limits = parts.limits;
+    this.host = parts.host;
+    this.readHeaderBytes = selection.structured ? offsetDataHeaderBytes : simpleReplyBytes;
+  }
+
+  /** The stream would end in the middle of a message. */
+  get midway(): boolean {
+    return this.parser.midway;
+  }
+
+  push(chunk: Uint8Array): void {
+    this.parser.push(chunk);
+  }
+
+  /** Handles what has arrived, as far as there is room. */
+  pump(): Pumped {
+    const parser = this.parser;
+    while (!this.stopped) {
+      if (!this.headerWaits) {
+        const step = parser.next();
+        if (step === Step.more) return "hungry";
+        if (step === Step.payload) {
+          this.payloadArrived();
+          continue;
+        }
+        if (step === Step.badMagic) {
+          this.host.violated("nbd-bad-magic", "what follows is not an NBD request");
+          return "stopped";
+        }
+      }
+      this.headerWaits = true;
+      if (!this.takeCommand()) return this.stopped ? "stopped" : "held";
+      this.headerWaits = false;
+    }
+    return "stopped";
+  }
+
+  /** Nothing new goes down from here on. */
+  stop(): void {
+    if (this.stopped) return;
+    this.stopped = true;
+    this.stopWaiting();
+    const receiving = this.receiving;
+    if (receiving === null) return;
+    this.receiving = null;
+    this.landed(receiving);
+    this.requests.release(receiving);
+  }
+
+  /** The stream is gone: what is in flight completes for nobody. */
+  close(): void {
+    this.stop();
+    this.closed = true;
+    this.settle();
+  }
+
+  /** Gives shared memory back as replies leave; called after every batch. */
+  settle(): void {
+    const held = this.inFlightBytes + this.output.queuedBytes;
+    const due = held > this.limits.guaranteedBytes ? held - this.limits.guaranteedBytes : 0;
+    if (due === this.sharedBytes) return;
+    if (due > this.sharedBytes) this.budget.force(due - this.sharedBytes);
+    else this.budget.give(this.sharedBytes - due);
+    this.sharedBytes = due;
+  }
+
+  /** Waits for the host's side: a payload has begun and not ended. */
+  get receivesPayload(): boolean {
+    return this.parser.payloadLeft > 0;
+  }
+
+  roomMade(): void {
+    this.host.workDone();
+  }
+
+  /** False: not now (the header waits), or stopped. */
+  private takeCommand(): boolean {
+    const parser = this.parser;
+    const limits = this.limits;
+    if (this.inFlight >= limits.requestsInFlightMax) return false;
+    if (this.output.queuedBytes >= limits.outputBacklogBytes) return false;
+    const command = parser.command;
+    const error = this.judge(command);
+    if (error !== Errno.none) {
+      if (command === Cmd.write && parser.length > limits.requestBytesMax) {
+        this.host.violated(
+          "nbd-payload-too-long",
+          `a WRITE of ${parser.length} bytes, ${limits.requestBytesMax} allowed`,
+        );
+        return false;
+      }
+      if (command === Cmd.write && parser.length > 0) this.discardError = error;
+      else this.replyError(parser, error);
+      return true;
+    }
+    if ((command === Cmd.read || command === Cmd.write) && !this.admitBytes(parser.length)) return false;
+    if (command === Cmd.read) this.read();
+    else if (command === Cmd.write) this.beginWrite();
+    else if (command === Cmd.disc) {
+      this.stop();
+      this.host.disconnected();
+      return false;
+    } else if (command === Cmd.cache) this.replyDone(parser);
+    else this.submitPlain(command);
+    return true;
+  }
+
+  /** The specification's error for a command that must not go down; `Errno.none` for one that may. */
+  private judge(command: number): Errno {
+    const parser = this.parser;
+    const allowed = flagsAllowed[command];
+    if (allowed === undefined || (parser.flags & ~allowed) !== 0) return Errno.inval;
+    if (command === Cmd.disc) return Errno.none;
+    const length = parser.length;
+    if (command === Cmd.flush) return length === 0 && parser.offset === 0 ? Errno.none : Errno.inval;
+    const changes = command === Cmd.write || command === Cmd.trim || command === Cmd.writeZeroes;
+    if (changes && this.target.readOnly()) return Errno.perm;
+    if (length === 0) return Errno.inval;
+    if ((command === Cmd.read || command === Cmd.write) && length > this.limits.requestBytesMax) {
+      return (parser.flags & CmdFlag.df) !== 0 ? Errno.overflow : Errno.inval;
+    }
+    if (parser.offset + length > this.target.blockCount() * logicalBlockBytes) return outOfRange(command);
+    if (parser.offset % logicalBlockBytes !== 0 || length % logicalBlockBytes !== 0) return Errno.inval;
+    if ((parser.flags & CmdFlag.df) !== 0 && !this.structured) return Errno.inval;
+    if (command === Cmd.blockStatus && !this.blockStatus) return Errno.inval;
+    // Zeroes that stay allocated are written out; everything else is a mark in a map.
+    const slowZero = CmdFlag.fastZero | CmdFlag.noHole;
+    if (command === Cmd.writeZeroes && (parser.flags & slowZero) === slowZero) return Errno.notsup;
+    return Errno.none;
+  }
+
+  /** Whether `length` bytes more fit this session and, beyond its own allowance, the memory shared by all. */
+  private admitBytes(length: number): boolean {
+    const held = this.inFlightBytes + this.output.queuedBytes;
+    const wanted = held + length;
+    if (wanted > this.limits.guaranteedBytes) {
+      if (held > 0 && wanted > this.limits.sessionBytesMax) {
+        this.stopWaiting();
+        return false;
+      }
+      const more = wanted - this.limits.guaranteedBytes - this.sharedBytes;
+      if (more > 0) {
+        if (!this.budget.take(more, this)) {
+          this.waitsForBudget = true;
+          return false;
+        }
+        this.sharedBytes += more;
+        this.waitsForBudget = false;
+      }
+    }
+    this.stopWaiting();
+    return true;
+  }
+
+  private stopWaiting(): void {
+    if (!this.waitsForBudget) return;
+    this.waitsForBudget = false;
+    this.budget.forget(this);
+  }
+
+  private read(): void {
+    const parser = this.parser;
+    const length = parser.length;
+    const startLba = parser.offset / logicalBlockBytes;
+    if (length > gatheredReadBytesMax) {
+      const buffer = this.buffers.acquire(length);
+      const target = buffer.bytes.subarray(headroomBytes, headroomBytes + length);
+      if (this.target.tryRead(startLba, target)) this.sendBuffer(parser, buffer);
+      else this.submitRead(startLba, buffer, target);
+      return;
+    }
+    const headerBytes = this.readHeaderBytes;
+    const segment = this.output.reserve(headerBytes + length);
+    const at = segment.end;
+    if (this.target.tryRead(startLba, segment.bytes.subarray(at + headerBytes, at + headerBytes + length))) {
+      this.putReadHeader(segment.view, at, parser);
+      this.output.commit(headerBytes + length);
+      this.host.workDone();
+      return;
+    }
+    const buffer = this.buffers.acquire(length);
+    this.submitRead(startLba, buffer, buffer.bytes.subarray(headroomBytes, headroomBytes + length));
+  }
+
+  private submitRead(startLba: number, buffer: PooledBuffer, target: Uint8Array): void {
+    const request = this.newRequest();
+    request.kind = "read";
+    request.startLba = startLba;
+    request.blockCount = request.length / logicalBlockBytes;
+    request.buffer = buffer;
+    request.target = target;
+    this.flies(request, request.length);
+    this.target.submit(request);
+  }
+
+  private beginWrite(): void {
+    const request = this.newRequest();
+    request.kind = "write";
+    request.startLba = request.offset / logicalBlockBytes;
+    request.blockCount = request.length / logicalBlockBytes;
+    this.flies(request, request.length);
+    this.receiving = request;
+    this.discardError = Errno.none;
+    this.parser.keepPayload(request.payload);
+  }
+
+  private payloadArrived(): void {
+    const request = this.receiving;
+    if (request === null) {
+      assert(this.discardError !== Errno.none, "nbd: a dropped payload has a reason");
+      this.replyError(this.parser, this.discardError);
+      this.discardError = Errno.none;
+      return;
+    }
+    this.receiving = null;
+    this.target.submit(request);
+  }
+
+  /** FLUSH, TRIM, WRITE_ZEROES and BLOCK_STATUS: no payload in either direction. */
+  private submitPlain(command: number): void {
+    const request = this.newRequest();
+    request.startLba = request.offset / logicalBlockBytes;
+    request.blockCount = request.length / logicalBlockBytes;
+    if (command === Cmd.flush) request.kind = "flush";
+    else if (command === Cmd.trim) request.kind = "unmap";
+    else if (command === Cmd.blockStatus) request.kind = "status";
+    else {
+      request.kind = "zero";
+      request.keepAllocated = (request.flags & CmdFlag.noHole) !== 0;
+    }
+    this.flies(request, 0);
+    this.target.submit(request);
+  }
+
+  private newRequest(): NbdRequest {
+    const parser = this.parser;
+    const request = this.requests.acquire(this);
+    request.command = parser.command;
+    request.flags = parser.flags;
+    request.cookieHigh = parser.cookieHigh;
+    request.cookieLow = parser.cookieLow;
+    request.offset = parser.offset;
+    request.length = parser.length;
+    return request;
+  }
+
+  private flies(request: NbdRequest, chargedBytes: number): void {
+    request.chargedBytes = chargedBytes;
+    this.inFlight++;
+    this.inFlightBytes += chargedBytes;
+  }
+
+  private landed(request: NbdRequest): void {
+    this.inFlight--;
+    this.inFlightBytes -= request.chargedBytes;
+  }
+
+  /** From the target, at any time, also before `submit` returns, also when the stream is gone. */
+  completed(request: NbdRequest): void {
+    this.landed(request);
+    const buffer = request.buffer;
+    if (this.closed) {
+      if (buffer !== null) this.buffers.release(buffer);
+      this.settle();
+    } else if (request.error !== null) {
+      if (buffer !== null) this.buffers.release(buffer);
+      this.replyError(request, errnoOf(request.error, request.command));
+    } else if (buffer !== null) this.replyRead(request, buffer);
+    else if (request.kind === "status") this.replyBlockStatus(request);
+    else this.replyDone(request);
+    this.requests.release(request);
+  }
+
+  private replyRead(request: NbdRequest, buffer: PooledBuffer): void {
+    if (request.length > copiedReadBytesMax) {
+      this.sendBuffer(request, buffer);
+      return;
+    }
+    const headerBytes = this.readHeaderBytes;
+    const segment = this.output.reserve(headerBytes + request.length);
+    this.putReadHeader(segment.view, segment.end, request);
+    segment.bytes.set(request.target, segment.end + headerBytes);
+    this.output.commit(headerBytes + request.length);
+    this.buffers.release(buffer);
+    this.host.workDone();
+  }
+
+  /** The data lies behind the headroom; the header goes right in front of it. */
+  private sendBuffer(command: RequestParser | NbdRequest, buffer: PooledBuffer): void {
+    buffer.start = headroomBytes - this.readHeaderBytes;
+    buffer.end = headroomBytes + command.length;
+    this.putReadHeader(buffer.view, buffer.start, command);
+    this.output.append(buffer);
+    this.host.workDone();
+  }
+
+  private putReadHeader(view: DataView, at: number, command: RequestParser | NbdRequest): void {
+    if (this.structured) putOffsetDataHeader(view, at, command);
+    else putSimpleReply(view, at, Errno.none, command.cookieHigh, command.cookieLow);
+  }
+
+  private replyDone(command: RequestParser | NbdRequest): void {
+    const segment = this.output.reserve(simpleReplyBytes);
+    putSimpleReply(segment.view, segment.end, Errno.none, command.cookieHigh, command.cookieLow);
+    this.output.commit(simpleReplyBytes);
+    this.host.workDone();
+  }
+
+  private replyError(command: RequestParser | NbdRequest, error: Errno): void {
+    const segment = this.output.reserve(errorReplyBytesMax);
+    const { cookieHigh, cookieLow } = command;
+    const written = putError(segment.view, segment.end, { cookieHigh, cookieLow, error, structured: this.structured });
+    this.output.commit(written);
+    this.host.workDone();
+  }
+
+  /** Adjoining extents of one kind become one descriptor; together they never exceed the request. */
+  private replyBlockStatus(request: NbdRequest): void {
+    const countMax = (request.flags & CmdFlag.reqOne) !== 0 ? 1 : this.limits.extentsMax;
+    const headerBytes = structuredHeaderBytes + 4;
+    const segment = this.output.reserve(headerBytes + 8 * countMax);
+    const at = segment.end;
+    let count = 0;
+    let descriptorBytes = 0;
+    let descriptorState = -1;
+    let left = request.length;
+    for (const extent of request.extents) {
+      const bytes = Math.min(extent.blockCount * logicalBlockBytes, left);
+      if (bytes === 0) continue;
+      const state = extent.hole ? State.hole | State.zero : 0;
+      if (state !== descriptorState) {
+        if (count === countMax) break;
+        count++;
+        descriptorBytes = 0;
+        descriptorState = state;
+      }
+      descriptorBytes += bytes;
+      left -= bytes;
+      segment.view.setUint32(at + headerBytes + 8 * count - 8, descriptorBytes);
+      segment.view.setUint32(at + headerBytes + 8 * count - 4, descriptorState);
+    }
+    assert(count > 0, "nbd: a block status answer has at least one extent");
+    const { cookieHigh, cookieLow } = request;
+    putBlockStatusHeader(segment.view, at, { cookieHigh, cookieLow, contextId: baseAllocationId, extentCount: count });
+    this.output.commit(headerBytes + 8 * count);
+    this.host.workDone();
+  }
+}
