@@ -1,0 +1,48 @@
+/** Every command of this version, and the nouns and verbs that belong to later ones. */
+import type { Command } from "./command.ts";
+import { groupCommands } from "./commands_group.ts";
+import { hardwareCommands } from "./commands_hardware.ts";
+import { hostCommands } from "./commands_host.ts";
+import { statusCommands } from "./commands_status.ts";
+import { volumeCommands } from "./commands_volume.ts";
+
+export const commands: readonly Command[] = [
+  ...statusCommands,
+  ...volumeCommands,
+  ...groupCommands,
+  ...hostCommands,
+  ...hardwareCommands,
+];
+
+/** In the order of help. */
+export const nouns: readonly { readonly noun: string; readonly what: string }[] = [
+  { noun: "status", what: "one screen: appliances, groups, peers, lag, warnings" },
+  { noun: "volume", what: "block devices" },
+  { noun: "group", what: "consistency groups, their peers and roles" },
+  { noun: "host", what: "who may use which volume" },
+  { noun: "peer", what: "arrays that replicate with this one" },
+  { noun: "shelf", what: "disk shelves" },
+  { noun: "disk", what: "disks and what was found on them" },
+  { noun: "pool", what: "space" },
+  { noun: "cache", what: "write caches (NVRAM)" },
+  { noun: "log", what: "events" },
+  { noun: "support", what: "everything for those who help" },
+];
+
+/** `*`: every verb of the noun. */
+export const later: readonly { readonly noun: string; readonly verbs: readonly string[]; readonly what: string }[] = [
+  { noun: "pair", verbs: ["*"], what: "two appliances on one set of shelves" },
+  { noun: "snapshot", verbs: ["*"], what: "the group at one seq, kept" },
+  { noun: "journal", verbs: ["*"], what: "continuous data protection" },
+  { noun: "schedule", verbs: ["*"], what: "what happens by the clock" },
+  { noun: "test", verbs: ["*"], what: "takeover tests on a copy" },
+  {
+    noun: "peer",
+    verbs: ["invite", "accept", "remove"],
+    what: "pairing of two arrays; peers are in the board profile",
+  },
+];
+
+export function isLater(noun: string, verb: string | undefined): boolean {
+  return later.some((entry) => entry.noun === noun && (entry.verbs.includes("*") || entry.verbs.includes(verb ?? "")));
+}

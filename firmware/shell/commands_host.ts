@@ -1,0 +1,107 @@
+/** `host`: who may use which volume. Access is closed until a host is added and mapped. */
+import type { Removed } from "../manage/control.ts";
+import type { HostJson } from "../manage/status_json.ts";
+import type { Command } from "./command.ts";
+import { answered, nameArg } from "./command.ts";
+import { table } from "./screen.ts";
+
+export const hostCommands: readonly Command[] = [
+  {
+    noun: "host",
+    verb: "add",
+    summary: "a host, recognised by where it comes from",
+    details: "Give at least one of --any, --address, --iqn. It sees nothing until a volume is mapped to it.",
+    args: [nameArg("the new host's name")],
+    options: [
+      { name: "any", kind: "flag", what: "whoever connects" },
+      { name: "address", kind: "list", value: "CIDR", what: "an address or network: 192.0.2.0/24" },
+      { name: "iqn", kind: "list", value: "IQN", what: "an iSCSI initiator's name" },
+      { name: "chap-user", kind: "text", value: "U", what: "not in this version" },
+      { name: "chap-secret-file", kind: "text", value: "F", what: "not in this version" },
+    ],
+    run: async ({ ask }, call) => {
+      if (call.has("chap-user") || call.has("chap-secret-file")) {
+        return {
+          kind: "refused",
+          code: "not-in-this-version",
+          text: "CHAP is not in this version (there is no iSCSI yet)",
+        };
+      }
+      return answered(
+        ask<HostJson>("POST", "/v1/hosts", {
+          name: call.arg(0),
+          any: call.has("any"),
+          addresses: call.list("address"),
+          iqns: call.list("iqn"),
+        }),
+        (host) => `added ${host.name} (${whoText(host)}); next: goldcopy host map ${host.name} VOLUME`,
+      );
+    },
+  },
+  {
+    noun: "host",
+    verb: "map",
+    summary: "let a host use a volume",
+    args: [nameArg("the host"), { name: "VOLUME", what: "the volume" }],
+    options: [
+      { name: "lun", kind: "integer", value: "N", what: "its number for the host (default: the lowest free one)" },
+      { name: "read-only", kind: "flag", what: "reading only" },
+    ],
+    run: ({ ask }, call) =>
+      answered(
+        ask<HostJson>("POST", `/v1/hosts/${call.encoded(0)}/map`, {
+          volume: call.arg(1),
+          lun: call.number("lun"),
+          readOnly: call.has("read-only"),
+        }),
+        (host) => `${host.name} sees: ${mappingsText(host)}`,
+      ),
+  },
+  {
+    noun: "host",
+    verb: "unmap",
+    summary: "take a volume away from a host; its sessions on it close",
+    args: [nameArg("the host"), { name: "VOLUME", what: "the volume" }],
+    options: [],
+    run: ({ ask }, call) =>
+      answered(
+        ask<HostJson>("POST", `/v1/hosts/${call.encoded(0)}/unmap`, { volume: call.arg(1) }),
+        (host) => `${host.name} sees: ${mappingsText(host)}`,
+      ),
+  },
+  {
+    noun: "host",
+    verb: "list",
+    summary: "all hosts and what they see",
+    args: [],
+    options: [],
+    run: ({ ask, style }) =>
+      answered(ask<HostJson[]>("GET", "/v1/hosts"), (hosts) =>
+        table(
+          style,
+          ["HOST", "RECOGNISED BY", "SEES"],
+          hosts.map((host) => [host.name, whoText(host), mappingsText(host)]),
+        ),
+      ),
+  },
+  {
+    noun: "host",
+    verb: "remove",
+    summary: "forget a host; its sessions close",
+    args: [nameArg("the host")],
+    options: [],
+    run: ({ ask }, call) =>
+      answered(ask<Removed>("DELETE", `/v1/hosts/${call.encoded(0)}`), ({ removed }) => `removed ${removed}`),
+  },
+];
+
+function whoText(host: HostJson): string {
+  return [...(host.any ? ["any"] : []), ...host.addresses, ...host.iqns].join(", ");
+}
+
+function mappingsText(host: HostJson): string {
+  if (host.mappings.length === 0) return "nothing";
+  return host.mappings
+    .map(({ volume, lun, readOnly }) => `${volume} (LUN ${lun}${readOnly ? ", read-only" : ""})`)
+    .join(", ");
+}
