@@ -145,7 +145,7 @@ function splitCommonOptions(argv: readonly string[]): CommonOptions | string {
     else if (word === "--help" || word === "-h") help = true;
     else if (word === "--at" || word.startsWith("--at=")) {
       at = word === "--at" ? (argv[++i] ?? "") : word.slice("--at=".length);
-      if (at === "") return "--at needs a value: a socket's path or a URL";
+      if (at === "" || at.startsWith("--")) return "--at needs a value: a socket's path or a URL";
     } else words.push(word);
   }
   return { json, help, at, words };
