@@ -1,0 +1,49 @@
+/**
+ * The one writer of a group's replication document.
+ *
+ * Invariants:
+ * - `current` is what the last call of `change` made it; `done` comes when that, or something newer, is durable. Who tells the
+ *   outside world about a change waits for `done`.
+ * - A failed save means that the shelf has failed: `onFailed` once, and no `done` is called any more.
+ */
+import type { StoreError } from "../store/store.ts";
+import type { GroupPort } from "../volume/group_port.ts";
+import { parseDocument, type ReplicationDocument } from "./document.ts";
+
+export class DocumentKeeper {
+  readonly #port: GroupPort;
+  readonly #onFailed: (error: StoreError) => void;
+  #current: ReplicationDocument;
+  #failed = false;
+
+  /** null: the stored document cannot be used (corrupt, or of a newer version). */
+  static open(port: GroupPort, onFailed: (error: StoreError) => void): DocumentKeeper | null {
+    const document = parseDocument(port.replicationDocument());
+    return document === null ? null : new DocumentKeeper(port, document, onFailed);
+  }
+
+  constructor(port: GroupPort, document: ReplicationDocument, onFailed: (error: StoreError) => void) {
+    this.#port = port;
+    this.#current = document;
+    this.#onFailed = onFailed;
+  }
+
+  get current(): ReplicationDocument {
+    return this.#current;
+  }
+
+  get failed(): boolean {
+    return this.#failed;
+  }
+
+  change(next: (document: ReplicationDocument) => ReplicationDocument, done: () => void = () => {}): void {
+    if (this.#failed) return;
+    this.#current = next(this.#current);
+    this.#port.saveReplicationDocument(this.#current, (error) => {
+      if (this.#failed) return;
+      if (error === null) return done();
+      this.#failed = true;
+      this.#onFailed(error);
+    });
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * One connection to a peer: frames in, frames out, and the knowledge that somebody is there.
+ *
+ *   open ──close()──▶ closing (what is queued goes out, bounded in time) ──▶ closed
+ *   open ──fault, timeout, abort(), other end gone──▶ closed
+ *
+ * Invariants:
+ * - Frames go out in the order of `send`. A payload is handed to the stream as the view that it is; what a short write leaves is
+ *   kept as a view, so its memory must stay as it is until it is sent or the link is closed.
+ * - `onLost` is called exactly once, after which nothing is called.
+ * - A link on which no byte has arrived for `peerTimeoutMs` is lost. A timer that fires late (a stopped process, a long pause)
+ *   gives what waits in the socket one more interval to be heard.
+ */
+import type { ByteStream, StreamHandler } from "../../hal/api/byte_stream.ts";
+import type { Clock, Timer } from "../../hal/api/clock.ts";
+import type { Frame } from "./frame.ts";
+import { encodeFrame } from "./frame_encode.ts";
+import { FrameParser } from "./frame_parser.ts";
+import { linkLimits, type ReplicationSettings } from "./limits.ts";
+
+export type LostReason = "closed" | "ended" | "timeout" | "malformed" | "backlog" | "aborted";
+
+export interface LinkOwner {
+  onFrame(frame: Frame, payload: Uint8Array): void;
+  onLost(reason: LostReason, text: string): void;
+  /** A heartbeat is due. */
+  onBeat(): void;
+}
+
+const noOwner: LinkOwner = { onFrame: () => {}, onLost: () => {}, onBeat: () => {} };
+const noBytes = new Uint8Array(0);
+
+export class Link {
+  readonly stream: ByteStream;
+  readonly handler: StreamHandler;
+  /** This side dialled. */
+  readonly dialled: boolean;
+  readonly #clock: Clock;
+  readonly #settings: ReplicationSettings;
+  readonly #parser: FrameParser;
+  #owner: LinkOwner = noOwner;
+  #state: "open" | "closing" | "closed" = "open";
+  #queue: Uint8Array[] = [];
+  #queueAt = 0;
+  #waitingForDrain = false;
+  #timer: Timer | null = null;
+  #expectedMs = 0;
+  #graceUntilMs = 0;
+  #lastHeardMs: number;
+  #closeReason: LostReason = "closed";
+  #closeText = "";
+
+  constructor(stream: ByteStream, dialled: boolean, clock: Clock, settings: ReplicationSettings) {
+    this.stream = stream;
+    this.dialled = dialled;
+    this.#clock = clock;
+    this.#settings = settings;
+    this.#lastHeardMs = clock.nowMs();
+    this.#parser = new FrameParser({
+      onFrame: (frame, payload) => {
+        if (this.#state === "open") this.#owner.onFrame(frame, payload);
+      },
+      onMalformed: (text) => this.abort("malformed", text),
+    });
+    this.handler = {
+      onData: (chunk) => {
+        if (this.#state !== "open") return;
+        this.#lastHeardMs = clock.nowMs();
+        this.#parser.feed(chunk);
+      },
+      onDrain: () => {
+        this.#waitingForDrain = false;
+        this.#flush();
+      },
+      onEnd: () => this.abort("ended", "the other end has closed the connection"),
+      onClose: () => this.#closed(),
+    };
+    this.#arm();
+  }
+
+  set owner(owner: LinkOwner) {
+    this.#owner = owner;
+  }
+
+  get open(): boolean {
+    return this.#state === "open";
+  }
+
+  get remote(): string {
+    return this.stream.remote;
+  }
+
+  /** When the last byte arrived, on the monotonic clock. */
+  get lastHeardMs(): number {
+    return this.#lastHeardMs;
+  }
+
+  /** Entries that wait for the stream; a sender that sees a backlog waits. */
+  get queuedEntries(): number {
+    return this.#queue.length - this.#queueAt;
+  }
+
+  send(frame: Frame, payload: readonly Uint8Array[] = []): void {
+    if (this.#state !== "open") return;
+    let payloadBytes = 0;
+    for (const part of payload) payloadBytes += part.byteLength;
+    this.#push(encodeFrame(frame, payloadBytes));
+    for (const part of payload) if (part.byteLength > 0) this.#push(part);
+    if (this.queuedEntries > linkLimits.outputEntriesMax) this.abort("backlog", "the other end does not read");
+  }
+
+  /** Sends what is queued, then ends; a peer that does not read is cut off after the peer timeout. */
+  close(reason: LostReason = "closed", text = "closed here"): void {
+    if (this.#state !== "open") return;
+    this.#closeReason = reason;
+    this.#closeText = text;
+    this.#state = "closing";
+    this.#timer?.cancel();
+    this.#timer = this.#clock.after(this.#settings.peerTimeoutMs, () => this.stream.abort());
+    this.#flush();
+  }
+
+  /** Closes at once; queued views are dropped before it returns. */
+  abort(reason: LostReason = "aborted", text = "aborted here"): void {
+    if (this.#state === "closed") return;
+    if (this.#state === "open") {
+      this.#closeReason = reason;
+      this.#closeText = text;
+    }
+    this.stream.abort();
+    this.#closed();
+  }
+
+  #push(bytes: Uint8Array): void {
+    if (this.queuedEntries > 0 || this.#waitingForDrain) {
+      this.#queue.push(bytes);
+      return;
+    }
+    const taken = this.stream.write(bytes);
+    if (taken === bytes.byteLength) return;
+    this.#waitingForDrain = true;
+    this.#queue.push(bytes.subarray(taken));
+  }
+
+  #flush(): void {
+    if (this.#state === "closed") return;
+    while (this.#queueAt < this.#queue.length && !this.#waitingForDrain) {
+      const bytes = this.#queue[this.#queueAt]!;
+      const taken = this.stream.write(bytes);
+      if (taken === bytes.byteLength) {
+        this.#queue[this.#queueAt++] = noBytes;
+      } else {
+        this.#queue[this.#queueAt] = bytes.subarray(taken);
+        this.#waitingForDrain = true;
+      }
+    }
+    if (this.#queueAt === this.#queue.length) {
+      this.#queue.length = 0;
+      this.#queueAt = 0;
+      if (this.#state === "closing") this.stream.end();
+    } else if (this.#queueAt > 1024) {
+      this.#queue.splice(0, this.#queueAt);
+      this.#queueAt = 0;
+    }
+  }
+
+  #arm(): void {
+    this.#expectedMs = this.#clock.nowMs() + this.#settings.heartbeatMs;
+    this.#timer = this.#clock.after(this.#settings.heartbeatMs, () => this.#beat());
+  }
+
+  #beat(): void {
+    if (this.#state !== "open") return;
+    const nowMs = this.#clock.nowMs();
+    const lateMs = nowMs - this.#expectedMs;
+    const silentMs = nowMs - this.#lastHeardMs;
+    if (lateMs >= 2 * this.#settings.heartbeatMs) this.#graceUntilMs = nowMs + 2 * this.#settings.heartbeatMs;
+    if (silentMs >= this.#settings.peerTimeoutMs && nowMs >= this.#graceUntilMs) {
+      return this.abort("timeout", `nothing heard for ${Math.round(silentMs)} ms`);
+    }
+    this.#owner.onBeat();
+    if (this.#state === "open") this.#arm();
+  }
+
+  #closed(): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#queue = [];
+    this.#queueAt = 0;
+    this.#parser.stop();
+    const owner = this.#owner;
+    this.#owner = noOwner;
+    owner.onLost(this.#closeReason, this.#closeText === "" ? "the connection broke" : this.#closeText);
+  }
+}
