@@ -1,0 +1,47 @@
+/** The hardware of one appliance as hal/linux needs it described. A validated board profile has this shape. */
+
+export interface LinuxBoard {
+  /** This appliance's name, as the NICs tell it to others: at most 24 bytes. */
+  readonly appliance: string;
+  readonly hbas: readonly HbaDescription[];
+  readonly nics: readonly NicDescription[];
+  readonly cache: CacheDescription;
+  readonly shelves: readonly ShelfDescription[];
+  /** A JSON file that keeps the shapings in force over restarts; null: they are forgotten. */
+  readonly nicShapingFile: string | null;
+}
+
+export interface HbaDescription {
+  readonly name: string;
+  /** `HOST:PORT` */
+  readonly listen: string;
+  readonly protocol: string;
+}
+
+export interface NicDescription {
+  /** At most 16 bytes. */
+  readonly name: string;
+  readonly listen: string;
+}
+
+export interface CacheDescription {
+  readonly path: string;
+  /** A multiple of 4,096. */
+  readonly sizeBytes: number;
+  readonly persistence: "battery" | "flush";
+}
+
+export interface ShelfDescription {
+  readonly name: string;
+  readonly fencing: "atomic" | "power" | "none";
+  readonly disks: readonly DiskDescription[];
+}
+
+export interface DiskDescription {
+  readonly slot: number;
+  readonly path: string;
+  /** null: what the file or device has. */
+  readonly sizeBytes: number | null;
+  /** Whether a missing file is created, sparse; needs a size. */
+  readonly create: boolean;
+}

@@ -1,0 +1,172 @@
+/**
+ * A disk on a file or a block device.
+ *
+ * Data I/O goes through the runtime's thread pool, except where a call cannot wait for a device: reads that the page cache can
+ * answer (RWF_NOWAIT), and everything small on a file in memory (tmpfs).
+ *
+ * Measured (Bun 1.4.5, 4 KiB): tryRead on tmpfs 0.9 us, from ext4's page cache 0.8 us; the same through the pool 20-30 us.
+ *
+ * Invariants:
+ * - `done` is never called before the operation has returned.
+ * - One fdatasync is under way at a time and covers every call made before it started. After a failed one the disk never
+ *   reports a flush as done again: the kernel would, though it has dropped the pages.
+ */
+import { closeSync, writevSync } from "node:fs";
+import type { Clock } from "../api/clock.ts";
+import type { Disk, DiskError } from "../api/shelf.ts";
+import type { Discarder } from "./discard.ts";
+import { readAll, syncData, toDiskError, writeAll } from "./file_io.ts";
+import { punchHole, readFully, readFullyNoWait } from "./libc.ts";
+
+type DiskDone = (error: DiskError | null) => void;
+
+const blockBytes = 4096;
+/** Up to this much is copied to or from memory in the event loop itself (about 30 us); more goes to the pool. */
+const inlineBytesMax = 131072;
+
+export class FileDisk implements Disk {
+  readonly place: string;
+  readonly sizeBytes: number;
+  readonly #fd: number;
+  readonly #inMemory: boolean;
+  readonly #clock: Clock;
+  readonly #discarder: Discarder;
+  #fault = false;
+  #isOpen = true;
+  #inFlight = 0;
+  #flushWaiters: DiskDone[] = [];
+  #flushing = false;
+  #flushError: DiskError | null = null;
+  #onIdle: (() => void) | null = null;
+
+  constructor(options: {
+    place: string;
+    fd: number;
+    sizeBytes: number;
+    inMemory: boolean;
+    clock: Clock;
+    discarder: Discarder;
+  }) {
+    this.place = options.place;
+    this.sizeBytes = options.sizeBytes;
+    this.#fd = options.fd;
+    this.#inMemory = options.inMemory;
+    this.#clock = options.clock;
+    this.#discarder = options.discarder;
+  }
+
+  read(offsetBytes: number, target: Uint8Array, done: DiskDone): void {
+    this.#checkRange(offsetBytes, target.byteLength);
+    const settle = this.#begin("read", done);
+    if (settle === null) return;
+    if (this.#inMemory && target.byteLength <= inlineBytesMax && readFully(this.#fd, offsetBytes, target)) {
+      this.#clock.defer(() => settle(null));
+    } else {
+      readAll(this.#fd, offsetBytes, target, settle);
+    }
+  }
+
+  tryRead(offsetBytes: number, target: Uint8Array): boolean {
+    this.#checkRange(offsetBytes, target.byteLength);
+    if (this.#fault || !this.#isOpen) return false;
+    return this.#inMemory ? readFully(this.#fd, offsetBytes, target) : readFullyNoWait(this.#fd, offsetBytes, target);
+  }
+
+  write(offsetBytes: number, sources: readonly Uint8Array[], done: DiskDone): void {
+    let lengthBytes = 0;
+    for (const source of sources) lengthBytes += source.byteLength;
+    this.#checkRange(offsetBytes, lengthBytes);
+    const settle = this.#begin("write", done);
+    if (settle === null) return;
+    if (this.#inMemory && lengthBytes <= inlineBytesMax && this.#writeInline(offsetBytes, sources, lengthBytes)) {
+      this.#clock.defer(() => settle(null));
+    } else {
+      writeAll(this.#fd, offsetBytes, sources, settle);
+    }
+  }
+
+  /** False: not done, or in part; the pool does it again and finds out why. */
+  #writeInline(offsetBytes: number, sources: readonly Uint8Array[], lengthBytes: number): boolean {
+    try {
+      return writevSync(this.#fd, sources, offsetBytes) === lengthBytes;
+    } catch {
+      return false;
+    }
+  }
+
+  flush(done: DiskDone): void {
+    this.#flushWaiters.push(done);
+    if (!this.#flushing) this.#startFlush();
+  }
+
+  #startFlush(): void {
+    const waiters = this.#flushWaiters;
+    this.#flushWaiters = [];
+    this.#flushing = true;
+    const settle = this.#begin("flush", (error) => {
+      this.#flushing = false;
+      if (error !== null) this.#flushError ??= error;
+      const outcome = this.#flushError;
+      for (const waiter of waiters) waiter(outcome);
+      if (this.#flushWaiters.length > 0 && !this.#flushing) this.#startFlush();
+    });
+    if (settle === null) return;
+    if (this.#inMemory) this.#clock.defer(() => settle(null));
+    else syncData(this.#fd, settle);
+  }
+
+  discard(offsetBytes: number, lengthBytes: number, done: DiskDone): void {
+    this.#checkRange(offsetBytes, lengthBytes);
+    const settle = this.#begin("discard", done);
+    if (settle === null) return;
+    // Best effort: a medium that cannot give space back keeps it.
+    if (this.#inMemory) {
+      punchHole(this.#fd, offsetBytes, lengthBytes);
+      this.#clock.defer(() => settle(null));
+    } else {
+      this.#discarder.discard(this.#fd, offsetBytes, lengthBytes, () => settle(null));
+    }
+  }
+
+  /** For the lab: while on, the disk answers nothing but `absent`. */
+  setFault(on: boolean): void {
+    this.#fault = on;
+  }
+
+  /** Lets what is under way end, then closes the file. */
+  close(done: () => void): void {
+    this.#isOpen = false;
+    const finish = () => {
+      closeSync(this.#fd);
+      done();
+    };
+    if (this.#inFlight === 0) this.#clock.defer(finish);
+    else this.#onIdle = finish;
+  }
+
+  /** Counts an operation in; null: it has failed already and `done` will be told. */
+  #begin(operation: string, done: DiskDone): ((failure: { readonly code: string } | null) => void) | null {
+    if (this.#fault || !this.#isOpen) {
+      this.#clock.defer(() => done(toDiskError(this.place, operation, { code: "ENODEV" })));
+      return null;
+    }
+    this.#inFlight++;
+    return (failure) => {
+      this.#inFlight--;
+      if (this.#fault) done(toDiskError(this.place, operation, { code: "ENODEV" }));
+      else done(failure === null ? null : toDiskError(this.place, operation, failure));
+      if (this.#inFlight === 0 && this.#onIdle !== null) {
+        const finish = this.#onIdle;
+        this.#onIdle = null;
+        finish();
+      }
+    };
+  }
+
+  #checkRange(offsetBytes: number, lengthBytes: number): void {
+    const isAligned = offsetBytes % blockBytes === 0 && lengthBytes % blockBytes === 0;
+    if (!isAligned || offsetBytes < 0 || lengthBytes <= 0 || offsetBytes + lengthBytes > this.sizeBytes) {
+      throw new Error(`${this.place}: ${lengthBytes} bytes at ${offsetBytes} are not in its ${this.sizeBytes}`);
+    }
+  }
+}

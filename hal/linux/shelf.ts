@@ -1,0 +1,93 @@
+/**
+ * A shelf: slots with disks on files or block devices.
+ *
+ * Invariant: opening never changes what exists. A disk that cannot be used leaves its slot empty and a line of text; the
+ * appliance decides what that means.
+ */
+import { closeSync, constants, fstatSync, ftruncateSync, openSync } from "node:fs";
+import type { Clock } from "../api/clock.ts";
+import type { Shelf } from "../api/shelf.ts";
+import { causeOf } from "./address.ts";
+import type { DiskDescription, ShelfDescription } from "./board.ts";
+import type { Discarder } from "./discard.ts";
+import { FileDisk } from "./disk.ts";
+import { liesInMemory, sizeOf } from "./libc.ts";
+
+const blockBytes = 4096;
+
+export class LinuxShelf implements Shelf {
+  readonly name: string;
+  readonly fencing: "atomic" | "power" | "none";
+  readonly disks: readonly (FileDisk | null)[];
+
+  constructor(description: ShelfDescription, disks: readonly (FileDisk | null)[]) {
+    this.name = description.name;
+    this.fencing = description.fencing;
+    this.disks = disks;
+  }
+
+  /** For the lab: while on, every disk here answers nothing but `absent`. */
+  setFault(on: boolean): void {
+    for (const disk of this.disks) disk?.setFault(on);
+  }
+}
+
+export function openShelf(
+  description: ShelfDescription,
+  options: { clock: Clock; discarder: Discarder },
+): { shelf: LinuxShelf; problems: string[] } {
+  const problems: string[] = [];
+  const disks: (FileDisk | null)[] = [];
+  for (const disk of description.disks) {
+    while (disks.length <= disk.slot) disks.push(null);
+    const place = `${description.name}/${disk.slot}`;
+    const opened = openDisk(place, disk, options);
+    if (typeof opened === "string") problems.push(`${place}: ${opened}`);
+    else disks[disk.slot] = opened;
+  }
+  return { shelf: new LinuxShelf(description, disks), problems };
+}
+
+/** The disk, or why there is none. */
+function openDisk(
+  place: string,
+  description: DiskDescription,
+  options: { clock: Clock; discarder: Discarder },
+): FileDisk | string {
+  const { path } = description;
+  const opened = openOrCreate(description);
+  if (typeof opened === "string") return opened;
+  const { fd } = opened;
+  const refuse = (why: string): string => {
+    closeSync(fd);
+    return `${path}: ${why}`;
+  };
+  const stat = fstatSync(fd);
+  if (!stat.isFile() && !stat.isBlockDevice()) return refuse("neither a file nor a block device");
+  const foundBytes = sizeOf(fd);
+  if (stat.isBlockDevice() && (description.sizeBytes === null || description.sizeBytes <= foundBytes)) {
+    // A device may be larger than what the profile uses of it.
+  } else if (description.sizeBytes !== null && foundBytes !== description.sizeBytes) {
+    return refuse(`it has ${foundBytes} bytes, the profile says ${description.sizeBytes}; correct the profile's size`);
+  }
+  const sizeBytes = description.sizeBytes ?? foundBytes - (foundBytes % blockBytes);
+  if (sizeBytes < blockBytes) return refuse(`it has ${foundBytes} bytes, too few for a disk`);
+  return new FileDisk({ place, fd, sizeBytes, inMemory: stat.isFile() && liesInMemory(fd), ...options });
+}
+
+function openOrCreate(description: DiskDescription): { fd: number } | string {
+  const { path, sizeBytes } = description;
+  try {
+    return { fd: openSync(path, constants.O_RDWR) };
+  } catch (error) {
+    const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    if (!isMissing || !description.create || sizeBytes === null) return `${path}: cannot open: ${causeOf(error)}`;
+  }
+  try {
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+    ftruncateSync(fd, sizeBytes);
+    return { fd };
+  } catch (error) {
+    return `${path}: cannot create: ${causeOf(error)}`;
+  }
+}
