@@ -83,15 +83,22 @@ export class Nvram {
     const { bytes, view } = this.region;
     for (const base of [0, headerPageBytes]) {
       if (view.getUint32(base, true) !== magic) continue;
-      if (this.#digests.crc32(bytes.subarray(base + 8, base + coveredBytes)) !== view.getUint32(base + 4, true)) continue;
+      if (this.#digests.crc32(bytes.subarray(base + 8, base + coveredBytes)) !== view.getUint32(base + 4, true))
+        continue;
       const generation = getU64(view, base + 16);
       if (!(generation > bestGeneration)) continue;
       bestGeneration = generation;
       const found = view.getUint32(base + 8, true);
       if (found !== version) {
         best = { kind: "refused", text: `the cache has format version ${found}, this firmware knows ${version}` };
-      } else if (view.getUint32(base + 12, true) !== this.segmentBytes || getU64(view, base + 24) !== this.#cache.sizeBytes) {
-        best = { kind: "refused", text: "the cache was formatted with another size; restore the former size in the profile" };
+      } else if (
+        view.getUint32(base + 12, true) !== this.segmentBytes ||
+        getU64(view, base + 24) !== this.#cache.sizeBytes
+      ) {
+        best = {
+          kind: "refused",
+          text: "the cache was formatted with another size; restore the former size in the profile",
+        };
       } else {
         best = {
           kind: "formatted",

@@ -93,7 +93,12 @@ export class BatchBuilder {
   #makeSteps(batch: Batch, done: (error: Parameters<StoreDone>[0], batch: Batch) => void): void {
     const index = this.#index;
     index.forEachExtent((extent) => {
-      batch.steps.push({ kind: "zero", volume: extent.volume, firstBlock: extent.firstBlock, blockCount: extent.blockCount });
+      batch.steps.push({
+        kind: "zero",
+        volume: extent.volume,
+        firstBlock: extent.firstBlock,
+        blockCount: extent.blockCount,
+      });
     });
     const keys = new Float64Array(index.blockCount);
     let count = 0;
@@ -197,7 +202,14 @@ export function covers(index: LogIndex, volume: number, block: number): boolean 
  * Lays what the index holds of a block over `into` (4,096 bytes, the block's home), newest data on top. Nodes with a record number
  * of `above` or less are hidden (an extent zeroed them).
  */
-export function overlay(index: LogIndex, memory: Uint8Array, volume: number, block: number, into: Uint8Array, above = -1): void {
+export function overlay(
+  index: LogIndex,
+  memory: Uint8Array,
+  volume: number,
+  block: number,
+  into: Uint8Array,
+  above = -1,
+): void {
   let have = 0;
   for (let node = index.newest(volume, block); node >= 0 && have !== fullMask; node = index.olderOf(node)) {
     if (index.recordOf(node) <= above) return;

@@ -32,8 +32,8 @@ export interface DestagerOptions {
   /** The group's document as of `seq`. */
   document(seq: number, place: LogPlace): unknown;
   decodeBoundary(at: number, header: RecordHeader): { id: string; purpose: string };
-  /** A special record (volume table change) is about to become part of the home state. */
-  applySpecials(seq: number): void;
+  /** Changes of the volume table before record number `records` become part of the home state. */
+  applySpecials(records: number): void;
   /** Gives back the space that the record had set aside. */
   release(header: RecordHeader): void;
   /** Forks the home, which is the group at `seq` now. */
@@ -135,7 +135,7 @@ export class Destager {
     this.#builder.build(from, logLimits.destageBatchBytes, this.#options.decodeBoundary, (buildError, batch) => {
       if (buildError !== null) return this.#failed(buildError, next);
       if (batch.records === this.#records) return this.#finished(next);
-      this.#options.applySpecials(batch.seq);
+      this.#options.applySpecials(batch.records);
       const steps = this.#onLiveVolumes(batch.steps);
       store.apply(steps, ++this.#options.version.value, (applyError) => {
         if (applyError !== null) return this.#failed(applyError, next);

@@ -2,7 +2,7 @@
  * The limits of log, cache and destage, with their arithmetic. Sizes in bytes, times in milliseconds.
  */
 import { assert } from "../codec/assert.ts";
-import { recordBytesFor, RecordKind } from "./record.ts";
+import { RecordKind, recordBytesFor } from "./record.ts";
 
 export const logLimits = {
   /** A host write is cut into records of at most this payload: 4 chunks, so that a 1 MiB write is 4 records. */

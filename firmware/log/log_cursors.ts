@@ -5,8 +5,9 @@
  * - A run is a stretch of whole records without padding and without as-of records: those belong to the stream they came in.
  * - A cursor is true by its seq: when the segment under it has gone, it finds its place again by seq or reports the loss.
  */
-import type { GroupStore } from "../store/store.ts";
+
 import { alignUp } from "../codec/bytes.ts";
+import type { GroupStore } from "../store/store.ts";
 import { logLimits } from "./limits.ts";
 import { emptyHeader, isAsOf, type RecordHeader, type Region, readHeader, regionOf } from "./record.ts";
 import type { LogCursor, LogRun } from "./replication_log.ts";

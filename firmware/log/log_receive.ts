@@ -6,8 +6,21 @@
  *   point that this log holds; an as-of record only behind the record whose seq it carries.
  * - What is already held is skipped, and must be the same record: another one under a known identity is a divergence.
  */
-import { type RecordHeader, RecordKind, decodeHeader, emptyHeader, headerTimeline, isAsOf, isOnTimeline, parentTimeline, payloadIsIntact, readHeader, regionOf } from "./record.ts";
+
 import type { LogCursors } from "./log_cursors.ts";
+import {
+  decodeHeader,
+  emptyHeader,
+  headerTimeline,
+  isAsOf,
+  isOnTimeline,
+  parentTimeline,
+  payloadIsIntact,
+  type RecordHeader,
+  RecordKind,
+  readHeader,
+  regionOf,
+} from "./record.ts";
 import type { AppendOutcome } from "./replication_log.ts";
 import type { WriteLog } from "./write_log.ts";
 
@@ -67,7 +80,10 @@ export class LogReceiver {
       return { kind: "gap", expectedSeq: log.headSeq + 1, gotSeq: header.firstSeq };
     }
     if (onCurrent) return "append";
-    return diverged(header.firstSeq, `record ${header.firstSeq} is on timeline ${headerTimeline(header)}, this copy on ${log.timeline}`);
+    return diverged(
+      header.firstSeq,
+      `record ${header.firstSeq} is on timeline ${headerTimeline(header)}, this copy on ${log.timeline}`,
+    );
   }
 
   #judgeOpening(header: RecordHeader, parent: string): Judgement {
@@ -78,15 +94,24 @@ export class LogReceiver {
     if (known !== undefined) {
       return known.firstSeq === header.firstSeq
         ? "skip"
-        : diverged(header.firstSeq, `timeline ${timeline} began at ${known.firstSeq} here, at ${header.firstSeq} there`);
+        : diverged(
+            header.firstSeq,
+            `timeline ${timeline} began at ${known.firstSeq} here, at ${header.firstSeq} there`,
+          );
     }
     if (parentSeq > log.headSeq) return { kind: "gap", expectedSeq: log.headSeq + 1, gotSeq: header.firstSeq };
     const held = parentSeq === 0 ? "0".repeat(32) : (log.timelineOf(parentSeq) ?? log.timeline);
     if (held !== parent && log.lineage().length > 0) {
-      return diverged(header.firstSeq, `timeline ${timeline} continues ${parent}, this copy holds ${held} at ${parentSeq}`);
+      return diverged(
+        header.firstSeq,
+        `timeline ${timeline} continues ${parent}, this copy holds ${held} at ${parentSeq}`,
+      );
     }
     if (parentSeq < log.commitSeq) {
-      return diverged(header.firstSeq, `timeline ${timeline} begins at ${header.firstSeq}, this copy has committed ${log.commitSeq}`);
+      return diverged(
+        header.firstSeq,
+        `timeline ${timeline} begins at ${header.firstSeq}, this copy has committed ${log.commitSeq}`,
+      );
     }
     if (parentSeq < log.headSeq) log.dropAbove(parentSeq);
     return "append";

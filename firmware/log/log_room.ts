@@ -11,10 +11,11 @@
  * - Segments go oldest first, so that the log stays one stretch.
  * - A peer's records are let go only after its listener has made "everything allocated" durable and released it.
  */
-import type { GroupStore, LogSlot } from "../store/store.ts";
+
 import { alignUp } from "../codec/bytes.ts";
-import type { LogPlace } from "./segment_list.ts";
+import type { GroupStore, LogSlot } from "../store/store.ts";
 import type { LogSegment } from "./segment.ts";
+import type { LogPlace } from "./segment_list.ts";
 import type { WriteLog } from "./write_log.ts";
 
 export class LogRoom {

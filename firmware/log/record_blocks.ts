@@ -1,8 +1,9 @@
 /**
  * What a record means block by block: entering it into the index, and taking it out again.
  */
-import { fullMask, type LogIndex, zeros } from "./log_index.ts";
+
 import { logLimits } from "./limits.ts";
+import { fullMask, type LogIndex, zeros } from "./log_index.ts";
 import { carriesBlocks, clearsBlocks, fixedHeaderBytes, type RecordHeader } from "./record.ts";
 
 const lbaPerBlock = 8;
@@ -35,12 +36,25 @@ export function spanOf(startLba: number, blockCount: number): BlockSpan {
 }
 
 /** Enters committed record number `record`, which stands at `at`; false when it carries no blocks. */
-export function indexRecord(index: LogIndex, view: DataView, at: number, header: RecordHeader, record: number): boolean {
+export function indexRecord(
+  index: LogIndex,
+  view: DataView,
+  at: number,
+  header: RecordHeader,
+  record: number,
+): boolean {
   if (carriesBlocks(header.kind)) {
     const payloadAt = at + header.headerBytes;
     let table = at + fixedHeaderBytes;
     if (header.blockCount === lbaPerBlock && header.startLba % lbaPerBlock === 0) {
-      index.put(header.volume, header.startLba / lbaPerBlock, payloadAt / 64, fullMask, record, view.getUint32(table, true));
+      index.put(
+        header.volume,
+        header.startLba / lbaPerBlock,
+        payloadAt / 64,
+        fullMask,
+        record,
+        view.getUint32(table, true),
+      );
       return true;
     }
     const span = spanOf(header.startLba, header.blockCount);
@@ -66,7 +80,8 @@ export function indexRecord(index: LogIndex, view: DataView, at: number, header:
     if (whole > logLimits.extentBlocksMin) {
       index.putExtent({ volume: header.volume, firstBlock: wholeFirst, blockCount: whole, record });
     } else {
-      for (let block = wholeFirst; block <= wholeLast; block++) index.put(header.volume, block, zeros, fullMask, record, 0);
+      for (let block = wholeFirst; block <= wholeLast; block++)
+        index.put(header.volume, block, zeros, fullMask, record, 0);
     }
     return true;
   }

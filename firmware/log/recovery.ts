@@ -16,7 +16,18 @@ import { alignUp } from "../codec/bytes.ts";
 import type { LineageEntry } from "../peer/lineage.ts";
 import type { GroupStore, LogSlot, StoreError } from "../store/store.ts";
 import { logLimits } from "./limits.ts";
-import { decodeHeader, emptyHeader, headerTimeline, isAsOf, type RecordHeader, RecordKind, type Region, parentTimeline, payloadIsIntact, regionOf } from "./record.ts";
+import {
+  decodeHeader,
+  emptyHeader,
+  headerTimeline,
+  isAsOf,
+  parentTimeline,
+  payloadIsIntact,
+  type RecordHeader,
+  RecordKind,
+  type Region,
+  regionOf,
+} from "./record.ts";
 import { decodeCells, decodeSegmentHeader, type LogSegment, type SegmentHeader } from "./segment.ts";
 import type { LogPlace } from "./segment_list.ts";
 import type { WriteLog } from "./write_log.ts";
@@ -104,7 +115,11 @@ export function cacheSlotsOf(nvram: Nvram, digests: Digests): Map<string, number
   return slots;
 }
 
-function readShelfSegments(log: WriteLog, store: GroupStore, done: (error: StoreError | null, found: Candidate[]) => void): void {
+function readShelfSegments(
+  log: WriteLog,
+  store: GroupStore,
+  done: (error: StoreError | null, found: Candidate[]) => void,
+): void {
   const slots = [...store.logSlots()];
   const found: Candidate[] = [];
   const next = (): void => {
@@ -140,7 +155,8 @@ function merge(log: WriteLog, inCache: Candidate[], onShelf: Candidate[], start:
       continue;
     }
     const rival = byOrdinal.get(candidate.header.ordinal);
-    if (rival === undefined || rival.header.firstSeq < candidate.header.firstSeq) byOrdinal.set(candidate.header.ordinal, candidate);
+    if (rival === undefined || rival.header.firstSeq < candidate.header.firstSeq)
+      byOrdinal.set(candidate.header.ordinal, candidate);
   }
   for (const candidate of onShelf) {
     const rival = byOrdinal.get(candidate.header.ordinal);
@@ -171,7 +187,9 @@ function validEnd(log: WriteLog, candidate: Candidate, start: RecoveryStart): nu
 
 /** A record in the cache beyond what its copy is valid for. */
 function isRevoked(candidate: Candidate, header: RecordHeader, start: RecoveryStart): boolean {
-  return !candidate.fromShelf && typeof start.cacheValidThrough === "number" && header.lastSeq > start.cacheValidThrough;
+  return (
+    !candidate.fromShelf && typeof start.cacheValidThrough === "number" && header.lastSeq > start.cacheValidThrough
+  );
 }
 
 interface Walked extends Found {
@@ -224,11 +242,21 @@ function walk(log: WriteLog, candidates: readonly Candidate[], start: RecoverySt
 }
 
 function validAt(log: WriteLog, region: Region, at: number, limit: number, header: RecordHeader): boolean {
-  return decodeHeader(region, at, limit, log.groupTag, log.digests, header) && payloadIsIntact(region, at, header, log.digests);
+  return (
+    decodeHeader(region, at, limit, log.groupTag, log.digests, header) &&
+    payloadIsIntact(region, at, header, log.digests)
+  );
 }
 
 /** Takes the record if it continues what was found; false ends this segment. */
-function take(walked: Walked, header: RecordHeader, parent: string | null, start: RecoveryStart, candidate: number, offset: number): boolean {
+function take(
+  walked: Walked,
+  header: RecordHeader,
+  parent: string | null,
+  start: RecoveryStart,
+  candidate: number,
+  offset: number,
+): boolean {
   const last = walked.seq.length === 0 ? null : walked.seq[walked.seq.length - 1]!;
   if (header.lastSeq <= start.destagedSeq) {
     if (isAsOf(header.kind)) {
@@ -276,19 +304,27 @@ function push(walked: Walked, header: RecordHeader, candidate: number, offset: n
 }
 
 function forget(walked: Walked): void {
-  for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs]) list.length = 0;
+  for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs])
+    list.length = 0;
 }
 
 function dropAbove(walked: Walked, seq: number): void {
   let keep = walked.seq.length;
   while (keep > 0 && walked.seq[keep - 1]! > seq) keep--;
   walked.dropped += walked.seq.length - keep;
-  for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs]) list.length = keep;
+  for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs])
+    list.length = keep;
   walked.headSeq = seq;
 }
 
 /** Builds the log from what was found. Returns a sentence when it cannot. */
-function adopt(log: WriteLog, candidates: readonly Candidate[], walked: Walked, start: RecoveryStart, destagedPlace: LogPlace): Recovered | string {
+function adopt(
+  log: WriteLog,
+  candidates: readonly Candidate[],
+  walked: Walked,
+  start: RecoveryStart,
+  destagedPlace: LogPlace,
+): Recovered | string {
   const segments = new Map<number, LogSegment>();
   for (let index = 0; index < walked.seq.length; index++) {
     const candidate = candidates[walked.candidate[index]!]!;
@@ -314,7 +350,8 @@ function adopt(log: WriteLog, candidates: readonly Candidate[], walked: Walked, 
     if (candidate.fromShelf) segment.shelfBytes = alignUp(segment.usedBytes, 4096);
   }
   log.list.nextOrdinal = start.nextOrdinal;
-  for (const candidate of candidates) log.list.nextOrdinal = Math.max(log.list.nextOrdinal, candidate.header.ordinal + 1);
+  for (const candidate of candidates)
+    log.list.nextOrdinal = Math.max(log.list.nextOrdinal, candidate.header.ordinal + 1);
   const ordered = [...segments.values()].sort((a, b) => a.ordinal - b.ordinal);
   const trouble = bringIn(log, candidates, ordered, destagedPlace);
   if (trouble !== null) return trouble;
@@ -345,7 +382,12 @@ function countAfter(candidates: readonly Candidate[], walked: Walked, place: Log
 }
 
 /** Segments that are not at home must be in the cache; the slots and places of unused candidates are given back. */
-function bringIn(log: WriteLog, candidates: readonly Candidate[], ordered: readonly LogSegment[], destagedPlace: LogPlace): string | null {
+function bringIn(
+  log: WriteLog,
+  candidates: readonly Candidate[],
+  ordered: readonly LogSegment[],
+  destagedPlace: LogPlace,
+): string | null {
   const used = new Set(ordered.map((segment) => segment.ordinal));
   for (const candidate of candidates) {
     if (used.has(candidate.header.ordinal)) continue;
@@ -357,7 +399,8 @@ function bringIn(log: WriteLog, candidates: readonly Candidate[], ordered: reado
     if (!candidate.fromShelf || segment.ordinal < destagedPlace.ordinal) continue;
     if (segment.slot < 0) {
       segment.slot = log.nvram.allocate();
-      if (segment.slot < 0) return "the write cache is too small for the log found on the shelf; restore its former size in the profile";
+      if (segment.slot < 0)
+        return "the write cache is too small for the log found on the shelf; restore its former size in the profile";
       segment.base = log.nvram.baseOf(segment.slot);
     }
     log.list.region.bytes.set(candidate.region.bytes.subarray(0, alignUp(segment.usedBytes, 4096)), segment.base);

@@ -55,7 +55,13 @@ export interface CommitCell {
   readonly timeline: string;
 }
 
-export function encodeSegmentHeader(region: Region, base: number, header: SegmentHeader, tag: number, digests: Digests): void {
+export function encodeSegmentHeader(
+  region: Region,
+  base: number,
+  header: SegmentHeader,
+  tag: number,
+  digests: Digests,
+): void {
   const { bytes, view } = region;
   bytes.fill(0, base, base + logLimits.segmentHeaderBytes);
   view.setUint32(base, headerMagic, true);

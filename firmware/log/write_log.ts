@@ -19,7 +19,6 @@ import type { LineageEntry } from "../peer/lineage.ts";
 import type { BlockRequest } from "../volume/block_request.ts";
 import { logLimits, recordPayloadBytesFor } from "./limits.ts";
 import { LogIndex } from "./log_index.ts";
-import { indexRecord } from "./record_blocks.ts";
 import {
   emptyHeader,
   encodeAround,
@@ -32,6 +31,7 @@ import {
   type TimelineWords,
   timelineWords,
 } from "./record.ts";
+import { indexRecord } from "./record_blocks.ts";
 import { encodeCell } from "./segment.ts";
 import { type LogPlace, SegmentList } from "./segment_list.ts";
 
@@ -181,7 +181,14 @@ export class WriteLog implements NvramClient {
     const at = this.list.place(recordBytesFor(kind, startLba, payloadBytes), seq);
     if (at < 0) return "busy";
     if (!this.ledger.take(kind, startLba, blockCount, seq)) return "no-space";
-    if (carried) copyPayload(payload, skipBytes, payloadBytes, this.list.region.bytes, at + headerBytesFor(kind, startLba, payloadBytes));
+    if (carried)
+      copyPayload(
+        payload,
+        skipBytes,
+        payloadBytes,
+        this.list.region.bytes,
+        at + headerBytesFor(kind, startLba, payloadBytes),
+      );
     this.#write(at, kind, volume, startLba, blockCount, payloadBytes, null, 0);
     return "admitted";
   }
@@ -321,10 +328,12 @@ export class WriteLog implements NvramClient {
         this.commitSeq = header.lastSeq;
         this.commitWallMs = header.wallMs;
       }
-      if (!indexRecord(this.index, this.list.region.view, at, header, this.#committedRecords)) this.onSpecial(header, at);
+      if (!indexRecord(this.index, this.list.region.view, at, header, this.#committedRecords))
+        this.onSpecial(header, at);
     }
     if (this.commitSeq > before) this.#completeRequests();
-    if (this.commitSeq > before || this.#hasListenersForRecords) for (const listener of this.#committedListeners) listener();
+    if (this.commitSeq > before || this.#hasListenersForRecords)
+      for (const listener of this.#committedListeners) listener();
   }
 
   get #hasListenersForRecords(): boolean {
@@ -435,14 +444,19 @@ export class WriteLog implements NvramClient {
     this.#cutAt(place);
     this.appendedRecords = records;
     this.persistedRecords = Math.min(this.persistedRecords, records);
-    this.#marks = this.#marks.map((mark) => ({ ...mark, records: Math.min(mark.records, records), seq: Math.min(mark.seq, seq) }));
+    this.#marks = this.#marks.map((mark) => ({
+      ...mark,
+      records: Math.min(mark.records, records),
+      seq: Math.min(mark.seq, seq),
+    }));
   }
 
   /** Ends the log at `place`: later appends go to a new segment; the cut ones keep their bytes until they are reused. */
   #cutAt(place: LogPlace): void {
     const segment = this.list.get(place.ordinal);
     if (segment === undefined) return;
-    for (const later of this.list.segments.filter((candidate) => candidate.ordinal > place.ordinal)) this.list.remove(later);
+    for (const later of this.list.segments.filter((candidate) => candidate.ordinal > place.ordinal))
+      this.list.remove(later);
     if (place.offset < segment.usedBytes) {
       segment.usedBytes = place.offset;
       segment.lastSeq = Math.min(segment.lastSeq, this.headSeq);
@@ -469,7 +483,13 @@ export class WriteLog implements NvramClient {
   }
 
   /** What recovery found: the segments are in `list`; the records behind `committed` were not yet committed. */
-  adopt(state: { readonly headSeq: number; readonly commitSeq: number; readonly records: number; readonly committedRecords: number; readonly commitPlace: LogPlace }): void {
+  adopt(state: {
+    readonly headSeq: number;
+    readonly commitSeq: number;
+    readonly records: number;
+    readonly committedRecords: number;
+    readonly commitPlace: LogPlace;
+  }): void {
     this.headSeq = state.headSeq;
     this.persistedSeq = state.headSeq;
     this.commitSeq = state.commitSeq;

@@ -102,7 +102,9 @@ export class ShelfWriteThrough implements WriteThrough {
   }
 
   #isBehind(segment: LogSegment): boolean {
-    return segment.slot >= 0 && segment.ordinal >= this.#destagedPlace.ordinal && segment.shelfBytes < segment.usedBytes;
+    return (
+      segment.slot >= 0 && segment.ordinal >= this.#destagedPlace.ordinal && segment.shelfBytes < segment.usedBytes
+    );
   }
 
   #copy(behind: readonly LogSegment[], index: number, token: number): void {
@@ -130,7 +132,8 @@ export class ShelfWriteThrough implements WriteThrough {
   #copyCell(token: number): void {
     const cell = this.#log.cellBytesAt;
     const segment = cell === null ? undefined : this.#log.list.get(cell.ordinal);
-    if (cell === null || segment === undefined || segment.shelfSlot === null || segment.slot < 0) return this.#flush(token);
+    if (cell === null || segment === undefined || segment.shelfSlot === null || segment.slot < 0)
+      return this.#flush(token);
     const from = cell.offset - (cell.offset % 4096);
     const bytes = this.#log.list.region.bytes.subarray(segment.base + from, segment.base + from + 4096);
     this.#store.writeLogSlot(segment.shelfSlot, from, [bytes], (error) => {
@@ -164,4 +167,3 @@ export class ShelfWriteThrough implements WriteThrough {
     this.#clock.after(retryMs, () => this.#run());
   }
 }
-

@@ -72,7 +72,10 @@ export interface GroupPort {
    * Forgets the log's records and takes over a lineage and a position from the primary: the group then expects the record after
    * `seq`. Only after a salvage and a durable `inconsistent` mark, at the start of a full resync, or when the group is empty. Durable.
    */
-  resetLog(position: { lineage: readonly import("../peer/lineage.ts").LineageEntry[]; seq: number }, done: (error: StoreError | null) => void): void;
+  resetLog(
+    position: { lineage: readonly import("../peer/lineage.ts").LineageEntry[]; seq: number },
+    done: (error: StoreError | null) => void,
+  ): void;
 
   /** The volumes as of commitSeq. */
   volumes(): readonly GroupVolume[];
@@ -90,7 +93,11 @@ export interface GroupPort {
   extentsAsOf(
     volume: number,
     range: { readonly firstBlock: number; readonly blockCount: number; readonly limit: number },
-    done: (error: StoreError | null, extents: readonly HomeExtent[], asOf: { readonly from: number; readonly through: number }) => void,
+    done: (
+      error: StoreError | null,
+      extents: readonly HomeExtent[],
+      asOf: { readonly from: number; readonly through: number },
+    ) => void,
   ): void;
   /** Encodes as-of records for a peer's stream, standing behind `seq` of `timeline`. `bytes` of `chunk`: whole physical blocks. */
   encodeChunk(place: AsOfPlace, volume: number, firstBlock: number, bytes: Uint8Array): Uint8Array;
@@ -106,10 +113,18 @@ export interface GroupPort {
   /** Writes a `consistentAt` record: the peer named in it holds a consistent image from this seq on. */
   writeConsistentAt(peer: string, done: (error: StoreError | null, seq: number) => void): void;
   /** Called on every copy when a boundary's fork is durable, and when a consistentAt record is committed. */
-  onBoundary(listener: (boundary: { readonly id: string; readonly purpose: string; readonly seq: number }) => void): void;
+  onBoundary(
+    listener: (boundary: { readonly id: string; readonly purpose: string; readonly seq: number }) => void,
+  ): void;
   onConsistentAt(listener: (mark: { readonly peer: string; readonly seq: number }) => void): void;
   /** Reads a fork's content, whole blocks; holes as zeros. */
-  readFork(id: string, volume: number, firstBlock: number, target: Uint8Array, done: (error: StoreError | null) => void): void;
+  readFork(
+    id: string,
+    volume: number,
+    firstBlock: number,
+    target: Uint8Array,
+    done: (error: StoreError | null) => void,
+  ): void;
   forkExtents(
     id: string,
     volume: number,

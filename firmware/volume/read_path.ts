@@ -6,9 +6,10 @@
  * - `read` captures what the index holds when it begins and reads only the rest from home: a block that is destaged meanwhile
  *   comes from home in the version that was captured or a newer committed one, never an older one.
  */
+
+import { covers, overlay } from "../destage/batch.ts";
 import { fullMask, type LogIndex, zeros } from "../log/log_index.ts";
 import { type GroupStore, physicalBlockBytes, type StoreDone, type StoreError } from "../store/store.ts";
-import { covers, overlay } from "../destage/batch.ts";
 
 /** A block that is partly in the index: captured when the read began. */
 interface Captured {

@@ -48,7 +48,9 @@ export function changed(volumes: readonly GroupVolume[], change: VolumeChange): 
       return [...volumes.filter((volume) => volume.number !== change.volume.number), change.volume];
     case "resize":
       return volumes.map((volume) =>
-        volume.number === change.number ? { ...volume, sizeBytes: Math.max(volume.sizeBytes, change.sizeBytes) } : volume,
+        volume.number === change.number
+          ? { ...volume, sizeBytes: Math.max(volume.sizeBytes, change.sizeBytes) }
+          : volume,
       );
     case "delete":
       return volumes.filter((volume) => volume.number !== change.number);

@@ -1,0 +1,195 @@
+/**
+ * Host writes on their way into the log, first come first served.
+ *
+ *     submitted ──▶ admitted whole ──▶ waits for commit ──▶ done
+ *         │ busy (cache full), held, or others wait already
+ *         ▼
+ *       queued ──(room)──▶ admitted, perhaps in parts
+ *         │ the pool cannot promise space
+ *         ▼
+ *       weighed: the log is drained, then the maps tell exactly what is needed ──▶ admitted, or `no-space`
+ *
+ * Invariants:
+ * - A write that was admitted in part is finished before any later one starts: order is the order of arrival.
+ * - Nothing that was admitted gets an error before it is decided.
+ */
+
+import { logLimits } from "../log/limits.ts";
+import { RecordKind } from "../log/record.ts";
+import type { WriteLog } from "../log/write_log.ts";
+import type { GroupStore } from "../store/store.ts";
+import type { BlockError, BlockRequest } from "./block_request.ts";
+import type { ChunkLedger } from "./space_ledger.ts";
+
+interface Queued {
+  readonly request: BlockRequest;
+  readonly volume: number;
+  admittedBlocks: number;
+}
+
+export interface AdmissionOptions {
+  readonly log: WriteLog;
+  readonly store: GroupStore;
+  readonly ledger: ChunkLedger;
+  /** Brings everything admitted home, then calls back. */
+  drain(done: () => void): void;
+  kickDestage(): void;
+  reclaim(): void;
+}
+
+export class Admission {
+  readonly #options: AdmissionOptions;
+  #queue: Queued[] = [];
+  #held = false;
+  #open = false;
+  #weighing = false;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  get queuedRequests(): number {
+    return this.#queue.length;
+  }
+
+  open(): void {
+    this.#open = true;
+    this.retry();
+  }
+
+  /** Ends what is not admitted at all; what is admitted in part is finished by nobody, and was never acknowledged. */
+  close(error: BlockError): void {
+    this.#open = false;
+    this.#held = false;
+    const queue = this.#queue;
+    this.#queue = [];
+    for (const { request } of queue) fail(request, error);
+  }
+
+  hold(): void {
+    this.#held = true;
+  }
+
+  release(): void {
+    this.#held = false;
+    this.retry();
+  }
+
+  /** `request`: write, zero or unmap, in range, on a writable volume. */
+  submit(request: BlockRequest, volume: number): void {
+    if (!this.#open) return fail(request, "not-ready");
+    if (request.blockCount === 0) return this.#options.log.await(request);
+    if (this.#queue.length === 0 && !this.#held && !this.#weighing) {
+      const admitted = this.#admitFrom(request, volume, 0);
+      if (admitted === request.blockCount) return this.#options.log.await(request);
+      this.#queue.push({ request, volume, admittedBlocks: Math.max(0, admitted) });
+      return this.#stalled(admitted < 0);
+    }
+    if (this.#queue.length >= logLimits.waitingRequestsMax) return fail(request, "not-ready");
+    this.#queue.push({ request, volume, admittedBlocks: 0 });
+  }
+
+  /** Room may have come about. */
+  retry(): void {
+    while (this.#queue.length > 0 && !this.#held && !this.#weighing && this.#open) {
+      const first = this.#queue[0]!;
+      const admitted = this.#admitFrom(first.request, first.volume, first.admittedBlocks);
+      if (admitted < 0) return this.#stalled(true);
+      first.admittedBlocks = admitted;
+      if (admitted < first.request.blockCount) return this.#stalled(false);
+      this.#queue.shift();
+      this.#options.log.await(first.request);
+    }
+  }
+
+  #stalled(forSpace: boolean): void {
+    if (forSpace) return this.#weigh();
+    this.#options.reclaim();
+    this.#options.kickDestage();
+  }
+
+  /** Admits what fits; returns how many blocks are admitted so far, or -1 when the pool cannot promise space (`admittedBlocks` kept). */
+  #admitFrom(request: BlockRequest, volume: number, from: number): number {
+    const { log } = this.#options;
+    const partBlocks = log.recordPayloadBytes / 512;
+    let at = from;
+    while (at < request.blockCount) {
+      const lba = request.startLba + at;
+      const isWrite = request.kind === "write";
+      const count = isWrite
+        ? Math.min(request.blockCount - at, partBlocks - (lba % partBlocks))
+        : request.blockCount - at;
+      const kind = isWrite ? RecordKind.write : request.kind === "zero" ? RecordKind.zero : RecordKind.unmap;
+      const outcome = log.admitBlocks(kind, volume, lba, count, request.payload, at * 512);
+      if (outcome === "busy") return at;
+      if (outcome === "no-space") {
+        const first = this.#queue[0];
+        if (first?.request === request) first.admittedBlocks = at;
+        else if (at > from) return at;
+        return -1;
+      }
+      at += count;
+    }
+    return at;
+  }
+
+  /** The pool is short: with nothing else outstanding, the maps tell what this write really needs. */
+  #weigh(): void {
+    if (this.#weighing) return;
+    this.#weighing = true;
+    this.#options.drain(() => {
+      const first = this.#queue[0];
+      if (first === undefined) return this.#weighed();
+      const { startLba, blockCount } = this.#nextPart(first);
+      const firstBlock = Math.floor(startLba / 8);
+      const blocks = Math.floor((startLba + blockCount - 1) / 8) - firstBlock + 1;
+      const { store, ledger } = this.#options;
+      store.loadMap(first.volume, firstBlock, blocks, (error) => {
+        const needed = error === null ? store.chunksNeeded(first.volume, firstBlock, blocks) : null;
+        if (this.#queue[0] !== first) return this.#weighed();
+        if (needed === null || (needed > 0 && !store.reserveChunks(needed))) {
+          this.#queue.shift();
+          fail(first.request, "no-space");
+          return this.#weighed();
+        }
+        ledger.takeExactly(needed);
+        const admitted = this.#admitOne(first, startLba, blockCount);
+        ledger.cancelExact();
+        if (admitted && first.admittedBlocks === first.request.blockCount) {
+          this.#queue.shift();
+          this.#options.log.await(first.request);
+        }
+        this.#weighed();
+      });
+    });
+  }
+
+  #weighed(): void {
+    this.#weighing = false;
+    this.retry();
+  }
+
+  #nextPart(queued: Queued): { startLba: number; blockCount: number } {
+    const partBlocks = this.#options.log.recordPayloadBytes / 512;
+    const startLba = queued.request.startLba + queued.admittedBlocks;
+    const left = queued.request.blockCount - queued.admittedBlocks;
+    const blockCount = queued.request.kind === "write" ? Math.min(left, partBlocks - (startLba % partBlocks)) : left;
+    return { startLba, blockCount };
+  }
+
+  #admitOne(queued: Queued, startLba: number, blockCount: number): boolean {
+    const { request, volume } = queued;
+    const kind =
+      request.kind === "write" ? RecordKind.write : request.kind === "zero" ? RecordKind.zero : RecordKind.unmap;
+    const skip = queued.admittedBlocks * 512;
+    const outcome = this.#options.log.admitBlocks(kind, volume, startLba, blockCount, request.payload, skip);
+    if (outcome !== "admitted") return false;
+    queued.admittedBlocks += blockCount;
+    return true;
+  }
+}
+
+export function fail(request: BlockRequest, error: BlockError): void {
+  request.error = error;
+  request.onDone(request);
+}

@@ -1,0 +1,658 @@
+/**
+ * A consistency group on this array: its log, its home, its volumes, put together. The unit of placement: nothing in here is
+ * shared with another group but the cache's free segments and the pool's free slabs.
+ *
+ * A write goes down: VolumeTarget → Admission → WriteLog → (persist, peers) → commit, and its completion comes up from there.
+ * Later the Destager takes it home.
+ *
+ * A start is a recovery: `open` reads the root's document, finds the log's segments, enters what was committed into the index,
+ * and leaves the rest undecided until the role is settled (see room peer).
+ */
+import { decode, encode } from "cbor-x";
+import type { Clock } from "../../hal/api/clock.ts";
+import type { Digests } from "../../hal/api/digests.ts";
+import type { Entropy } from "../../hal/api/entropy.ts";
+import type { Nvram } from "../cache/nvram.ts";
+import { alignUp, fromHex, toHex } from "../codec/bytes.ts";
+import { Destager } from "../destage/destager.ts";
+import { LogCursors } from "../log/log_cursors.ts";
+import { LogReceiver } from "../log/log_receive.ts";
+import { LogRoom } from "../log/log_room.ts";
+import { emptyHeader, type RecordHeader, RecordKind } from "../log/record.ts";
+import { recoverLog } from "../log/recovery.ts";
+import type { LogPlace } from "../log/segment_list.ts";
+import { WriteLog } from "../log/write_log.ts";
+import { ShelfWriteThrough } from "../log/write_through.ts";
+import type { EventSink } from "../manage/events.ts";
+import type { LineageEntry } from "../peer/lineage.ts";
+import type { GroupStore, HomeExtent, StoreDone, StoreError, Version } from "../store/store.ts";
+import { Admission } from "./admission.ts";
+import type { BlockRequest } from "./block_request.ts";
+import { type GroupDocument, lineageMax, readGroupDocument } from "./group_document.ts";
+import { indexStates, mergeExtents } from "./group_extents.ts";
+import type { GroupVolume, Serving } from "./group_port.ts";
+import { ReadPath } from "./read_path.ts";
+import { ChunkLedger } from "./space_ledger.ts";
+import { StoreQueue } from "./store_queue.ts";
+import { bringHome, changed, decodeChange, encodeChange, type VolumeChange } from "./volume_table.ts";
+import type { VolumeTarget } from "./volume_target.ts";
+
+export interface GroupOptions {
+  readonly id: string;
+  readonly store: GroupStore;
+  readonly nvram: Nvram;
+  /** The cache held what the shelf expects; otherwise nothing in it counts. */
+  readonly cacheTrusted: boolean;
+  readonly clock: Clock;
+  readonly digests: Digests;
+  readonly entropy: Entropy;
+  readonly events: EventSink;
+  readonly shelfLogBytes: number;
+}
+
+type Ready = (error: StoreError | null) => void;
+
+export class Group {
+  readonly id: string;
+  readonly store: GroupStore;
+  readonly clock: Clock;
+  readonly digests: Digests;
+  readonly entropy: Entropy;
+  readonly events: EventSink;
+  readonly groupTag: number;
+  readonly log: WriteLog;
+  readonly cursors: LogCursors;
+  readonly receiver: LogReceiver;
+  readonly room: LogRoom;
+  readonly writeThrough: ShelfWriteThrough;
+  readonly destager: Destager;
+  readonly queue = new StoreQueue();
+  readonly admission: Admission;
+  readonly #options: GroupOptions;
+  readonly #ledger: ChunkLedger;
+  readonly #reads: ReadPath;
+  readonly #place: LogPlace = { ordinal: 0, offset: 0 };
+  readonly #version = { value: 0 };
+  #document: GroupDocument;
+  /** The volumes as of commitSeq, and the changes that are not at home yet. */
+  #volumes: GroupVolume[] = [];
+  #homeVolumes: GroupVolume[] = [];
+  #pendingChanges: { readonly record: number; readonly change: VolumeChange }[] = [];
+  #replication: unknown = null;
+  #serving: Serving = { writable: false, why: "the group is starting", readable: null };
+  readonly #targets = new Set<VolumeTarget>();
+  #roomWaiters: (() => void)[] = [];
+  #persistedWaiters: { readonly seq: number; readonly done: () => void }[] = [];
+  #committedWaiters: { readonly seq: number; readonly done: () => void }[] = [];
+  #boundaryListeners: ((boundary: { id: string; purpose: string; seq: number }) => void)[] = [];
+  #consistentListeners: ((mark: { peer: string; seq: number }) => void)[] = [];
+  cacheWasLost = false;
+  cacheValidThrough: number | "open" = "open";
+  #troubleTold = "";
+
+  constructor(options: GroupOptions, document: GroupDocument) {
+    this.#options = options;
+    this.#document = document;
+    this.id = options.id;
+    this.store = options.store;
+    this.clock = options.clock;
+    this.digests = options.digests;
+    this.entropy = options.entropy;
+    this.events = options.events;
+    this.groupTag = options.digests.crc32(fromHex(options.id));
+    this.#ledger = new ChunkLedger(options.store);
+    const { clock, digests, nvram, store } = options;
+    this.log = new WriteLog({ clock, digests, nvram, groupId: this.id, groupTag: this.groupTag, ledger: this.#ledger });
+    this.cursors = new LogCursors(this.log, store);
+    this.receiver = new LogReceiver(this.log, this.cursors);
+    this.room = new LogRoom(this.log, store, this.#place, options.shelfLogBytes);
+    this.writeThrough = new ShelfWriteThrough(this.log, store, clock, this.#place, (validThrough, done) => {
+      this.cacheValidThrough = validThrough;
+      this.#save(done);
+    });
+    this.log.writeThrough = this.writeThrough;
+    this.#reads = new ReadPath(this.log.index, this.log.list.region.bytes, store);
+    this.destager = new Destager({
+      log: this.log,
+      store,
+      queue: this.queue,
+      clock,
+      digests,
+      place: this.#place,
+      version: this.#version,
+      document: (seq, place) => this.#documentAt(seq, place),
+      decodeBoundary: (at, header) => this.#decodeBoundary(at, header),
+      applySpecials: (records) => this.#applySpecials(records),
+      release: (header) => this.#ledger.release(header),
+      forkAt: (boundary, seq) => this.#forkAt(boundary.id, seq),
+      boundaryReached: (boundary, seq) => {
+        for (const listener of this.#boundaryListeners) listener({ ...boundary, seq });
+      },
+      trouble: (error) => this.#trouble("destage-failed", error),
+    });
+    this.admission = new Admission({
+      log: this.log,
+      store,
+      ledger: this.#ledger,
+      drain: (done) => this.#drainCommitted(done),
+      kickDestage: () => this.destager.kick(),
+      reclaim: () => this.room.reclaim(),
+    });
+    this.log.onSpecial = (header, at) => this.#special(header, at);
+    this.log.onCommitted(() => this.#committed());
+    this.writeThrough.onTrouble = (error) => this.#trouble("write-through-failed", error);
+    this.writeThrough.onSafe = () =>
+      this.events.emit("cache-data-safe", `group ${this.name}: what only the failed cache held is on the shelf`);
+    nvram.onRoom(() => this.#roomCame());
+    this.log.onDestaged(() => this.#roomCame());
+    this.log.onPersisted(() => this.#persisted());
+  }
+
+  get name(): string {
+    return this.#document.name;
+  }
+
+  /** Recovers the group. Afterwards the log stands, the index shows what is known to be committed, and nothing is served yet. */
+  static open(options: GroupOptions, done: (error: StoreError | null, group: Group | null) => void): void {
+    const document = readGroupDocument(options.store.document());
+    if (typeof document === "string") return done({ code: "corrupt", text: document }, null);
+    const group = new Group(options, document);
+    group.#recover((error) => done(error, error === null ? group : null));
+  }
+
+  // ---------------------------------------------------------------- start and stop
+
+  #recover(done: Ready): void {
+    const document = this.#document;
+    this.#version.value = document.homeVersion;
+    this.#volumes = [...document.volumes];
+    this.#homeVolumes = [...document.volumes];
+    this.#replication = document.replication ?? null;
+    const start = {
+      destagedSeq: document.destagedSeq,
+      destagedPlace: document.place,
+      lineage: document.lineage,
+      nextOrdinal: document.nextOrdinal,
+      firstOrdinal: document.firstOrdinal,
+      cacheValidThrough: this.#options.cacheTrusted ? document.cacheValidThrough : null,
+      commitSeq: document.commitSeq,
+    };
+    recoverLog(this.log, this.store, start, this.#place, (error, recovered) => {
+      if (error !== null) return done(error);
+      const through = document.cacheValidThrough;
+      const wholeOnShelf = through !== "open" && recovered.headSeq >= through;
+      this.cacheWasLost = !this.#options.cacheTrusted && !document.clean && !wholeOnShelf;
+      this.#retakeSpace();
+      this.log.followPrimary(this.log.knownCommitSeq);
+      // What was durable on the shelf only is again in the cache, which is persisted before anything is served.
+      this.cacheValidThrough = "open";
+      done(null);
+    });
+  }
+
+  /** The cache has been persisted after recovery: its copy is good, and the root says so. */
+  settle(done: Ready): void {
+    this.#save(done);
+  }
+
+  /** Takes everything home and marks the stop as orderly. */
+  stop(done: () => void): void {
+    this.setServing({ writable: false, why: "the appliance is stopping", readable: null });
+    this.#drainCommitted(() => {
+      this.queue.run((next) => {
+        const clean =
+          this.destager.records >= this.log.committedRecords && this.log.committedRecords === this.log.appendedRecords;
+        const document = { ...this.#documentAt(this.log.destagedSeq, this.#place), clean };
+        this.store.commit(document, () => {
+          next();
+          this.close();
+          done();
+        });
+      });
+    });
+  }
+
+  close(): void {
+    this.destager.close();
+    this.room.close();
+    this.writeThrough.close();
+    this.queue.close();
+  }
+
+  #retakeSpace(): void {
+    const header = emptyHeader();
+    const walk = { ...this.#place };
+    let short = 0;
+    for (let at = this.log.list.recordAt(walk, header); at >= 0; at = this.log.list.recordAt(walk, header)) {
+      if (!this.#ledger.retake(header)) short++;
+      walk.offset += header.totalBytes;
+    }
+    if (short > 0) {
+      this.events.emit(
+        "space-short",
+        `group ${this.name}: the pool has lost space that ${short} records had set aside; add disks`,
+        { records: short },
+      );
+    }
+  }
+
+  // ---------------------------------------------------------------- the document
+
+  replicationDocument(): unknown {
+    return this.#replication;
+  }
+
+  saveReplicationDocument(document: unknown, done: Ready): void {
+    this.#replication = document;
+    this.#save(done);
+  }
+
+  #save(done: Ready): void {
+    this.queue.run((next) => {
+      this.store.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
+        if (error !== null) this.#trouble("root-not-saved", error);
+        next();
+        done(error);
+      });
+    });
+  }
+
+  #documentAt(seq: number, place: LogPlace): GroupDocument {
+    const lineage = this.log.lineage();
+    this.#document = {
+      ...this.#document,
+      lineage: lineage.length > lineageMax ? lineage.slice(lineage.length - lineageMax) : [...lineage],
+      destagedSeq: seq,
+      place: { ...place },
+      nextOrdinal: this.log.list.nextOrdinal,
+      commitSeq: this.log.commitSeq,
+      homeVersion: this.#version.value,
+      cacheValidThrough: this.cacheValidThrough,
+      clean: false,
+      volumes: this.#homeVolumes.map((volume) => ({ ...volume })),
+      forks: this.#document.forks.filter((fork) => this.store.forks().some((stored) => stored.id === fork.id)),
+      replication: this.#replication,
+    };
+    return this.#document;
+  }
+
+  #trouble(code: string, error: StoreError): void {
+    if (this.#troubleTold === `${code} ${error.text}`) return;
+    this.#troubleTold = `${code} ${error.text}`;
+    this.events.emit(code, `group ${this.name}: ${error.text}`, { group: this.name, code: error.code });
+  }
+
+  // ---------------------------------------------------------------- serving hosts
+
+  serving(): Serving {
+    return this.#serving;
+  }
+
+  setServing(serving: Serving): void {
+    const before = this.#serving;
+    this.#serving = serving;
+    if (serving.writable) this.admission.open();
+    else if (before.writable) this.admission.close("not-ready");
+    const sameView = JSON.stringify(before.readable) === JSON.stringify(serving.readable);
+    if (sameView && before.writable === serving.writable) return;
+    for (const target of [...this.#targets]) target.end(serving.why ?? "the volume's role has changed");
+  }
+
+  addTarget(target: VolumeTarget): void {
+    this.#targets.add(target);
+  }
+
+  targetClosed(target: VolumeTarget): void {
+    this.#targets.delete(target);
+  }
+
+  endTargets(volume: number, reason: string): void {
+    for (const target of [...this.#targets]) if (target.volumeNumber === volume) target.end(reason);
+  }
+
+  /** In bytes, as hosts see it now. */
+  sizeOf(volume: number): number {
+    return this.#volumes.find((one) => one.number === volume)?.sizeBytes ?? 0;
+  }
+
+  submitWrite(request: BlockRequest, volume: number): void {
+    this.admission.submit(request, volume);
+  }
+
+  /** Everything acknowledged is durable already (WCE = 0); what is admitted and not yet answered is waited for. */
+  flush(request: BlockRequest): void {
+    this.log.await(request);
+  }
+
+  tryRead(volume: number, firstBlock: number, target: Uint8Array): boolean {
+    const view = this.#serving.readable;
+    if (view === "head") return this.#reads.tryRead(volume, firstBlock, target);
+    return view !== null && this.store.tryRead(view.fork, volume, firstBlock, target);
+  }
+
+  read(volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void {
+    const view = this.#serving.readable;
+    if (view === "head") this.#reads.read(volume, firstBlock, target, done);
+    else if (view !== null) this.store.read(view.fork, volume, firstBlock, target, done);
+    else done({ code: "unknown-version", text: "the group is not readable now" });
+  }
+
+  extents(
+    volume: number,
+    range: { readonly firstBlock: number; readonly blockCount: number; readonly limit: number },
+    done: (error: StoreError | null, extents: readonly HomeExtent[]) => void,
+  ): void {
+    const view = this.#serving.readable;
+    if (view === null) return done({ code: "unknown-version", text: "the group is not readable now" }, []);
+    if (view === "head") this.headExtents(volume, range, done);
+    else this.store.extents(view.fork, volume, range, done);
+  }
+
+  // ---------------------------------------------------------------- committed state
+
+  readHead(volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void {
+    if (this.#reads.tryRead(volume, firstBlock, target)) done(null);
+    else this.#reads.read(volume, firstBlock, target, done);
+  }
+
+  headExtents(
+    volume: number,
+    range: { readonly firstBlock: number; readonly blockCount: number; readonly limit: number },
+    done: (error: StoreError | null, extents: readonly HomeExtent[]) => void,
+  ): void {
+    const { index } = this.log;
+    const before = indexStates(index, volume, range.firstBlock, range.blockCount);
+    this.store.extents("head", volume, range, (error, home) => {
+      if (error !== null) return done(error, []);
+      const covered = home.reduce((sum, extent) => sum + extent.blockCount, 0);
+      const after = indexStates(index, volume, range.firstBlock, covered);
+      done(null, mergeExtents(home, before, after, range.firstBlock, range.limit));
+    });
+  }
+
+  volumes(): readonly GroupVolume[] {
+    return this.#volumes;
+  }
+
+  /** The number for the next volume: above every one that was ever handed out. */
+  nextVolumeNumber(): number {
+    const highest = Math.max(this.#document.nextVolumeNumber - 1, 0, ...this.#volumes.map((volume) => volume.number));
+    return highest + 1;
+  }
+
+  /** Writes a change of the volume table into the log; `done` when it is committed. */
+  changeVolumes(change: VolumeChange, done: Ready): void {
+    if (change.op === "create") {
+      this.#document = { ...this.#document, nextVolumeNumber: change.volume.number + 1 };
+    }
+    this.appendSpecial(RecordKind.control, encodeChange(change), (error) => done(error));
+  }
+
+  /** Appends a record that concerns the group, waiting for room; `done` with its seq when it is committed. */
+  appendSpecial(kind: RecordKind, payload: Uint8Array, done: (error: StoreError | null, seq: number) => void): void {
+    this.#whenAppended(
+      () => this.log.admitSpecial(kind, payload, null),
+      () => {
+        const seq = this.log.headSeq;
+        this.whenCommitted(seq, () => done(null, seq));
+      },
+    );
+  }
+
+  /** Tries `append` now and whenever room has come about, until it succeeds; then `done`, in the same event. */
+  #whenAppended(append: () => boolean, done: () => void): void {
+    if (append()) return done();
+    this.#roomWaiters.push(() => this.#whenAppended(append, done));
+    this.room.reclaim();
+    this.destager.kick();
+  }
+
+  #roomCame(): void {
+    const waiters = this.#roomWaiters;
+    this.#roomWaiters = [];
+    for (const waiter of waiters) waiter();
+    this.admission.retry();
+  }
+
+  whenCommitted(seq: number, done: () => void): void {
+    if (this.log.commitSeq >= seq) done();
+    else this.#committedWaiters.push({ seq, done });
+  }
+
+  #committed(): void {
+    if (this.#committedWaiters.length === 0) return;
+    const ready = this.#committedWaiters.filter((waiter) => waiter.seq <= this.log.commitSeq);
+    if (ready.length === 0) return;
+    this.#committedWaiters = this.#committedWaiters.filter((waiter) => waiter.seq > this.log.commitSeq);
+    for (const waiter of ready) waiter.done();
+  }
+
+  #payload(header: RecordHeader, at: number): Uint8Array {
+    const from = at + header.headerBytes;
+    return this.log.list.region.bytes.subarray(from, from + header.payloadBytes);
+  }
+
+  /** A record without blocks has been committed. */
+  #special(header: RecordHeader, at: number): void {
+    if (header.kind === RecordKind.control || header.kind === RecordKind.table) {
+      const change = decodeChange(this.#payload(header, at));
+      if (change === null) {
+        this.events.emit(
+          "bad-control-record",
+          `group ${this.name}: record ${header.firstSeq} is not a change of volumes`,
+        );
+        return;
+      }
+      this.#pendingChanges.push({ record: this.log.committedRecords - 1, change });
+      const before = this.#volumes;
+      this.#volumes = changed(this.#volumes, change);
+      for (const volume of before) {
+        if (!this.#volumes.some((one) => one.number === volume.number))
+          this.endTargets(volume.number, "the volume was deleted");
+      }
+    } else if (header.kind === RecordKind.consistentAt) {
+      const peer = new TextDecoder().decode(this.#payload(header, at));
+      for (const listener of this.#consistentListeners) listener({ peer, seq: header.lastSeq });
+    }
+  }
+
+  /** Brings changes of the volume table home, with the batch that ends behind record number `records`. */
+  #applySpecials(records: number): void {
+    const due = this.#pendingChanges.filter((pending) => pending.record < records);
+    if (due.length === 0) return;
+    this.#pendingChanges = this.#pendingChanges.filter((pending) => pending.record >= records);
+    for (const { change } of due) this.#homeVolumes = changed(this.#homeVolumes, change);
+    bringHome(this.store, this.#homeVolumes);
+  }
+
+  // ---------------------------------------------------------------- timelines, forks, resets
+
+  /** See `GroupPort.openForWriting`. */
+  openForWriting(
+    done: (error: StoreError | null, opened: { timeline: string; firstSeq: number } | null) => void,
+  ): void {
+    this.log.commitAllDurable();
+    const timeline = toHex(this.entropy.fill(new Uint8Array(16)));
+    const opened = (): void => {
+      const firstSeq = this.log.headSeq;
+      this.whenCommitted(firstSeq, () => done(null, { timeline, firstSeq }));
+    };
+    this.whenPersisted(this.log.headSeq, () => this.#whenAppended(() => this.log.open(timeline), opened));
+  }
+
+  whenPersisted(seq: number, done: () => void): void {
+    if (this.log.persistedSeq >= seq) return done();
+    this.#persistedWaiters.push({ seq, done });
+    this.log.wantPersist();
+  }
+
+  #persisted(): void {
+    if (this.#persistedWaiters.length === 0) return;
+    const ready = this.#persistedWaiters.filter((waiter) => waiter.seq <= this.log.persistedSeq);
+    this.#persistedWaiters = this.#persistedWaiters.filter((waiter) => waiter.seq > this.log.persistedSeq);
+    for (const waiter of ready) waiter.done();
+  }
+
+  #drainCommitted(done: () => void): void {
+    this.destager.drain((error) => {
+      if (error === null) return done();
+      this.clock.after(1000, () => this.#drainCommitted(done));
+    });
+  }
+
+  drainToHome(done: (error: StoreError | null, seq: number) => void): void {
+    const following = this.log.heardSeq;
+    this.whenPersisted(this.log.headSeq, () => {
+      this.log.commitAllDurable();
+      if (following !== Number.POSITIVE_INFINITY) this.log.followPrimary(this.log.commitSeq);
+      this.destager.drain((error) => done(error, this.log.destagedSeq));
+    });
+  }
+
+  forkHere(id: string, done: (error: StoreError | null, seq: number) => void): void {
+    this.drainToHome((error, seq) => {
+      if (error !== null) return done(error, seq);
+      this.queue.run((next) => {
+        const at = this.log.destagedSeq;
+        this.#forkAt(id, at);
+        this.store.commit(this.#documentAt(at, this.#place), (commitError) => {
+          next();
+          done(commitError, at);
+        });
+      });
+    });
+  }
+
+  #forkAt(id: string, seq: number): void {
+    if (this.store.forks().some((fork) => fork.id === id)) return;
+    this.store.fork(id, this.#version.value++);
+    const lineage = this.log.lineage().filter((entry) => entry.firstSeq <= seq);
+    this.#document = {
+      ...this.#document,
+      forks: [...this.#document.forks.filter((fork) => fork.id !== id), { id, seq, lineage }],
+    };
+  }
+
+  dropFork(id: string, done: Ready): void {
+    this.queue.run((next) => {
+      if (this.store.forks().some((fork) => fork.id === id)) this.store.dropFork(id);
+      this.store.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
+        next();
+        done(error);
+      });
+    });
+  }
+
+  forks(): readonly { readonly id: string; readonly seq: number }[] {
+    return this.#document.forks.filter((fork) => this.store.forks().some((stored) => stored.id === fork.id));
+  }
+
+  promoteFork(id: string, keepAs: string | null, done: Ready): void {
+    this.drainToHome((drainError) => {
+      if (drainError !== null) return done(drainError);
+      const fork = this.#document.forks.find((one) => one.id === id);
+      if (fork === undefined) return done({ code: "unknown-version", text: `there is no fork ${id}` });
+      this.queue.run((next) => {
+        const headSeq = this.log.destagedSeq;
+        const headLineage = [...this.log.lineage()];
+        const kept = keepAs === null ? null : { id: keepAs, seq: this.#version.value++ };
+        this.store.promoteFork(id, kept);
+        if (keepAs !== null) {
+          const entry = { id: keepAs, seq: headSeq, lineage: headLineage };
+          this.#document = { ...this.#document, forks: [...this.#document.forks, entry] };
+        }
+        const volumes = this.store.volumes("head").map((stored) => {
+          const known = this.#volumes.find((volume) => volume.number === stored.number);
+          return {
+            number: stored.number,
+            sizeBytes: stored.sizeBytes,
+            name: known?.name ?? `volume-${stored.number}`,
+            uuid: known?.uuid ?? toHex(this.entropy.fill(new Uint8Array(16))),
+          };
+        });
+        this.#volumes = volumes;
+        this.#homeVolumes = [...volumes];
+        this.#emptyLog(fork.lineage, fork.seq);
+        this.store.commit(this.#documentAt(fork.seq, this.#place), (error) => {
+          next();
+          done(error);
+        });
+      });
+    });
+  }
+
+  resetLog(position: { readonly lineage: readonly LineageEntry[]; readonly seq: number }, done: Ready): void {
+    this.queue.run((next) => {
+      this.#emptyLog(position.lineage, position.seq);
+      this.log.followPrimary(position.seq);
+      this.store.commit(this.#documentAt(position.seq, this.#place), (error) => {
+        next();
+        done(error);
+      });
+    });
+  }
+
+  /** Forgets every record. Runs as a task of the store queue: no destage is under way. */
+  #emptyLog(lineage: readonly LineageEntry[], seq: number): void {
+    const header = emptyHeader();
+    const walk = { ...this.#place };
+    for (let at = this.log.list.recordAt(walk, header); at >= 0; at = this.log.list.recordAt(walk, header)) {
+      this.#ledger.release(header);
+      walk.offset += header.totalBytes;
+    }
+    this.log.reset(lineage, seq);
+    this.#pendingChanges = [];
+    this.destager.reset({ ordinal: this.log.list.nextOrdinal, offset: 0 });
+    this.#document = { ...this.#document, firstOrdinal: this.log.list.nextOrdinal };
+  }
+
+  // ---------------------------------------------------------------- boundaries
+
+  writeBoundary(id: string, purpose: string, done: (error: StoreError | null, seq: number) => void): void {
+    const payload = Uint8Array.from(encode({ id, purpose }));
+    this.appendSpecial(RecordKind.boundary, payload, (error, seq) => {
+      done(error, seq);
+      this.destager.kick();
+    });
+  }
+
+  writeConsistentAt(peer: string, done: (error: StoreError | null, seq: number) => void): void {
+    this.appendSpecial(RecordKind.consistentAt, new TextEncoder().encode(peer), done);
+  }
+
+  onBoundary(
+    listener: (boundary: { readonly id: string; readonly purpose: string; readonly seq: number }) => void,
+  ): void {
+    this.#boundaryListeners.push(listener);
+  }
+
+  onConsistentAt(listener: (mark: { readonly peer: string; readonly seq: number }) => void): void {
+    this.#consistentListeners.push(listener);
+  }
+
+  #decodeBoundary(at: number, header: RecordHeader): { id: string; purpose: string } {
+    try {
+      const value: unknown = decode(this.#payload(header, at));
+      if (typeof value === "object" && value !== null && "id" in value && "purpose" in value) {
+        return { id: String(value.id).slice(0, 64), purpose: String(value.purpose).slice(0, 64) };
+      }
+    } catch {
+      // Falls through: a boundary that nobody can name is still a boundary.
+    }
+    return { id: `boundary-${header.firstSeq}`, purpose: "unknown" };
+  }
+
+  readFork(id: Version, volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void {
+    if (this.store.tryRead(id, volume, firstBlock, target)) done(null);
+    else this.store.read(id, volume, firstBlock, target, done);
+  }
+
+  /** Acknowledged bytes that only the failed cache holds. */
+  get atRiskBytes(): number {
+    return this.writeThrough.atRiskBytes;
+  }
+
+  get logBytes(): number {
+    return this.log.list.segments.reduce((sum, segment) => sum + alignUp(segment.usedBytes, 4096), 0);
+  }
+}

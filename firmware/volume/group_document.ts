@@ -1,0 +1,61 @@
+/**
+ * A group's document: what its root on the shelf says beside the maps, written with every destage batch. CBOR of plain values,
+ * checked on the way in: a root from another version or a damaged one is a clear refusal.
+ */
+import * as v from "valibot";
+import { volumeSchema, volumesMax } from "./volume_table.ts";
+
+const seq = v.pipe(v.number(), v.integer(), v.minValue(0));
+const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/));
+/** One timeline per opening: 1,024 restarts and takeovers are kept, older ones are merged into the oldest. */
+export const lineageMax = 1024;
+const lineage = v.pipe(v.array(v.object({ timeline: id, firstSeq: seq })), v.maxLength(lineageMax + 1));
+
+export const groupDocumentSchema = v.object({
+  format: v.literal(1),
+  name: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/)),
+  lineage,
+  destagedSeq: seq,
+  place: v.object({ ordinal: seq, offset: seq }),
+  nextOrdinal: seq,
+  firstOrdinal: seq,
+  commitSeq: seq,
+  /** The number of the newest change of the home: births in the maps. */
+  homeVersion: seq,
+  cacheValidThrough: v.union([v.literal("open"), seq]),
+  /** Stopped in order: the log held nothing that was not at home. */
+  clean: v.boolean(),
+  volumes: v.pipe(v.array(volumeSchema), v.maxLength(volumesMax)),
+  nextVolumeNumber: seq,
+  forks: v.array(v.object({ id: v.string(), seq, lineage })),
+  replication: v.unknown(),
+});
+export type GroupDocument = v.InferOutput<typeof groupDocumentSchema>;
+
+export function newGroupDocument(name: string): GroupDocument {
+  return {
+    format: 1,
+    name,
+    lineage: [],
+    destagedSeq: 0,
+    place: { ordinal: 0, offset: 0 },
+    nextOrdinal: 1,
+    firstOrdinal: 0,
+    commitSeq: 0,
+    homeVersion: 0,
+    cacheValidThrough: "open",
+    clean: true,
+    volumes: [],
+    nextVolumeNumber: 1,
+    forks: [],
+    replication: null,
+  };
+}
+
+/** The document, or a sentence that says what is wrong with it. */
+export function readGroupDocument(value: unknown): GroupDocument | string {
+  const parsed = v.safeParse(groupDocumentSchema, value);
+  if (parsed.success) return parsed.output;
+  const issue = parsed.issues[0];
+  return `the group's root has a bad ${v.getDotPath(issue) ?? "document"}: ${issue.message}`;
+}
