@@ -1,0 +1,170 @@
+/**
+ * Runs every test and says how it went. The last line, and only the last, is `N passed, N failed` (`, N skipped`).
+ *
+ * Invariants:
+ * - Each file runs in a process of its own, with a time limit; what it started in its process group ends with it.
+ * - A file that crashes, hangs, prints no totals, or exits non-zero without a failed test counts as failed.
+ * - A third-party client that cannot be had is a failure.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "./build.ts";
+import { clientEnvironment, ensureClients } from "./clients.ts";
+import { readTotals, type Totals } from "./test_totals.ts";
+import { repositoryRoot } from "./tools.ts";
+
+/** Two cores; a third would only make times longer. */
+const filesAtOnce = 2;
+/** The slowest unit test takes seconds; real clients and simulation take a minute or two on a loaded machine. */
+const fileLimitMs = { unit: 120_000, long: 300_000 } as const;
+const fixedSeeds = { first: 1, last: 40 } as const;
+const freshSeedCount = 20;
+
+interface Job {
+  readonly title: string;
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly limitMs: number;
+  /** How a run is counted: by uvu's totals, or as one. */
+  readonly counted: "totals" | "one";
+}
+
+function testJobs(filters: readonly string[]): Job[] {
+  return readdirSync(join(repositoryRoot, "test"), { recursive: true, encoding: "utf8" })
+    .filter((path) => path.endsWith(".test.ts"))
+    .map((path) => join("test", path))
+    .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
+    .sort()
+    .map((path) => ({
+      title: path,
+      program: process.execPath,
+      args: [path],
+      limitMs: path.startsWith("test/real") || path.startsWith("test/sim") ? fileLimitMs.long : fileLimitMs.unit,
+      counted: "totals",
+    }));
+}
+
+function simulationJobs(filters: readonly string[]): Job[] {
+  const program = join(repositoryRoot, "scripts", "sim");
+  if (!existsSync(program) || (filters.length > 0 && !filters.includes("sim"))) return [];
+  const first = 1000 + Math.floor(Math.random() * 2 ** 40);
+  const seeds = [`${fixedSeeds.first}..${fixedSeeds.last}`, `${first}..${first + freshSeedCount - 1}`];
+  return seeds.map((range) => ({
+    title: `scripts/sim --seeds ${range}`,
+    program,
+    args: ["--seeds", range],
+    limitMs: fileLimitMs.long,
+    counted: "one",
+  }));
+}
+
+function checkJob(): Job {
+  return {
+    title: "scripts/check",
+    program: join(repositoryRoot, "scripts", "check"),
+    args: [],
+    limitMs: fileLimitMs.unit,
+    counted: "one",
+  };
+}
+
+/** Process groups of what is running, to end with this process. */
+const running = new Set<number>();
+
+function run(job: Job): Promise<Totals> {
+  return new Promise((resolve) => {
+    const startedMs = performance.now();
+    const child = spawn(job.program, job.args, {
+      cwd: repositoryRoot,
+      env: { ...clientEnvironment, NO_COLOR: "1", FORCE_COLOR: "0" },
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+    });
+    const group = child.pid ?? 0;
+    running.add(group);
+    const output: Buffer[] = [];
+    child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
+    child.stderr.on("data", (chunk: Buffer) => output.push(chunk));
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      endGroup(group);
+    }, job.limitMs);
+    let ended = false;
+    const finish = (code: number | null, signal: string | null) => {
+      if (ended) return;
+      ended = true;
+      clearTimeout(timer);
+      endGroup(group);
+      running.delete(group);
+      const text = Buffer.concat(output).toString("utf8");
+      const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+      const cause = timedOut ? `not done after ${job.limitMs / 1000} s` : signal !== null ? `ended by ${signal}` : null;
+      const totals = readTotals({ counted: job.counted, text, code, cause });
+      const skipped = totals.skipped > 0 ? `, ${totals.skipped} SKIPPED` : "";
+      if (totals.failed > 0) console.log(text.trimEnd());
+      const verdict =
+        totals.failed > 0 ? `FAIL  ${job.title}: ${totals.why ?? `${totals.failed} failed`}` : `ok    ${job.title}`;
+      console.log(`${verdict}  (${totals.passed} passed${skipped}, ${seconds} s)`);
+      resolve(totals);
+    };
+    child.on("error", (error) => {
+      output.push(Buffer.from(String(error)));
+      finish(1, null);
+    });
+    child.on("close", finish);
+    // A process left behind by a test may hold the pipe open for ever.
+    child.on("exit", (code, signal) => setTimeout(() => finish(code, signal), 500));
+  });
+}
+
+function endGroup(group: number): void {
+  try {
+    if (group > 1) process.kill(-group, "SIGKILL");
+  } catch {
+    // Nothing of the group is left.
+  }
+}
+
+async function main(): Promise<void> {
+  const withCheck = process.argv.includes("--with-check");
+  const filters = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      for (const group of running) endGroup(group);
+      process.exit(1);
+    });
+  }
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  try {
+    build();
+  } catch (error) {
+    console.log(`FAIL  scripts/build: ${error instanceof Error ? error.message : String(error)}`);
+    sum.failed++;
+  }
+  for (const { text } of ensureClients((line) => console.log(line))) {
+    console.log(`FAIL  ${text}`);
+    sum.failed++;
+  }
+  const jobs = [...(withCheck ? [checkJob()] : []), ...testJobs(filters), ...simulationJobs(filters)];
+  if (jobs.length === 0) {
+    console.log(`no test matches ${filters.join(" ")}`);
+    sum.failed++;
+  }
+  const next = jobs.values();
+  const worker = async () => {
+    for (const job of next) {
+      const totals = await run(job);
+      sum.passed += totals.passed;
+      sum.failed += totals.failed;
+      sum.skipped += totals.skipped;
+    }
+  };
+  await Promise.all(Array.from({ length: filesAtOnce }, worker));
+  const skipped = sum.skipped > 0 ? `, ${sum.skipped} skipped` : "";
+  console.log(`${sum.passed} passed, ${sum.failed} failed${skipped}`);
+  process.exitCode = sum.failed === 0 ? 0 : 1;
+}
+
+await main();
