@@ -58,6 +58,11 @@ export class NbdServer {
     return this.sessions.size;
   }
 
+  /** Memory that sessions hold beyond their own allowances, together. */
+  get sharedBytes(): number {
+    return this.budget.takenBytes;
+  }
+
   /** For `HbaPort.listen`. */
   accept(stream: ByteStream): StreamHandler {
     if (this.closing || this.sessions.size >= this.limits.sessionsMax) {
