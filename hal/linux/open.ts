@@ -1,0 +1,129 @@
+/**
+ * The hardware of an appliance on Linux and Bun, as its board describes it.
+ *
+ * Invariant: what cannot be used is a line in `problems`, and never changed. Without its write cache there is no appliance: that
+ * alone fails the opening.
+ */
+import type { Hal } from "../api/hal.ts";
+import type { Shaping } from "../api/nic.ts";
+import type { BatteryState } from "../api/write_cache.ts";
+import { type BatteryCache, openBatteryCache } from "./battery_cache.ts";
+import type { LinuxBoard } from "./board.ts";
+import { LinuxClock } from "./clock.ts";
+import { linuxDigests } from "./digests.ts";
+import { Discarder } from "./discard.ts";
+import { linuxEntropy } from "./entropy.ts";
+import { type FlushCache, openFlushCache } from "./flush_cache.ts";
+import { LinuxHbaPort } from "./hba.ts";
+import { LinuxNic } from "./nic.ts";
+import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
+import { type LinuxShelf, openShelf } from "./shelf.ts";
+
+/** The least size of the runtime's thread pool with which one slow disk does not hold up the others. */
+export const threadPoolSizeMin = 16;
+
+export interface LinuxHal {
+  readonly hal: Hal;
+  /** One line each: empty slots, a shaping file that cannot be read or (added later) written. */
+  readonly problems: readonly string[];
+  /** Faults, for the lab. */
+  setBattery(state: BatteryState): void;
+  /** The cache's medium fails, for good. */
+  failCache(): void;
+  /** `place` as the disk names itself: `shelf0/2`. False: no such disk. */
+  setDiskFault(place: string, on: boolean): boolean;
+  setShelfFault(shelf: string, on: boolean): boolean;
+  /** Stops listening, waits for disk and cache I/O under way, gives files and locks back. */
+  close(): Promise<void>;
+}
+
+/** Rejects with nothing: a hardware that cannot be opened is `{ error }`, one line. */
+export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { readonly error: string }> {
+  const clock = new LinuxClock();
+  const cache =
+    board.cache.persistence === "battery" ? openBatteryCache(board.cache) : openFlushCache(board.cache, clock);
+  if (typeof cache === "string") return { error: cache };
+  const problems: string[] = [];
+  const discarder = new Discarder();
+  const shelves = board.shelves.map((description) => {
+    const opened = openShelf(description, { clock, discarder });
+    problems.push(...opened.problems);
+    return opened.shelf;
+  });
+  const hbaPorts = board.hbas.map((hba) => new LinuxHbaPort(hba, clock));
+  const nics = openNics(board, clock, problems);
+  const hal: Hal = {
+    clock,
+    entropy: linuxEntropy,
+    digests: linuxDigests,
+    hbaPorts,
+    nics,
+    cache,
+    shelves,
+    power: null,
+    witness: null,
+  };
+  return {
+    hal,
+    problems,
+    setBattery: (state) => cache.setBattery(state),
+    failCache: () => cache.fail(),
+    setDiskFault: (place, on) => setDiskFault(shelves, place, on),
+    setShelfFault: (name, on) => {
+      const shelf = shelves.find((candidate) => candidate.name === name);
+      shelf?.setFault(on);
+      return shelf !== undefined;
+    },
+    close: async () => {
+      for (const port of [...hbaPorts, ...nics]) port.close();
+      await closeStorage(cache, shelves);
+      discarder.close();
+    },
+  };
+}
+
+function openNics(board: LinuxBoard, clock: LinuxClock, problems: string[]): LinuxNic[] {
+  const path = board.nicShapingFile;
+  const read = path === null ? new Map<string, ReadonlyMap<string, Shaping>>() : readShapings(path);
+  let stored: ShapingTable = new Map();
+  if (typeof read === "string") problems.push(read);
+  else stored = read;
+  const nics: LinuxNic[] = [];
+  const store = () => {
+    const error = path === null ? null : writeShapings(path, new Map(nics.map((nic) => [nic.name, nic.shapings()])));
+    if (error !== null) problems.push(error);
+  };
+  for (const { name, listen } of board.nics) {
+    const shapings = stored.get(name) ?? new Map<string, Shaping>();
+    nics.push(new LinuxNic({ appliance: board.appliance, name, listen, clock, shapings, onShaped: store }));
+  }
+  return nics;
+}
+
+function setDiskFault(shelves: readonly LinuxShelf[], place: string, on: boolean): boolean {
+  for (const shelf of shelves) {
+    for (const disk of shelf.disks) {
+      if (disk?.place !== place) continue;
+      disk.setFault(on);
+      return true;
+    }
+  }
+  return false;
+}
+
+async function closeStorage(cache: BatteryCache | FlushCache, shelves: readonly LinuxShelf[]): Promise<void> {
+  const closing: Promise<void>[] = [new Promise((resolve) => cache.close(resolve))];
+  for (const shelf of shelves) {
+    for (const disk of shelf.disks) {
+      if (disk !== null) closing.push(new Promise((resolve) => disk.close(resolve)));
+    }
+  }
+  await Promise.all(closing);
+}
+
+/** What to tell the operator when the runtime was started with too few threads for disk I/O; null: enough. */
+export function threadPoolWarning(): string | null {
+  const size = Number(process.env["UV_THREADPOOL_SIZE"] ?? 0);
+  if (size >= threadPoolSizeMin) return null;
+  return `UV_THREADPOOL_SIZE is not ${threadPoolSizeMin} or more: a slow disk will hold up the others; set it before the start`;
+}
