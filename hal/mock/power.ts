@@ -1,0 +1,41 @@
+/**
+ * The port that switches the partner off.
+ *
+ * Fault model: it takes its time; it is broken and says so (`false`), having killed the target or not.
+ */
+import type { PowerPort } from "../api/power.ts";
+import { eventKind } from "./event_heap.ts";
+import type { Kernel } from "./kernel.ts";
+import type { Lifetime } from "./lifetime.ts";
+
+/** May be changed at any time. */
+export interface PowerFaults {
+  killMs: number;
+  /** `dead-unproven`: the target dies and the port does not know it. */
+  broken: "no" | "dead-unproven" | "alive";
+}
+
+export class MockPowerPort implements PowerPort {
+  readonly target: string;
+  readonly #kernel: Kernel;
+  readonly #lifetime: Lifetime;
+  readonly #faults: PowerFaults;
+  readonly #kill: () => void;
+
+  constructor(kernel: Kernel, lifetime: Lifetime, options: { target: string; faults: PowerFaults; kill: () => void }) {
+    this.#kernel = kernel;
+    this.#lifetime = lifetime;
+    this.target = options.target;
+    this.#faults = options.faults;
+    this.#kill = options.kill;
+  }
+
+  kill(done: (dead: boolean) => void): void {
+    if (!this.#lifetime.effect()) return;
+    this.#kernel.schedule(this.#faults.killMs, eventKind.power, null, () => {
+      if (this.#faults.broken !== "alive") this.#kill();
+      const dead = this.#faults.broken === "no";
+      this.#kernel.schedule(0, eventKind.power, this.#lifetime, () => done(dead));
+    });
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * A simulated shelf: slots with disks, attached to one appliance or shared by two.
+ *
+ * Fault model: a disk is pulled and put back, here or elsewhere; two disks are swapped; an appliance is evicted (fencing `atomic`):
+ * its writes and reads fail from that moment on, whatever it believes. The disks' own faults: `disk.ts`.
+ */
+import type { Disk, Shelf } from "../api/shelf.ts";
+import { DiskHandle, MockDisk } from "./disk.ts";
+import type { Kernel } from "./kernel.ts";
+import type { DeathKind, Lifetime } from "./lifetime.ts";
+
+export interface ShelfSpec {
+  readonly name: string;
+  readonly fencing?: Shelf["fencing"];
+  /** By slot: the size of the disk in it, bytes; null: empty. */
+  readonly slots: readonly (number | null)[];
+}
+
+/** A boot's view: the same array all its life, changed in place when disks come and go. */
+interface View {
+  readonly lifetime: Lifetime;
+  readonly handles: (DiskHandle | null)[];
+}
+
+export class MockShelf {
+  readonly name: string;
+  readonly fencing: Shelf["fencing"];
+  /** What sits in the slots. */
+  readonly slots: (MockDisk | null)[];
+  readonly #kernel: Kernel;
+  #views: View[] = [];
+  readonly #evicted = new Set<string>();
+  /** Appliances attached to this shelf that have power. */
+  readonly #powered = new Set<string>();
+
+  constructor(kernel: Kernel, spec: ShelfSpec) {
+    this.#kernel = kernel;
+    this.name = spec.name;
+    this.fencing = spec.fencing ?? "none";
+    this.slots = spec.slots.map((sizeBytes, slot) =>
+      sizeBytes === null ? null : new MockDisk(kernel, `${spec.name}/${slot}`, sizeBytes),
+    );
+  }
+
+  /** The disk in a slot; asserts that there is one. */
+  disk(slot: number): MockDisk {
+    const disk = this.slots[slot];
+    if (!disk) throw new RangeError(`${this.name} has no disk in slot ${slot}`);
+    return disk;
+  }
+
+  /** Takes a disk out, with all that it holds. */
+  pull(slot: number): MockDisk {
+    const disk = this.disk(slot);
+    this.slots[slot] = null;
+    for (const view of this.#views) {
+      view.handles[slot]?.pulled();
+      view.handles[slot] = null;
+    }
+    return disk;
+  }
+
+  insert(slot: number, disk: MockDisk): void {
+    if (slot >= this.slots.length || this.slots[slot] !== null)
+      throw new RangeError(`${this.name}/${slot} is not free`);
+    this.slots[slot] = disk;
+    for (const view of this.#views) view.handles[slot] = this.#handle(slot, disk, view.lifetime);
+  }
+
+  swap(slotA: number, slotB: number): void {
+    const a = this.slots[slotA] ? this.pull(slotA) : null;
+    const b = this.slots[slotB] ? this.pull(slotB) : null;
+    if (b !== null) this.insert(slotA, b);
+    if (a !== null) this.insert(slotB, a);
+  }
+
+  /** A disk from the factory. */
+  newDisk(name: string, sizeBytes: number): MockDisk {
+    return new MockDisk(this.#kernel, name, sizeBytes);
+  }
+
+  evict(appliance: string): void {
+    this.#evicted.add(appliance);
+  }
+
+  admit(appliance: string): void {
+    this.#evicted.delete(appliance);
+  }
+
+  /** For the appliance: this boot's shelf. */
+  attach(lifetime: Lifetime): Shelf {
+    this.#powered.add(lifetime.name);
+    const handles = this.slots.map((disk, slot) => (disk === null ? null : this.#handle(slot, disk, lifetime)));
+    this.#views.push({ lifetime, handles });
+    return { name: this.name, fencing: this.fencing, disks: handles satisfies readonly (Disk | null)[] };
+  }
+
+  /** For the appliance. The disks lose their caches with the power of the last appliance; until then only what that one wrote. */
+  died(lifetime: Lifetime, kind: DeathKind): void {
+    this.#views = this.#views.filter((view) => view.lifetime !== lifetime);
+    if (kind === "power") this.#powered.delete(lifetime.name);
+    for (const disk of this.slots) disk?.died(lifetime, kind, this.#powered.size === 0);
+  }
+
+  /** For the appliance: its power went while its firmware was dead already. */
+  lostPower(appliance: string): void {
+    this.#powered.delete(appliance);
+    for (const disk of this.slots) disk?.lostPower(appliance, this.#powered.size === 0);
+  }
+
+  #handle(slot: number, disk: MockDisk, lifetime: Lifetime): DiskHandle {
+    const fenced = (): boolean => this.#evicted.has(lifetime.name);
+    return new DiskHandle(this.#kernel, disk, `${this.name}/${slot}`, lifetime, fenced);
+  }
+}
