@@ -6,7 +6,7 @@
  *   would be a SIGBUS.
  * - The lock lasts as long as the file is open, so it ends with the process, however that dies.
  */
-import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, statfsSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { causeOf } from "./address.ts";
 import { allocate, lockExclusive } from "./libc.ts";
@@ -47,6 +47,11 @@ function prepare(fd: number, path: string, sizeBytes: number, isWritten: boolean
   }
   try {
     const isAllocated = allocate(fd, sizeBytes);
+    const freeBytes = isAllocated ? sizeBytes : freeSpace(path);
+    if (isNew && freeBytes < sizeBytes) {
+      ftruncateSync(fd, 0);
+      return `it needs ${sizeBytes} bytes, its file system has ${freeBytes}; make room or make the cache smaller`;
+    }
     if (isNew && (isWritten || !isAllocated)) fillWithZeros(fd, sizeBytes);
     if (!isAllocated && fstatSync(fd).blocks * 512 < sizeBytes)
       return "it has holes and the file system cannot fill them";
@@ -60,6 +65,11 @@ function prepare(fd: number, path: string, sizeBytes: number, isWritten: boolean
     return `cannot give it ${sizeBytes} bytes: ${causeOf(error)}`;
   }
   return { isNew };
+}
+
+function freeSpace(path: string): number {
+  const { bavail, bsize } = statfsSync(path);
+  return bavail * bsize;
 }
 
 function fillWithZeros(fd: number, sizeBytes: number): void {
