@@ -180,9 +180,14 @@ function validEnd(log: WriteLog, candidate: Candidate, start: RecoveryStart): nu
       next = candidate.base + alignUp(at - candidate.base + 1, 4096);
       if (next >= limit || !validAt(log, candidate.region, next, limit, header)) return at - candidate.base;
     }
-    if (isRevoked(candidate, header, start)) return at - candidate.base;
+    if (isLeftover(candidate, header) || isRevoked(candidate, header, start)) return at - candidate.base;
     at = next + header.totalBytes;
   }
+}
+
+/** A record of an earlier use of the slot: every record of a segment is at or above the segment's first seq. */
+function isLeftover(candidate: Candidate, header: RecordHeader): boolean {
+  return header.firstSeq < candidate.header.firstSeq - (isAsOf(header.kind) ? 1 : 0);
 }
 
 /** A record in the cache beyond what its copy is valid for. */
@@ -224,6 +229,7 @@ function walk(log: WriteLog, candidates: readonly Candidate[], start: RecoverySt
         if (aligned >= limit || !validAt(log, candidate.region, aligned, limit, header)) break;
         at = aligned;
       }
+      if (isLeftover(candidate, header)) break;
       const cut = isRevoked(candidate, header, start);
       const parent = header.kind === RecordKind.opening ? parentTimeline(candidate.region, at) : null;
       if (cut || !take(walked, header, parent, start, index, at - candidate.base)) {
@@ -265,6 +271,7 @@ function take(
       const entry = [...start.lineage].reverse().find((known) => known.firstSeq <= header.firstSeq);
       if (entry?.timeline !== headerTimeline(header)) return false;
       // A hole among records that are at home already: what is older serves nobody any more.
+      if (last !== null && header.firstSeq <= last) return false;
       if (last !== null && header.firstSeq !== last + 1) forget(walked);
     }
     push(walked, header, candidate, offset);

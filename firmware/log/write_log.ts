@@ -328,7 +328,7 @@ export class WriteLog implements NvramClient {
         this.commitSeq = header.lastSeq;
         this.commitWallMs = header.wallMs;
       }
-      if (!indexRecord(this.index, this.list.region.view, at, header, this.#committedRecords))
+      if (!indexRecord(this.index, this.list.region.view, at, header, this.#committedRecords - 1))
         this.onSpecial(header, at);
     }
     if (this.commitSeq > before) this.#completeRequests();

@@ -44,6 +44,22 @@ export class ManualClock implements Clock {
     for (let task = this.tasks.shift(); task !== undefined; task = this.tasks.shift()) task();
   }
 
+  /** Runs what is deferred, then the next timer, whenever it is due. */
+  step(): void {
+    this.runDeferred();
+    const next = this.timers.sort((a, b) => a.atMs - b.atMs || a.order - b.order).shift();
+    if (next === undefined) return;
+    this.atMs = Math.max(this.atMs, next.atMs);
+    next.fire();
+    this.runDeferred();
+  }
+
+  /** The process has died: nothing of it runs any more. */
+  forget(): void {
+    this.timers = [];
+    this.tasks.length = 0;
+  }
+
   /** Lets `ms` pass; 0 runs everything that is due now. */
   pass(ms = 0): void {
     const untilMs = this.atMs + ms;

@@ -1,0 +1,43 @@
+/**
+ * The array's own document in the pool: which cache belongs to which appliance, and which hosts may use what.
+ */
+import * as v from "valibot";
+
+const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/));
+const name = v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/));
+
+const hostSchema = v.object({
+  name,
+  any: v.boolean(),
+  addresses: v.array(v.string()),
+  iqns: v.array(v.string()),
+  mappings: v.array(v.object({ volume: v.string(), lun: v.number(), readOnly: v.boolean() })),
+});
+export type HostEntry = v.InferOutput<typeof hostSchema>;
+
+const cacheSchema = v.object({
+  appliance: name,
+  /** While both are listed, a cache with either is the right one. */
+  current: v.nullable(id),
+  next: v.nullable(id),
+});
+export type CacheEntry = v.InferOutput<typeof cacheSchema>;
+
+const arrayDocumentSchema = v.object({
+  format: v.literal(1),
+  caches: v.pipe(v.array(cacheSchema), v.maxLength(2)),
+  hosts: v.pipe(v.array(hostSchema), v.maxLength(256)),
+});
+export type ArrayDocument = v.InferOutput<typeof arrayDocumentSchema>;
+
+export function newArrayDocument(): ArrayDocument {
+  return { format: 1, caches: [], hosts: [] };
+}
+
+/** The document, or a sentence that says what is wrong with it. */
+export function readArrayDocument(value: unknown): ArrayDocument | string {
+  if (value === null || value === undefined) return newArrayDocument();
+  const parsed = v.safeParse(arrayDocumentSchema, value);
+  if (parsed.success) return parsed.output;
+  return `the array's document has a bad ${v.getDotPath(parsed.issues[0]) ?? "body"}: ${parsed.issues[0].message}`;
+}

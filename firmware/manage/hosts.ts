@@ -1,0 +1,162 @@
+/**
+ * Hosts and what they may use. Access is closed until a host is added and mapped; `any` opens it deliberately.
+ */
+import type { BlockTarget, ExportInfo } from "../volume/block_request.ts";
+import type { ArrayDocument, HostEntry } from "./array_document.ts";
+import { cidrContains, parseCidr } from "./cidr.ts";
+import { done, type HostControl, type Removed, type Result, refused } from "./control.ts";
+import type { HostJson } from "./status_json.ts";
+
+const lunsMax = 256;
+
+export interface HostRegistryOptions {
+  document(): ArrayDocument;
+  /** Makes a changed list of hosts durable. */
+  save(hosts: HostEntry[]): Promise<Result<null>>;
+  volumeExists(name: string): boolean;
+  /** Ends every session: access may have been taken away. */
+  accessChanged(volumes: readonly string[]): void;
+}
+
+/** How a host may use a volume. */
+export interface Access {
+  readonly readOnly: boolean;
+}
+
+export class HostRegistry implements HostControl {
+  readonly #options: HostRegistryOptions;
+
+  constructor(options: HostRegistryOptions) {
+    this.#options = options;
+  }
+
+  list(): HostJson[] {
+    return this.#options.document().hosts.map((host) => ({ ...host, mappings: [...host.mappings] }));
+  }
+
+  /** The access that `address` (an IP address) has to `volume`, or null. Writable wins over read-only. */
+  accessOf(address: string, volume: string): Access | null {
+    let access: Access | null = null;
+    for (const host of this.#options.document().hosts) {
+      if (!matches(host, address)) continue;
+      const mapping = host.mappings.find((one) => one.volume === volume);
+      if (mapping === undefined) continue;
+      if (!mapping.readOnly) return { readOnly: false };
+      access = { readOnly: true };
+    }
+    return access;
+  }
+
+  mappingsOf(volume: string): { host: string; lun: number; readOnly: boolean }[] {
+    return this.#options
+      .document()
+      .hosts.flatMap((host) =>
+        host.mappings
+          .filter((mapping) => mapping.volume === volume)
+          .map((mapping) => ({ host: host.name, lun: mapping.lun, readOnly: mapping.readOnly })),
+      );
+  }
+
+  async add(host: {
+    name: string;
+    any: boolean;
+    addresses: readonly string[];
+    iqns: readonly string[];
+  }): Promise<Result<HostJson>> {
+    const { hosts } = this.#options.document();
+    if (hosts.some((one) => one.name === host.name)) {
+      return refused("exists", `host ${host.name} exists; remove it first, or choose another name`);
+    }
+    if (hosts.length >= 256) return refused("invalid", "there are 256 hosts already, the most that an array keeps");
+    const entry: HostEntry = { ...host, addresses: [...host.addresses], iqns: [...host.iqns], mappings: [] };
+    return this.#saved([...hosts, entry], entry);
+  }
+
+  async remove(name: string): Promise<Result<Removed>> {
+    const { hosts } = this.#options.document();
+    const entry = hosts.find((one) => one.name === name);
+    if (entry === undefined) return notFound(name);
+    const saved = await this.#options.save(hosts.filter((one) => one !== entry));
+    if (!saved.ok) return saved;
+    this.#options.accessChanged(entry.mappings.map((mapping) => mapping.volume));
+    return done({ removed: name });
+  }
+
+  async map(
+    name: string,
+    mapping: { volume: string; lun: number | null; readOnly: boolean },
+  ): Promise<Result<HostJson>> {
+    const { hosts } = this.#options.document();
+    const entry = hosts.find((one) => one.name === name);
+    if (entry === undefined) return notFound(name);
+    if (!this.#options.volumeExists(mapping.volume)) {
+      return refused("not-found", `there is no volume ${mapping.volume}; see: goldcopy volume list`);
+    }
+    const present = entry.mappings.find((one) => one.volume === mapping.volume);
+    const taken = new Set(entry.mappings.filter((one) => one !== present).map((one) => one.lun));
+    const lun = mapping.lun ?? present?.lun ?? lowestFree(taken);
+    if (taken.has(lun)) return refused("exists", `LUN ${lun} of host ${name} is another volume; choose another --lun`);
+    const mappings = [
+      ...entry.mappings.filter((one) => one !== present),
+      { volume: mapping.volume, lun, readOnly: mapping.readOnly },
+    ];
+    const next = { ...entry, mappings: mappings.sort((a, b) => a.lun - b.lun) };
+    const result = await this.#saved(
+      hosts.map((one) => (one === entry ? next : one)),
+      next,
+    );
+    if (result.ok && present !== undefined) this.#options.accessChanged([mapping.volume]);
+    return result;
+  }
+
+  async unmap(name: string, volume: string): Promise<Result<HostJson>> {
+    const { hosts } = this.#options.document();
+    const entry = hosts.find((one) => one.name === name);
+    if (entry === undefined) return notFound(name);
+    const next = { ...entry, mappings: entry.mappings.filter((one) => one.volume !== volume) };
+    const result = await this.#saved(
+      hosts.map((one) => (one === entry ? next : one)),
+      next,
+    );
+    if (result.ok) this.#options.accessChanged([volume]);
+    return result;
+  }
+
+  /** A volume is gone: so are its mappings. */
+  async forget(volume: string): Promise<Result<null>> {
+    const { hosts } = this.#options.document();
+    if (!hosts.some((host) => host.mappings.some((mapping) => mapping.volume === volume))) return done(null);
+    return this.#options.save(
+      hosts.map((host) => ({ ...host, mappings: host.mappings.filter((mapping) => mapping.volume !== volume) })),
+    );
+  }
+
+  async #saved(hosts: HostEntry[], entry: HostEntry): Promise<Result<HostJson>> {
+    const saved = await this.#options.save(hosts);
+    return saved.ok ? done({ ...entry, mappings: [...entry.mappings] }) : saved;
+  }
+}
+
+/** What the export table needs to know of a volume to show it. */
+export interface Exportable {
+  readonly info: ExportInfo;
+  open(access: Access): BlockTarget | "not-ready";
+}
+
+function matches(host: HostEntry, address: string): boolean {
+  if (host.any) return true;
+  return host.addresses.some((text) => {
+    const cidr = parseCidr(text);
+    return cidr !== null && cidrContains(cidr, address);
+  });
+}
+
+function lowestFree(taken: ReadonlySet<number>): number {
+  let lun = 0;
+  while (taken.has(lun) && lun < lunsMax) lun++;
+  return lun;
+}
+
+function notFound(name: string): { readonly ok: false; readonly error: { code: "not-found"; text: string } } {
+  return { ok: false, error: { code: "not-found", text: `there is no host ${name}; see: goldcopy host list` } };
+}
