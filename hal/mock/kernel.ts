@@ -210,7 +210,10 @@ export class Kernel implements ContractLog {
     } catch (error) {
       // It died inside this call: what the rest of the call throws is of no interest.
       if (lifetime !== null && !lifetime.alive) return;
-      if (this.#violation !== null || lifetime === null || lifetime.onPanic === null) throw error;
+      if (this.#violation !== null || lifetime === null || lifetime.onPanic === null) {
+        this.#violation = null;
+        throw error;
+      }
       lifetime.onPanic(error);
     } finally {
       this.running = outer;
