@@ -6,11 +6,11 @@
  *   after which its operations report `timeout` though they may still happen later;
  * - operations that overlap in time complete, and take effect, in any order;
  * - errors on read, write, flush by rate or by number; after an error a write has happened, in part, or not at all; after a failed
- *   flush what it covered never becomes durable, and a later flush succeeds all the same;
+ *   flush what it covered never becomes durable, and later flushes of that boot fail too, or (`flushErrorsForgotten`) succeed;
  * - lost writes, misdirected writes, bit rot, unreadable ranges, a lying flush, a full thin medium;
  * - process death: operations under way happen, in part (whole 4 KiB pages), or not at all, and complete to nobody;
  * - power loss: the same by 512-byte sectors, and completed writes without a completed flush are applied, dropped or garbled;
- * - absence: a pulled disk answers `absent`, and forgets nothing.
+ * - absence: a pulled disk, or one that does not answer (`isAbsent`), reports `absent`, and forgets nothing.
  *
  * The contract of hal/api/shelf.ts is demanded of the caller: alignment, range, and buffers that stay as they are until `done`.
  */
@@ -43,6 +43,8 @@ export interface DiskFaults {
   tryReadRate: number;
   /** Flushes complete at once and make nothing durable. */
   flushLies: boolean;
+  /** A flush after a failed one may succeed, though what the failed one covered is lost. */
+  flushErrorsForgotten: boolean;
   /** Operations report `timeout` after this long; they may still happen. */
   deadlineMs: number;
   /** Writes beyond this many pages of content fail with `no-space`. */
@@ -64,6 +66,7 @@ function healthyDisk(): DiskFaults {
     misdirectedWriteRate: 0,
     tryReadRate: 0.7,
     flushLies: false,
+    flushErrorsForgotten: false,
     deadlineMs: Number.POSITIVE_INFINITY,
     pageCountMax: Number.POSITIVE_INFINITY,
   };
@@ -92,6 +95,8 @@ export class MockDisk {
   readonly name: string;
   readonly medium: SparseMedium;
   readonly faults: DiskFaults = healthyDisk();
+  /** In its slot, but without an answer. */
+  isAbsent = false;
   readonly #kernel: Kernel;
   readonly #prng: Prng;
   readonly #underWay = new Set<Operation>();
@@ -233,6 +238,7 @@ export class MockDisk {
   }
 }
 
+const broken = { fault: "error", code: "failed" } as const;
 const diskKind: EventKind = eventKind.disk;
 
 /** A disk as one boot sees it, from when it appears in a slot until it is pulled or the boot dies. */
@@ -244,6 +250,7 @@ export class DiskHandle implements Disk {
   readonly #kernel: Kernel;
   readonly #contract: ContractLog;
   #present = true;
+  #flushFailed = false;
   #fenced: () => boolean;
 
   constructor(kernel: Kernel, disk: MockDisk, place: string, lifetime: Lifetime, fenced: () => boolean) {
@@ -282,7 +289,7 @@ export class DiskHandle implements Disk {
   tryRead(offsetBytes: number, target: Uint8Array): boolean {
     this.#check("read", offsetBytes, target.byteLength);
     const { disk } = this;
-    if (!this.lifetime.effect() || !this.#present || this.#fenced()) return false;
+    if (!this.lifetime.effect() || !this.#present || disk.isAbsent || this.#fenced()) return false;
     if (disk.faults.slowFactor > 1 || disk.isUnreadable(offsetBytes, target.byteLength)) return false;
     if (!disk.prng.chance(disk.faults.tryReadRate)) return false;
     disk.medium.read(offsetBytes, target);
@@ -331,7 +338,7 @@ export class DiskHandle implements Disk {
   flush(done: (error: DiskError | null) => void): void {
     if (!this.lifetime.effect()) return;
     const { disk } = this;
-    const fault = disk.drawFault("flush");
+    const fault = this.#flushFailed && !disk.faults.flushErrorsForgotten ? broken : disk.drawFault("flush");
     const capture = disk.faults.flushLies ? null : disk.medium.captureFlush();
     const operation = this.#operation("flush", 0, 0, done, {
       run: () => {
@@ -365,6 +372,7 @@ export class DiskHandle implements Disk {
   answer(operation: Operation, error: Code | null): void {
     if (operation.answered) return;
     operation.answered = true;
+    if (operation.kind === "flush" && error !== null) this.#flushFailed = true;
     const outcome =
       error === null
         ? null
@@ -389,7 +397,7 @@ export class DiskHandle implements Disk {
   }
 
   #submit(operation: Operation): void {
-    if (!this.#present) this.answer(operation, "absent");
+    if (!this.#present || this.disk.isAbsent) this.answer(operation, "absent");
     else if (this.#fenced()) this.answer(operation, "failed");
     else this.disk.submit(operation);
   }

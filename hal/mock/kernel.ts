@@ -39,6 +39,7 @@ export class Kernel implements ContractLog {
   #tasks: (() => void)[] = [];
   #owners: (Lifetime | null)[] = [];
   #nextTask = 0;
+  #isSettling = false;
   #lifetimes = 0;
   #violation: BrokenContract | null = null;
   #standstill = 0;
@@ -111,6 +112,7 @@ export class Kernel implements ContractLog {
 
   /** Fires one event and what follows from it. False: there was none. */
   step(): boolean {
+    this.#demandIdle();
     const event = this.#heap.pop();
     if (event === null) return false;
     const fire = event.fire!;
@@ -137,6 +139,26 @@ export class Kernel implements ContractLog {
 
   /** Runs deferred tasks and promise continuations without an event: what a test calls after it has called the firmware itself. */
   settle(): void {
+    this.#demandIdle();
+    this.#isSettling = true;
+    try {
+      this.#settle();
+    } finally {
+      this.#isSettling = false;
+    }
+    if (this.#violation !== null) {
+      const violation = this.#violation;
+      this.#violation = null;
+      throw violation;
+    }
+  }
+
+  /** Code that waits for events inside an event would wait for itself. */
+  #demandIdle(): void {
+    if (this.#isSettling) throw new Error("the world is at work: only code outside its events may run it");
+  }
+
+  #settle(): void {
     completePromises();
     while (this.#tasks.length > 0) {
       // Tasks may defer further tasks; they belong to the same event.
@@ -149,11 +171,6 @@ export class Kernel implements ContractLog {
       this.#owners.length = 0;
       this.#nextTask = 0;
       completePromises();
-    }
-    if (this.#violation !== null) {
-      const violation = this.#violation;
-      this.#violation = null;
-      throw violation;
     }
   }
 

@@ -27,6 +27,8 @@ export interface NetworkFaults {
   /** The share of writes that are delayed by up to `delayMsMax` (with all that follows them in their stream). */
   delayRate: number;
   delayMsMax: number;
+  /** What one direction of a connection holds: drawn from these for each new one. */
+  windowBytes: readonly number[];
   /** How long an attempt to connect goes unanswered before it fails. */
   connectTimeoutMs: number;
   /** How long a connection to a machine that has lost its power lasts before the other end gives it up. */
@@ -45,6 +47,7 @@ export function calmNetwork(): NetworkFaults {
     joinRate: 0.3,
     delayRate: 0,
     delayMsMax: 500,
+    windowBytes: [16384, 65536, 262144, 524288],
     connectTimeoutMs: 5000,
     deadPeerMs: 15000,
     lingerMs: 10000,

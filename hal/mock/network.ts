@@ -16,9 +16,6 @@ import { calmNetwork, Link, type NetworkFaults } from "./link.ts";
 import type { Prng } from "./prng.ts";
 import { type StreamContext, StreamEnd } from "./stream.ts";
 
-/** Bytes that one direction of a connection holds, drawn per connection. */
-const windowBytesChoices = [16384, 65536, 262144, 524288] as const;
-
 export type Accept = (stream: ByteStream) => StreamHandler;
 
 /** One end of an attempt to connect. */
@@ -162,7 +159,7 @@ export class Network {
 
   /** The caller's end and the listener's end of a new connection. */
   pair(caller: Caller, place: Place, listener: Listener): { near: StreamEnd; far: StreamEnd } {
-    const windowBytes = this.#prng.pick(windowBytesChoices);
+    const windowBytes = this.#prng.pick(this.faults.windowBytes);
     const readyMs = this.#kernel.nowMs;
     const near = new StreamEnd(this.#context, {
       remote: place.machine,
@@ -190,7 +187,7 @@ export class Network {
 /**
  * One attempt to connect.
  *
- *   begin ──▶ request under way ──▶ answer under way ──▶ connected
+ *   begin ──▶ request under way ──▶ answer under way ──▶ connected, and accepted one way later
  *                │ nobody there       │                 └▶ failed (reset meanwhile)
  *                └──────────▶ timeout ◀┘
  */
@@ -254,16 +251,21 @@ class Attempt {
       return;
     }
     const { near, far } = network.pair(this.#caller, place, listener);
-    kernel.schedule(0, eventKind.connect, listener.lifetime, () => {
-      // A reset that came before: the session never was.
-      if (!far.isClosed) far.start(listener.accept(far));
-    });
+    const there = network.link(this.#caller.machine, this.#caller.port, place.machine);
     this.#travel(back, () => {
+      if (this.#settled) return near.break();
       kernel.schedule(0, eventKind.connect, this.#caller.lifetime, () => {
         if (this.#settled) return near.abort();
         if (near.isClosed) return this.#fail("reset");
         this.#settled = true;
         near.start(this.#connected(near));
+      });
+      // The third packet of the handshake: the listener learns of the connection only now.
+      this.#travel(there, () => {
+        kernel.schedule(0, eventKind.connect, listener.lifetime, () => {
+          // A reset that came before: the session never was.
+          if (!far.isClosed) far.start(listener.accept(far));
+        });
       });
     });
   }

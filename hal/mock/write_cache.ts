@@ -6,8 +6,8 @@
  *   dropped per 512-byte sector;
  * - power loss: in `battery` all stays while the battery is good, and all is lost when it has failed; in `flush` what no completed
  *   `persist` covered is applied, dropped or garbled per sector;
- * - `persist` takes time (`flush`; in `battery` on demand), or fails: what it covered then never becomes durable, and the next one
- *   succeeds all the same;
+ * - `persist` takes time (`flush`; in `battery` on demand), or fails: what it covered then never becomes durable, and all later ones
+ *   of that boot fail too, or (`persistErrorsForgotten`) succeed;
  * - the battery fails and recovers; an old image of the whole content comes back; the module is replaced by a blank one.
  *
  * A store that was not declared by `wrote` in its event is a broken contract. It is looked for between events: everywhere at a
@@ -34,6 +34,8 @@ export interface CacheFaults {
   /** The share of persists that take twenty times as long. */
   spikeRate: number;
   persistFailRate: number;
+  /** A persist after a failed one may succeed, though what the failed one covered is lost. */
+  persistErrorsForgotten: boolean;
   /** Domain `battery`: the share of persists that complete after they have returned. */
   latePersistRate: number;
 }
@@ -52,7 +54,13 @@ export interface CacheImage {
 export class MockNvram {
   readonly sizeBytes: number;
   readonly domain: PersistenceDomain;
-  readonly faults: CacheFaults = { persistMs: 0.25, spikeRate: 0.01, persistFailRate: 0, latePersistRate: 0 };
+  readonly faults: CacheFaults = {
+    persistMs: 0.25,
+    spikeRate: 0.01,
+    persistFailRate: 0,
+    persistErrorsForgotten: false,
+    latePersistRate: 0,
+  };
   readonly #kernel: Kernel;
   readonly #prng: Prng;
   readonly #storeCheck: "full" | "sample" | "off";
@@ -142,7 +150,7 @@ export class MockNvram {
   #setBattery(state: BatteryState): void {
     if (this.#battery === state) return;
     this.#battery = state;
-    this.#boot?.batteryChanged(state);
+    this.#boot?.batteryChanged();
   }
 
   #demandDown(): void {
@@ -162,6 +170,8 @@ class MockWriteCache implements WriteCache {
   readonly #prng: Prng;
   readonly #lifetime: Lifetime;
   readonly #storeCheck: "full" | "sample" | "off";
+  #failed = false;
+  #told: BatteryState;
   #listener: ((state: BatteryState) => void) | null = null;
   /** Domain `flush`: durable content, and the sectors declared since the last persist. */
   readonly #durable: Uint8Array;
@@ -194,6 +204,7 @@ class MockWriteCache implements WriteCache {
     this.#storeCheck = storeCheck;
     this.sizeBytes = module.sizeBytes;
     this.domain = module.domain;
+    this.#told = module.battery;
     // The boot gets memory of its own: what a dead one stores on its way out is nobody's.
     this.memory = content.slice();
     this.declared = content.slice();
@@ -220,9 +231,10 @@ class MockWriteCache implements WriteCache {
 
   persist(done: (outcome: "persisted" | "failed") => void): void {
     if (!this.#lifetime.effect()) return;
-    const failed = this.#module.persistFails();
-    const outcome = failed ? "failed" : "persisted";
     const { faults } = this.#module;
+    const failed = (this.#failed && !faults.persistErrorsForgotten) || this.#module.persistFails();
+    this.#failed ||= failed;
+    const outcome = failed ? "failed" : "persisted";
     if (this.domain === "battery") {
       if (this.#storeCheck === "full" || (this.#storeCheck === "sample" && this.#prng.chance(batterySampleRate))) {
         this.#kernel.schedule(0, eventKind.persist, null, () => this.#checkStores(this.#storeCheck));
@@ -245,8 +257,13 @@ class MockWriteCache implements WriteCache {
     this.#waiting.push({ covered, outcome, done });
   }
 
-  batteryChanged(state: BatteryState): void {
-    this.#kernel.schedule(0, eventKind.battery, this.#lifetime, () => this.#listener?.(state));
+  batteryChanged(): void {
+    this.#kernel.schedule(0, eventKind.battery, this.#lifetime, () => {
+      const state = this.battery();
+      if (state === this.#told) return;
+      this.#told = state;
+      this.#listener?.(state);
+    });
   }
 
   flipBit(offsetBytes: number, bit: number): void {

@@ -1,0 +1,6 @@
+import { halSuite } from "./hal_suite.ts";
+import { newMockBench } from "./mock_bench.ts";
+
+// Every test gets a world of its own, and the same one in every run.
+let seed = 0;
+halSuite("mock", async () => newMockBench(++seed));
