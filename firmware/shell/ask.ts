@@ -1,8 +1,14 @@
 /** One request to the management API over a unix socket or HTTP. Only web standards: `fetch`. */
 import type { Answer } from "./command.ts";
 
-/** Never throws: what is not an answer of the API is `unreachable`. */
-export async function askAppliance(at: string, method: string, path: string, body: unknown): Promise<Answer<unknown>> {
+/** Never throws: what is not an answer of the API is `unreachable`. `limitMs`: gives up after this long. */
+export async function askAppliance(
+  at: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  limitMs?: number,
+): Promise<Answer<unknown>> {
   const isUrl = /^https?:\/\//.test(at);
   const url = isUrl ? `${at.replace(/\/+$/, "")}${path}` : `http://appliance${path}`;
   try {
@@ -11,6 +17,7 @@ export async function askAppliance(at: string, method: string, path: string, bod
       // Long operations answer when they are done, not within fetch's default of five minutes.
       timeout: false,
       ...(isUrl ? {} : { unix: at }),
+      ...(limitMs === undefined ? {} : { signal: AbortSignal.timeout(limitMs) }),
       ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
     } as BunFetchRequestInit);
     const value: unknown = await response.json();

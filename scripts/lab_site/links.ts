@@ -1,0 +1,115 @@
+/**
+ * Cuts and shapes of the virtual links. `links.json` is what the operator asked for; each appliance has what it sends in its own
+ * shaping file, read at its start, and in force by its API while it runs.
+ *
+ * Invariant: when a command returns, the link is as asked, and it is so again after a restart of either side.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { LinkShape } from "../../firmware/manage/control.ts";
+import { demand, whenAnswering } from "./appliances.ts";
+import { runningProcess } from "./process.ts";
+import { appliancesOf, type Lab, LabError, pathIn, type SiteAppliance, writeWhole } from "./site.ts";
+
+export interface Shape {
+  readonly cut: boolean;
+  readonly latencyMs: number;
+  readonly jitterMs: number;
+  readonly rateBytesPerSecond: number | null;
+  readonly loss: number;
+}
+
+const plain: Shape = { cut: false, latencyMs: 0, jitterMs: 0, rateBytesPerSecond: null, loss: 0 };
+
+/** What `from` sends to `to` through its NIC number `nic`. */
+interface Link {
+  readonly from: string;
+  readonly to: string;
+  readonly nic: number;
+  readonly shape: Shape;
+}
+
+const linksPath = (lab: Lab): string => join(lab.dir, "links.json");
+
+export function readLinks(lab: Lab): Link[] {
+  const path = linksPath(lab);
+  if (!existsSync(path)) return [];
+  return JSON.parse(readFileSync(path, "utf8")) as Link[];
+}
+
+export interface LinkChange {
+  readonly from: string;
+  readonly to: string;
+  /** Only what `from` sends. */
+  readonly oneWay: boolean;
+  /** null: all NICs. */
+  readonly nic: number | null;
+  readonly change: Partial<Shape>;
+}
+
+export async function changeLinks(lab: Lab, wish: LinkChange): Promise<Link[]> {
+  const links = readLinks(lab);
+  const pairs = directions(lab, wish);
+  for (const { from } of pairs) {
+    const paused = runningProcess(lab, from.name)?.paused === true;
+    if (paused) throw new LabError(`${from.name} is paused: scripts/lab resume ${from.name} first`, "paused");
+  }
+  const changed: Link[] = [];
+  for (const { from, to } of pairs) {
+    for (const nic of nicsOf(from, wish.nic)) {
+      const index = links.findIndex((link) => link.from === from.name && link.to === to.name && link.nic === nic);
+      const former = index < 0 ? plain : links[index]!.shape;
+      const link = { from: from.name, to: to.name, nic, shape: { ...former, ...wish.change } };
+      if (index >= 0) links.splice(index, 1);
+      if (JSON.stringify(link.shape) !== JSON.stringify(plain)) links.push(link);
+      changed.push(link);
+    }
+  }
+  writeWhole(linksPath(lab), `${JSON.stringify(links, null, 2)}\n`);
+  for (const link of changed) await enforce(lab, link, links);
+  return changed;
+}
+
+/** Of a running appliance by its API (which keeps the file), of a stopped one by the file that it reads at its start. */
+async function enforce(lab: Lab, link: Link, links: readonly Link[]): Promise<void> {
+  if (runningProcess(lab, link.from) !== null) {
+    const body: LinkShape = { nic: nicName(link.nic), remote: link.to, ...link.shape };
+    await whenAnswering(lab, link.from);
+    await demand(lab, link.from, "POST", "/v1/lab/shape", body);
+  } else {
+    writeShapingFile(lab, link.from, links);
+  }
+}
+
+/** `{NIC: {REMOTE: shaping}}`, as hal/linux keeps it. */
+function writeShapingFile(lab: Lab, from: string, links: readonly Link[]): void {
+  const document: Record<string, Record<string, Shape>> = {};
+  for (const link of links.filter((candidate) => candidate.from === from)) {
+    const remotes = document[nicName(link.nic)] ?? {};
+    remotes[link.to] = link.shape;
+    document[nicName(link.nic)] = remotes;
+  }
+  writeWhole(pathIn(lab, from, "shaping.json"), `${JSON.stringify(document, null, 2)}\n`);
+}
+
+function directions(lab: Lab, wish: LinkChange): { from: SiteAppliance; to: SiteAppliance }[] {
+  const found: { from: SiteAppliance; to: SiteAppliance }[] = [];
+  for (const a of appliancesOf(lab, wish.from)) {
+    for (const b of appliancesOf(lab, wish.to)) {
+      if (a.name === b.name) throw new LabError(`${wish.from} and ${wish.to} are not two appliances`, "usage", 2);
+      found.push({ from: a, to: b });
+      if (!wish.oneWay) found.push({ from: b, to: a });
+    }
+  }
+  return found;
+}
+
+const nicName = (nic: number): string => `nic${nic}`;
+
+function nicsOf(appliance: SiteAppliance, nic: number | null): number[] {
+  const all = appliance.nicPorts.map((_, index) => index);
+  if (nic === null) return all;
+  if (!all.includes(nic))
+    throw new LabError(`${appliance.name} has no NIC ${nic} (it has ${all.join(", ")})`, "usage", 2);
+  return [nic];
+}

@@ -1,0 +1,119 @@
+/**
+ * Appliances as real, detached processes. A process is known by its id and its start time (proc(5), stat field 22), so that a
+ * reused id is never signalled.
+ */
+import { spawn } from "node:child_process";
+import { closeSync, existsSync, openSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { repositoryRoot } from "../tools.ts";
+import { profilePath } from "./profile.ts";
+import { type Lab, LabError, pathIn, writeWhole } from "./site.ts";
+import { waitUntil } from "./wait.ts";
+
+export interface RunningProcess {
+  readonly pid: number;
+  readonly startTicks: number;
+  readonly paused: boolean;
+}
+
+interface ProcStat {
+  readonly state: string;
+  readonly startTicks: number;
+}
+
+/** null: no such process. */
+function procStat(pid: number): ProcStat | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The second field is the program's name in parentheses and may hold anything.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return { state: fields[0] ?? "", startTicks: Number(fields[19]) };
+  } catch {
+    return null;
+  }
+}
+
+const processFile = (lab: Lab, name: string): string => pathIn(lab, name, "process.json");
+
+/** null: not running (a process that has ended and was not collected is not running). */
+export function runningProcess(lab: Lab, name: string): RunningProcess | null {
+  const path = processFile(lab, name);
+  if (!existsSync(path)) return null;
+  let noted: { pid: number; startTicks: number };
+  try {
+    noted = JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return null;
+  }
+  const stat = procStat(noted.pid);
+  if (stat === null || stat.startTicks !== noted.startTicks || stat.state === "Z" || stat.state === "X") return null;
+  return { ...noted, paused: stat.state === "T" || stat.state === "t" };
+}
+
+export function outputPath(lab: Lab, name: string): string {
+  return pathIn(lab, name, "output.log");
+}
+
+/** Starts the appliance's process; it outlives this one. */
+export function spawnAppliance(lab: Lab, name: string): RunningProcess {
+  const output = openSync(outputPath(lab, name), "a");
+  try {
+    const child = spawn(
+      process.execPath,
+      [join(repositoryRoot, "firmware", "main.ts"), "--profile", profilePath(lab, name)],
+      {
+        cwd: lab.dir,
+        // With the runtime's two file threads two slow reads starve every other one.
+        env: { ...process.env, UV_THREADPOOL_SIZE: "16" },
+        stdio: ["ignore", output, output],
+        detached: true,
+      },
+    );
+    child.unref();
+    const pid = child.pid;
+    const stat = pid === undefined ? null : procStat(pid);
+    if (pid === undefined || stat === null) throw new LabError(`${name} could not be started`);
+    writeWhole(processFile(lab, name), `${JSON.stringify({ pid, startTicks: stat.startTicks })}\n`);
+    return { pid, startTicks: stat.startTicks, paused: false };
+  } finally {
+    closeSync(output);
+  }
+}
+
+/** Sends a signal to exactly that process. False: it is gone. */
+export function signal(lab: Lab, name: string, kind: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): boolean {
+  const running = runningProcess(lab, name);
+  if (running === null) return false;
+  try {
+    process.kill(running.pid, kind);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Returns when the process is gone. */
+export async function killAppliance(lab: Lab, name: string): Promise<void> {
+  signal(lab, name, "SIGKILL");
+  await gone(lab, name, 10_000);
+}
+
+/** Orderly; a paused process is resumed first, because it could not obey. */
+export async function stopAppliance(lab: Lab, name: string): Promise<void> {
+  if (signal(lab, name, "SIGTERM")) signal(lab, name, "SIGCONT");
+  await gone(lab, name, 60_000);
+}
+
+async function gone(lab: Lab, name: string, limitMs: number): Promise<void> {
+  const ended = await waitUntil(limitMs, 5, () => (runningProcess(lab, name) === null ? true : null));
+  if (ended === null)
+    throw new LabError(`${name} is still running after ${limitMs / 1000} s: scripts/lab logs ${name}`, "timeout");
+  rmSync(processFile(lab, name), { force: true });
+}
+
+/** The end of what the process printed, for messages. */
+export function lastOutput(lab: Lab, name: string): string {
+  const path = outputPath(lab, name);
+  if (!existsSync(path)) return "it printed nothing";
+  return readFileSync(path, "utf8").trim().split("\n").slice(-3).join(" | ").slice(-600) || "it printed nothing";
+}

@@ -1,0 +1,182 @@
+/**
+ * A lab's site: which arrays and appliances there are, where their files and ports lie. Kept in `lab.json` under the lab's
+ * directory, from the first `up` until `down --wipe`.
+ *
+ * Layout: `lab.json`, `ARRAY/` (shelves), `APPLIANCE/` (profile, cache, socket, logs, process).
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import * as v from "valibot";
+import type { PeerMode } from "../../firmware/manage/status_json.ts";
+
+/** What the operator did wrong, or the lab cannot do; one line. `usage` means exit 2. */
+export class LabError extends Error {
+  readonly exitCode: number;
+  readonly code: string;
+  constructor(text: string, code: string = "failed", exitCode: number = 1) {
+    super(text);
+    this.code = code;
+    this.exitCode = exitCode;
+  }
+}
+
+const port = v.pipe(v.number(), v.integer(), v.minValue(1024), v.maxValue(65535));
+const name = v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,23}$/));
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(1 << 20));
+
+const siteSchema = v.strictObject({
+  version: v.literal(1),
+  profile: v.string(),
+  mode: v.picklist(["sync", "async", "delta"]),
+  persistence: v.picklist(["battery", "flush"]),
+  cacheBytes: bytes,
+  diskBytes: bytes,
+  disksPerShelf: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64)),
+  /** The demo group is there, in sync, and open to hosts. */
+  prepared: v.boolean(),
+  volumes: v.array(v.strictObject({ name, sizeBytes: bytes })),
+  arrays: v.array(v.strictObject({ name, appliances: v.array(name) })),
+  appliances: v.array(v.strictObject({ name, array: name, nbdPorts: v.array(port), nicPorts: v.array(port) })),
+});
+
+export type Site = v.InferOutput<typeof siteSchema>;
+export type SiteAppliance = Site["appliances"][number];
+
+export interface Lab {
+  /** Absolute. */
+  readonly dir: string;
+  site: Site;
+}
+
+export const demoGroup = "demo";
+/** Sockets have short paths: 108 bytes with the final zero (unix(7)). */
+const socketPathBytesMax = 107;
+
+export interface SiteWishes {
+  readonly profile: string;
+  readonly mode: PeerMode;
+  readonly persistence: "battery" | "flush";
+}
+
+/** The site of `--profile single`: what a `FILE` may change of it is in `site_file.ts`. */
+export function singleSite(wishes: SiteWishes): Omit<Site, "appliances"> {
+  return {
+    version: 1,
+    ...wishes,
+    cacheBytes: 256 * 1024 ** 2,
+    // Two volumes of 1 GiB, their forks and salvage sets several times over; the files are sparse.
+    diskBytes: 8 * 1024 ** 3,
+    disksPerShelf: 2,
+    prepared: false,
+    volumes: [
+      { name: "demo-1", sizeBytes: 1024 ** 3 },
+      { name: "demo-2", sizeBytes: 1024 ** 3 },
+    ],
+    arrays: [
+      { name: "oak", appliances: ["oak-a"] },
+      { name: "elm", appliances: ["elm-a"] },
+    ],
+  };
+}
+
+export async function createLab(dirText: string, plan: Omit<Site, "appliances">): Promise<Lab> {
+  const dir = resolve(dirText);
+  const ports = await freePorts(plan.arrays.flatMap((array) => array.appliances).length * 4);
+  const appliances = plan.arrays.flatMap((array) =>
+    array.appliances.map((applianceName) => ({
+      name: applianceName,
+      array: array.name,
+      nbdPorts: ports.splice(0, 2),
+      nicPorts: ports.splice(0, 2),
+    })),
+  );
+  const lab: Lab = { dir, site: { ...plan, appliances } };
+  for (const appliance of appliances) checkSocketPath(socketOf(lab, appliance.name));
+  mkdirSync(dir, { recursive: true });
+  for (const array of plan.arrays) mkdirSync(join(dir, array.name), { recursive: true });
+  for (const appliance of appliances) mkdirSync(join(dir, appliance.name), { recursive: true });
+  saveLab(lab);
+  return lab;
+}
+
+/** null: there is no lab. */
+export function loadLab(dirText: string): Lab | null {
+  const dir = resolve(dirText);
+  const path = join(dir, "lab.json");
+  if (!existsSync(path)) return null;
+  try {
+    return { dir, site: v.parse(siteSchema, JSON.parse(readFileSync(path, "utf8"))) };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new LabError(`${path}: ${why}; scripts/lab down --wipe --dir ${dirText} starts over`);
+  }
+}
+
+export function requireLab(dirText: string): Lab {
+  const lab = loadLab(dirText);
+  if (lab === null) throw new LabError(`there is no lab in ${resolve(dirText)}: scripts/lab up`, "no-lab");
+  return lab;
+}
+
+export function saveLab(lab: Lab): void {
+  writeWhole(join(lab.dir, "lab.json"), `${JSON.stringify(lab.site, null, 2)}\n`);
+}
+
+/** A reader never sees half a file. */
+export function writeWhole(path: string, text: string): void {
+  const aside = `${path}.${process.pid}.tmp`;
+  writeFileSync(aside, text);
+  renameSync(aside, path);
+}
+
+export function applianceOf(lab: Lab, applianceName: string): SiteAppliance {
+  const found = lab.site.appliances.find((appliance) => appliance.name === applianceName);
+  if (found !== undefined) return found;
+  const names = lab.site.appliances.map((appliance) => appliance.name).join(", ");
+  throw new LabError(`there is no appliance ${applianceName} (there are ${names})`, "not-found");
+}
+
+/** An array's name means all its appliances. */
+export function appliancesOf(lab: Lab, nameText: string): SiteAppliance[] {
+  const ofArray = lab.site.appliances.filter((appliance) => appliance.array === nameText);
+  return ofArray.length > 0 ? ofArray : [applianceOf(lab, nameText)];
+}
+
+export function pathIn(lab: Lab, applianceName: string, file: string): string {
+  return join(lab.dir, applianceName, file);
+}
+
+/** What `goldcopy --at` takes. */
+export function socketOf(lab: Lab, applianceName: string): string {
+  return pathIn(lab, applianceName, "manage.sock");
+}
+
+function checkSocketPath(path: string): void {
+  if (Buffer.byteLength(path) <= socketPathBytesMax) return;
+  throw new LabError(`${path} is too long for a socket (at most ${socketPathBytesMax} bytes): choose a shorter --dir`);
+}
+
+/**
+ * Ports that nobody listens on now. Taken from below the range that the kernel hands to outgoing connections (from 32768), so
+ * that they are still free when an appliance comes back after a while.
+ */
+async function freePorts(count: number): Promise<number[]> {
+  const found: number[] = [];
+  let candidate = 12_000 + Math.floor(Math.random() * 20_000);
+  for (let tries = 0; found.length < count && tries < 5000; tries++) {
+    candidate = candidate >= 32_000 ? 12_000 : candidate + 1;
+    if (await isFree(candidate)) found.push(candidate);
+  }
+  if (found.length < count)
+    throw new LabError("there are not enough free TCP ports on 127.0.0.1 between 12000 and 32000");
+  return found;
+}
+
+function isFree(candidate: number): Promise<boolean> {
+  return new Promise((resolvePort) => {
+    const server = createServer();
+    server.once("error", () => resolvePort(false));
+    server.listen(candidate, "127.0.0.1", () => server.close(() => resolvePort(true)));
+  });
+}
