@@ -38,6 +38,9 @@ export interface SessionParts {
   readonly closed: (session: NbdSession) => void;
 }
 
+/** Each handles at most what fits the output backlog, about 1 ms of copying. */
+const pumpsInEventMax = 4;
+
 export class NbdSession implements StreamHandler, TransmissionHost {
   private readonly stream: ByteStream;
   private readonly parts: SessionParts;
@@ -51,6 +54,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
   private held = false;
   private flushDue = false;
   private againDue = false;
+  private pumpsInEvent = 0;
   private endSent = false;
   private reported = false;
   private timer: Timer | null;
@@ -81,6 +85,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
   onData(chunk: Uint8Array): void {
     if (this.phase === "finishing" || this.phase === "closed") return;
     this.progress++;
+    this.pumpsInEvent = 0;
     this.inputs.push(chunk);
     if (!this.held) this.pump();
   }
@@ -88,6 +93,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
   onDrain(): void {
     if (this.phase === "closed") return;
     this.progress++;
+    this.pumpsInEvent = 0;
     this.output.drained();
     this.flush();
   }
@@ -252,15 +258,27 @@ export class NbdSession implements StreamHandler, TransmissionHost {
     if ((this.phase as string) === "closed") return;
     this.transmission?.settle();
     if (this.phase === "finishing") this.endWhenDone();
-    else if (this.held) this.pumpSoon();
+    else if (this.held) this.pumpAgain();
   }
 
-  /** Held input goes on in an event of its own, so that one busy host does not keep the others waiting. */
-  private pumpSoon(): void {
+  /** A long reply goes out while its data is still in the processor's cache, not at the end of the event. */
+  longReplyReady(): void {
+    if (this.phase === "closed" || this.output.blocked) return;
+    if (this.output.drainTo(this.stream) > 0) this.progress++;
+  }
+
+  /** Held input goes on at once a few times, then in an event of its own: one busy host does not keep the others waiting. */
+  private pumpAgain(): void {
+    if (this.pumpsInEvent < pumpsInEventMax) {
+      this.pumpsInEvent++;
+      this.pump();
+      return;
+    }
     if (this.againDue) return;
     this.againDue = true;
     this.parts.clock.after(0, () => {
       this.againDue = false;
+      this.pumpsInEvent = 0;
       if (this.held) this.pump();
     });
   }

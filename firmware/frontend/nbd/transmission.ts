@@ -47,6 +47,8 @@ import { RequestParser, Step } from "./request_parser.ts";
 export interface TransmissionHost {
   /** There are replies to send, or room has come about. */
   workDone(): void;
+  /** A long reply has been queued. */
+  longReplyReady(): void;
   violated(code: string, text: string): void;
   /** The client said NBD_CMD_DISC. */
   disconnected(): void;
@@ -409,6 +411,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     this.putReadHeader(buffer.view, buffer.start, command);
     this.output.append(buffer);
     this.host.workDone();
+    this.host.longReplyReady();
   }
 
   private putReadHeader(view: DataView, at: number, command: RequestParser | NbdRequest): void {
