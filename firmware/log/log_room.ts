@@ -29,6 +29,8 @@ export class LogRoom {
   #overflowing: string | null = null;
   #spilling: LogSegment | null = null;
   #closed = false;
+  /** After a start nothing is let go before every peer has said what it still needs. */
+  #frozen = true;
   readonly #listeners: (() => void)[] = [];
 
   constructor(log: WriteLog, store: GroupStore, destagedPlace: LogPlace, quotaBytes: number) {
@@ -60,12 +62,19 @@ export class LogRoom {
     this.#listeners.push(listener);
   }
 
+  /** Every peer's need is known now (`retain`): from here on the log lets go of what nobody needs. */
+  thaw(): void {
+    this.#frozen = false;
+    this.reclaim();
+  }
+
   close(): void {
     this.#closed = true;
   }
 
   /** Lets go of what nobody needs; when the cache is short, starts to spill. */
   reclaim(): void {
+    if (this.#frozen) return;
     const { segments } = this.#log.list;
     const needed = this.#lowestRetained();
     let freed = false;

@@ -1,0 +1,187 @@
+/**
+ * One appliance: the rooms put together on a HAL. The same code runs on hardware and in simulation.
+ *
+ * A start: open the pool, judge the cache, recover every group from its log, persist what was recovered, renew the nonce, then let
+ * the peers settle the roles, and only then listen for hosts.
+ */
+import type { Hal } from "../hal/api/hal.ts";
+import { judgeCache, renewNonce } from "./cache/cache_opening.ts";
+import { Nvram } from "./cache/nvram.ts";
+import { whenDone } from "./codec/promised.ts";
+import { NbdServer } from "./frontend/nbd/server.ts";
+import { logLimits } from "./log/limits.ts";
+import { cacheSlotsOf } from "./log/recovery.ts";
+import { ApplianceControl } from "./manage/appliance_control.ts";
+import { type ArrayDocument, type CacheEntry, readArrayDocument } from "./manage/array_document.ts";
+import type { Control } from "./manage/control.ts";
+import type { EventSink } from "./manage/events.ts";
+import { ExportRegistry } from "./manage/exports.ts";
+import { GroupRegistry } from "./manage/groups.ts";
+import { HostRegistry } from "./manage/hosts.ts";
+import { openPool } from "./store/pool.ts";
+import type { Pool } from "./store/store.ts";
+
+/** What the board profile says beside the hardware. */
+export interface ApplianceConfig {
+  readonly array: { readonly name: string; readonly appliance: string };
+  readonly peers: readonly {
+    readonly array: string;
+    readonly appliances: readonly { readonly name: string; readonly addresses: readonly string[] }[];
+  }[];
+  readonly link: { readonly heartbeatMs: number; readonly peerTimeoutMs: number };
+  readonly store?: { readonly slabBytes: number; readonly logSlotBytes: number; readonly mapCacheBytes: number };
+  readonly shelfLogBytes?: number;
+  readonly goldenAccess?: "none" | "read-only";
+  /** The operator's word that a wrong or lost cache is to be given up. */
+  readonly acceptCacheLoss?: boolean;
+}
+
+export type StartOutcome =
+  /** `groups` is for tests that look inside. */
+  | { readonly ok: true; readonly control: Control; readonly groups: GroupRegistry }
+  /** What, why, and what to do, in one line. Nothing was overwritten. */
+  | { readonly ok: false; readonly text: string };
+
+export interface StartOptions {
+  readonly hal: Hal;
+  readonly config: ApplianceConfig;
+  readonly events: EventSink;
+  readonly version: string;
+}
+
+/** 64 MiB slabs; a log slot holds the largest segment; 64 MiB of map pages are 48 GiB of mapped volume at hand. */
+const storeDefaults = {
+  slabBytes: 64 * 1024 * 1024,
+  logSlotBytes: logLimits.segmentBytesMax,
+  mapCacheBytes: 64 * 1024 * 1024,
+};
+
+export async function startAppliance(options: StartOptions): Promise<StartOutcome> {
+  const { hal, config, events } = options;
+  const { clock, entropy, digests } = hal;
+  const opened = await new Promise<{ ok: true; pool: Pool } | { ok: false; text: string }>((resolve) =>
+    openPool(
+      {
+        clock,
+        entropy,
+        digests,
+        shelves: hal.shelves,
+        arrayName: config.array.name,
+        format: config.store ?? storeDefaults,
+        createIfBlank: true,
+      },
+      resolve,
+    ),
+  );
+  if (!opened.ok) return refuse(events, opened.text);
+  const { pool } = opened;
+  for (const disk of pool.disks()) {
+    if (disk.state !== "in-use")
+      events.emit(`disk-${disk.state}`, `${disk.place}: ${disk.text}`, { place: disk.place });
+  }
+  const read = readArrayDocument(pool.arrayDocument());
+  if (typeof read === "string") return refuse(events, read);
+  const holder = { document: read };
+  const saveDocument = (document: ArrayDocument) =>
+    whenDone((done) => {
+      holder.document = document;
+      pool.saveArrayDocument(document, done);
+    });
+
+  const nvram = new Nvram(hal.cache, clock, digests);
+  const entry = holder.document.caches.find((cache) => cache.appliance === config.array.appliance);
+  const verdict = judgeCache(nvram, pool.arrayId, entry);
+  if (verdict.kind === "refused" && config.acceptCacheLoss !== true) return refuse(events, verdict.text);
+  const cacheTrusted = verdict.kind === "trusted";
+  const bySlot = cacheTrusted ? cacheSlotsOf(nvram, digests) : new Map<string, number[]>();
+  const known = new Set(pool.groupIds());
+  nvram.setUsed(new Set([...bySlot].filter(([id]) => known.has(id)).flatMap(([, slots]) => slots)));
+
+  const groups = new GroupRegistry({
+    hal,
+    pool,
+    nvram,
+    config,
+    events,
+    shelfLogBytes: config.shelfLogBytes ?? logLimits.shelfLogBytes,
+  });
+  const trouble = await groups.openAll(cacheTrusted);
+  if (trouble !== null) return refuse(events, trouble);
+  const persisted = await new Promise<"persisted" | "failed">((resolve) => nvram.persistAll(resolve));
+  if (persisted === "failed")
+    return refuse(events, "the write cache cannot be persisted; replace it, or give the profile another [cache]");
+  const saveCache = (cache: CacheEntry, done: (error: null) => void) => {
+    const caches = [...holder.document.caches.filter((one) => one.appliance !== cache.appliance), cache];
+    void saveDocument({ ...holder.document, caches }).then((error) => done(error as null));
+  };
+  const renewed = await whenDone((done) =>
+    renewNonce(
+      {
+        nvram,
+        entropy,
+        arrayId: pool.arrayId,
+        appliance: config.array.appliance,
+        current: entry?.current ?? entry?.next ?? null,
+      },
+      saveCache,
+      done,
+    ),
+  );
+  if (renewed !== null) return refuse(events, (renewed as { text: string }).text);
+  for (const group of groups.all()) {
+    const error = await whenDone(group.settle.bind(group));
+    if (error !== null) return refuse(events, `group ${group.name}: ${error.text}`);
+  }
+  groups.watchBattery();
+
+  const hosts = new HostRegistry({
+    document: () => holder.document,
+    save: async (list) => {
+      const error = await saveDocument({ ...holder.document, hosts: list });
+      if (error === null) return { ok: true, value: null };
+      return { ok: false, error: { code: "shelf-failed", text: (error as { text: string }).text } };
+    },
+    volumeExists: (name) => groups.findVolume(name) !== null,
+    accessChanged: (volumes) => {
+      for (const name of volumes) groups.endExports(name, "the host's access has changed");
+    },
+  });
+  const exportsTable = new ExportRegistry({ groups, hosts, goldenAccess: config.goldenAccess ?? "read-only" });
+  const servers: NbdServer[] = [];
+  const control = new ApplianceControl({
+    hal,
+    config,
+    events,
+    pool,
+    nvram,
+    groups,
+    hosts,
+    version: options.version,
+    stopServing: () => {
+      for (const port of hal.hbaPorts) port.close();
+      for (const server of servers) server.closeAll();
+    },
+  });
+  for (const port of hal.hbaPorts) {
+    if (port.protocol !== "nbd") continue;
+    const server = new NbdServer({ clock, exports: exportsTable, events });
+    const failed = await whenDone<string>((done) => port.listen((stream) => server.accept(stream), done));
+    if (failed !== null) return refuse(events, `${port.name}: ${failed}`);
+    servers.push(server);
+  }
+  const nicTrouble = await whenDone<string>((done) => groups.startReplication(done));
+  if (nicTrouble !== null) return refuse(events, nicTrouble);
+  events.emit(
+    "appliance-started",
+    `${config.array.appliance} of array ${config.array.name} serves ${groups.all().length} groups`,
+    {
+      groups: groups.all().length,
+    },
+  );
+  return { ok: true, control, groups };
+}
+
+function refuse(events: EventSink, text: string): { ok: false; text: string } {
+  events.emit("start-refused", text);
+  return { ok: false, text };
+}

@@ -1,0 +1,90 @@
+/**
+ * What hosts find: the volumes that are mapped to them and readable now, and salvage sets as `VOLUME@ID`.
+ */
+import type { BlockTarget, ExportInfo, ExportTable } from "../volume/block_request.ts";
+import { ForkTarget } from "../volume/fork_target.ts";
+import { VolumeTarget } from "../volume/volume_target.ts";
+import type { GroupEntry, GroupRegistry } from "./groups.ts";
+import type { HostRegistry } from "./hosts.ts";
+
+export interface ExportRegistryOptions {
+  readonly groups: GroupRegistry;
+  readonly hosts: HostRegistry;
+  /** Whether a golden copy is shown read-only or not at all. */
+  readonly goldenAccess: "none" | "read-only";
+}
+
+export class ExportRegistry implements ExportTable {
+  readonly #options: ExportRegistryOptions;
+
+  constructor(options: ExportRegistryOptions) {
+    this.#options = options;
+  }
+
+  list(host: string): ExportInfo[] {
+    const found: ExportInfo[] = [];
+    for (const entry of this.#options.groups.entries()) {
+      const { group } = entry;
+      for (const volume of group.volumes()) {
+        const access = this.#options.hosts.accessOf(addressOf(host), volume.name);
+        if (access === null) continue;
+        if (this.#isShown(entry)) {
+          const readOnly = access.readOnly || !group.serving().writable;
+          const description = group.serving().writable
+            ? `volume of group ${group.name}`
+            : `golden copy, group ${group.name}`;
+          found.push({ name: volume.name, description, blockCount: volume.sizeBytes / 512, readOnly });
+        }
+        for (const salvage of entry.replication.status().salvage) {
+          const stored = group.store.volumes(salvage.fork).find((one) => one.number === volume.number);
+          if (stored === undefined) continue;
+          const name = `${volume.name}@${salvage.id}`;
+          found.push({
+            name,
+            description: `salvage set of group ${group.name}`,
+            blockCount: stored.sizeBytes / 512,
+            readOnly: true,
+          });
+        }
+      }
+    }
+    return found;
+  }
+
+  open(name: string, host: string): BlockTarget | "unknown" | "not-ready" {
+    const at = name.indexOf("@");
+    const volumeName = at < 0 ? name : name.slice(0, at);
+    const found = this.#options.groups.findVolume(volumeName);
+    if (found === null) return "unknown";
+    const access = this.#options.hosts.accessOf(addressOf(host), volumeName);
+    if (access === null) return "unknown";
+    const { group, volume } = found;
+    if (at >= 0) {
+      const salvage = found.replication.status().salvage.find((one) => one.id === name.slice(at + 1));
+      const stored =
+        salvage === undefined
+          ? undefined
+          : group.store.volumes(salvage.fork).find((one) => one.number === volume.number);
+      return salvage === undefined || stored === undefined
+        ? "unknown"
+        : new ForkTarget(group, salvage.fork, stored, name);
+    }
+    if (!this.#isShown(found)) return "not-ready";
+    const target = new VolumeTarget(group, volume.number, name, access.readOnly);
+    group.addTarget(target);
+    return target;
+  }
+
+  #isShown({ group }: GroupEntry): boolean {
+    const serving = group.serving();
+    if (serving.readable === null) return false;
+    return serving.writable || this.#options.goldenAccess === "read-only";
+  }
+}
+
+/** The address of a session's `remote`, which may end in a port: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
+function addressOf(remote: string): string {
+  if (remote.startsWith("[")) return remote.slice(1, remote.indexOf("]"));
+  const colon = remote.lastIndexOf(":");
+  return colon > 0 && remote.indexOf(":") === colon ? remote.slice(0, colon) : remote;
+}

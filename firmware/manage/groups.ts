@@ -1,0 +1,243 @@
+/**
+ * The groups of this array: opening them at a start, creating and deleting them, and finding volumes by name.
+ */
+import type { Hal } from "../../hal/api/hal.ts";
+import type { ApplianceConfig } from "../appliance.ts";
+import type { Nvram } from "../cache/nvram.ts";
+import { toHex } from "../codec/bytes.ts";
+import { whenAnswered, whenDone } from "../codec/promised.ts";
+import { GroupReplication } from "../mirror/group_replication.ts";
+import { ReplicationHost } from "../peer/replication_host.ts";
+import type { GroupStore, Pool, StoreError } from "../store/store.ts";
+import { Group } from "../volume/group.ts";
+import { newGroupDocument } from "../volume/group_document.ts";
+import type { GroupVolume } from "../volume/group_port.ts";
+import { replicationPort } from "../volume/replication_port.ts";
+import { type Result, refused } from "./control.ts";
+import type { EventSink } from "./events.ts";
+
+export interface GroupRegistryOptions {
+  readonly hal: Hal;
+  readonly pool: Pool;
+  readonly nvram: Nvram;
+  readonly config: ApplianceConfig;
+  readonly events: EventSink;
+  readonly shelfLogBytes: number;
+}
+
+export interface GroupEntry {
+  readonly group: Group;
+  readonly replication: GroupReplication;
+}
+
+export interface FoundVolume extends GroupEntry {
+  readonly volume: GroupVolume;
+}
+
+/** A pool keeps this many groups: each has at least two cache segments and its own roots. */
+const groupsMax = 64;
+
+export class GroupRegistry {
+  readonly #options: GroupRegistryOptions;
+  readonly #entries = new Map<string, GroupEntry>();
+  readonly #creating = new Set<string>();
+  readonly host: ReplicationHost;
+  #cacheHealthy = true;
+  #onGone: (volumes: readonly string[]) => void = () => {};
+
+  constructor(options: GroupRegistryOptions) {
+    this.#options = options;
+    const { hal, config, pool, events } = options;
+    this.host = new ReplicationHost({
+      clock: hal.clock,
+      entropy: hal.entropy,
+      nics: hal.nics,
+      array: { name: config.array.name, id: pool.arrayId },
+      appliance: config.array.appliance,
+      peers: config.peers,
+      heartbeatMs: config.link.heartbeatMs,
+      peerTimeoutMs: config.link.peerTimeoutMs,
+      events,
+      groups: {
+        find: (id) => this.#entries.get(id)?.replication ?? null,
+        createGolden: (info, done) => {
+          void this.create(info.name, info.id).then((created) => {
+            if (created.ok) done(null, created.value.replication);
+            else done(created.error.text, null);
+          });
+        },
+      },
+    });
+  }
+
+  onVolumesGone(listener: (volumes: readonly string[]) => void): void {
+    this.#onGone = listener;
+  }
+
+  /** Recovers every group of the pool; a sentence when one cannot be opened. */
+  async openAll(cacheTrusted: boolean): Promise<string | null> {
+    for (const id of this.#options.pool.groupIds()) {
+      const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
+        this.#options.pool.openGroup(id, done),
+      );
+      if (stored.error !== null || stored.value === null)
+        return `group ${id}: ${stored.error?.text ?? "it cannot be opened"}`;
+      const trouble = await this.#open(stored.value, cacheTrusted);
+      if (trouble !== null) return `group ${id}: ${trouble}`;
+    }
+    return null;
+  }
+
+  async #open(store: GroupStore, cacheTrusted: boolean): Promise<string | null> {
+    const { hal, nvram, events, shelfLogBytes, config } = this.#options;
+    const { clock, digests, entropy } = hal;
+    const options = { id: store.id, store, nvram, cacheTrusted, clock, digests, entropy, events, shelfLogBytes };
+    const opened = await whenAnswered<StoreError, Group | null>((done) => Group.open(options, done));
+    if (opened.error !== null || opened.value === null) return opened.error?.text ?? "it cannot be opened";
+    const group = opened.value;
+    group.log.onFailed = () => this.#cacheHasFailed("a persist of the write cache has failed");
+    const place = { array: config.array.name, appliance: config.array.appliance };
+    const replication = new GroupReplication(replicationPort(group, place), this.host);
+    this.#entries.set(group.id, { group, replication });
+    if (group.cacheWasLost) {
+      events.emit(
+        "cache-lost",
+        `group ${group.name}: the write cache that held its newest writes is lost; its image is inconsistent`,
+        {
+          group: group.name,
+        },
+      );
+    }
+    return null;
+  }
+
+  startReplication(done: (error: string | null) => void): void {
+    for (const { replication, group } of this.#entries.values()) {
+      replication.start();
+      group.room.thaw();
+    }
+    this.host.start(done);
+  }
+
+  async stop(): Promise<void> {
+    await new Promise<void>((resolve) => this.host.stop(true, resolve));
+    await Promise.all(this.entries().map(({ group }) => new Promise<void>((resolve) => group.stop(resolve))));
+  }
+
+  entries(): GroupEntry[] {
+    return [...this.#entries.values()].sort((a, b) => (a.group.name < b.group.name ? -1 : 1));
+  }
+
+  all(): Group[] {
+    return this.entries().map(({ group }) => group);
+  }
+
+  find(name: string): GroupEntry | null {
+    return this.entries().find(({ group }) => group.name === name) ?? null;
+  }
+
+  findVolume(name: string): FoundVolume | null {
+    for (const entry of this.entries()) {
+      const volume = entry.group.volumes().find((one) => one.name === name);
+      if (volume !== undefined) return { ...entry, volume };
+    }
+    return null;
+  }
+
+  endExports(volume: string, reason: string): void {
+    const found = this.findVolume(volume);
+    if (found !== null) found.group.endTargets(found.volume.number, reason);
+  }
+
+  /** A new, empty group; `id` null: a new identity (otherwise a golden side of a group that exists elsewhere). */
+  async create(name: string, id: string | null): Promise<Result<GroupEntry>> {
+    if (this.find(name) !== null || this.#creating.has(name)) {
+      return refused("exists", `group ${name} exists on this array; choose another name`);
+    }
+    if (this.#entries.size >= groupsMax)
+      return refused("invalid", `there are ${groupsMax} groups already, the most that an array keeps`);
+    this.#creating.add(name);
+    try {
+      const { pool, hal } = this.#options;
+      const identity = id ?? toHex(hal.entropy.fill(new Uint8Array(16)));
+      const document = newGroupDocument(name);
+      const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
+        pool.createGroup(identity, document, done),
+      );
+      if (stored.error !== null || stored.value === null) {
+        const code = stored.error?.code === "no-space" ? "no-space" : "shelf-failed";
+        return refused(code, `group ${name} could not be made durable: ${stored.error?.text ?? "the pool refused"}`);
+      }
+      const trouble = await this.#open(stored.value, true);
+      if (trouble !== null) return refused("failed", trouble);
+      const entry = this.#entries.get(identity)!;
+      const error = await whenDone<StoreError>((done) => entry.group.settle(done));
+      if (error !== null) return refused("shelf-failed", error.text);
+      if (!this.#cacheHealthy) entry.group.writeThrough.begin();
+      entry.replication.start();
+      entry.group.room.thaw();
+      return { ok: true, value: entry };
+    } finally {
+      this.#creating.delete(name);
+    }
+  }
+
+  async remove(entry: GroupEntry): Promise<Result<null>> {
+    const { group, replication } = entry;
+    replication.stop();
+    group.setServing({ writable: false, why: "the group is being deleted", readable: null });
+    const gone = group.volumes().map((volume) => volume.name);
+    group.close();
+    group.log.reset([], 0);
+    this.#entries.delete(group.id);
+    this.#onGone(gone);
+    const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
+    return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);
+  }
+
+  // ---------------------------------------------------------------- the battery
+
+  get cacheHealthy(): boolean {
+    return this.#cacheHealthy;
+  }
+
+  /** Follows the cache's battery: write-through before the next acknowledgement after a fault. */
+  watchBattery(): void {
+    const { cache } = this.#options.hal;
+    cache.onBattery((state) => {
+      if (state === "failed") this.#cacheHasFailed("the write cache's battery has failed");
+      else this.#cacheIsGood();
+    });
+    if (cache.battery() === "failed") this.#cacheHasFailed("the write cache's battery has failed");
+  }
+
+  #cacheHasFailed(why: string): void {
+    if (!this.#cacheHealthy) return;
+    this.#cacheHealthy = false;
+    this.#options.events.emit("cache-failed", `${why}: every acknowledgement waits for the shelf now (write-through)`);
+    for (const { group } of this.#entries.values()) group.writeThrough.begin();
+  }
+
+  #cacheIsGood(): void {
+    const { nvram, events } = this.#options;
+    if (this.#cacheHealthy || nvram.failed) return;
+    nvram.persistAll((outcome) => {
+      if (outcome === "failed") return;
+      let left = this.#entries.size;
+      const ended = (): void => {
+        if (--left > 0) return;
+        this.#cacheHealthy = true;
+        events.emit("cache-good", "the write cache's battery is good again and its copy is complete: write-back");
+      };
+      if (left === 0) {
+        left = 1;
+        ended();
+      }
+      for (const { group } of this.#entries.values()) group.writeThrough.end(ended);
+    });
+  }
+
+  closeAll(): void {
+    for (const { group } of this.#entries.values()) group.close();
+  }
+}

@@ -1,0 +1,92 @@
+/** What `goldcopy shelf | disk | pool | cache` show. */
+import type { Hal } from "../../hal/api/hal.ts";
+import type { Nvram } from "../cache/nvram.ts";
+import type { Pool } from "../store/store.ts";
+import type { GroupRegistry } from "./groups.ts";
+import type { CacheJson, DiskJson, PoolJson, ShelfJson, WarningJson } from "./status_json.ts";
+
+export interface HardwareParts {
+  readonly hal: Hal;
+  readonly pool: Pool;
+  readonly poolName: string;
+  readonly nvram: Nvram;
+  readonly groups: GroupRegistry;
+  readonly appliance: string;
+}
+
+export function shelvesJson({ hal, pool }: HardwareParts): ShelfJson[] {
+  return hal.shelves.map((shelf) => ({
+    name: shelf.name,
+    fencing: shelf.fencing,
+    slots: shelf.disks.length,
+    disksInUse: pool.disks().filter((disk) => disk.place.startsWith(`${shelf.name}/`) && disk.state === "in-use")
+      .length,
+    sizeBytes: shelf.disks.reduce((sum, disk) => sum + (disk?.sizeBytes ?? 0), 0),
+  }));
+}
+
+export function disksJson({ hal, pool }: HardwareParts): DiskJson[] {
+  const sizes = new Map(
+    hal.shelves.flatMap((shelf) =>
+      shelf.disks.flatMap((disk) => (disk === null ? [] : [[disk.place, disk.sizeBytes] as const])),
+    ),
+  );
+  return pool.disks().map((disk) => ({ ...disk, sizeBytes: sizes.get(disk.place) ?? null }));
+}
+
+export function poolsJson({ pool, poolName, groups }: HardwareParts): PoolJson[] {
+  const usage = pool.usage();
+  return [
+    {
+      name: poolName,
+      totalBytes: usage.totalBytes,
+      freeBytes: usage.freeBytes,
+      groups: groups.all().map((group) => ({ name: group.name, ...group.store.usage() })),
+    },
+  ];
+}
+
+export function cacheJson({ hal, groups, appliance }: HardwareParts): CacheJson {
+  return {
+    appliance,
+    persistence: hal.cache.domain,
+    battery: hal.cache.battery(),
+    mode: groups.cacheHealthy ? "write-back" : "write-through",
+    sizeBytes: hal.cache.sizeBytes,
+    dirtyBytes: groups.all().reduce((sum, group) => sum + group.destager.dirtyBytes, 0),
+    cacheAtRiskBytes: groups.all().reduce((sum, group) => sum + group.atRiskBytes, 0),
+  };
+}
+
+/** A pool with less than this share free is worth a warning. */
+const lowShare = 0.1;
+
+export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
+  const warnings: WarningJson[] = [];
+  for (const disk of parts.pool.disks()) {
+    if (disk.state !== "in-use" && disk.state !== "blank")
+      warnings.push({ code: `disk-${disk.state}`, text: `${disk.place}: ${disk.text}` });
+  }
+  const cache = cacheJson(parts);
+  if (cache.battery === "failed")
+    warnings.push({ code: "battery-failed", text: "the write cache's battery has failed; replace it" });
+  if (cache.mode === "write-through") {
+    const risk = cache.cacheAtRiskBytes > 0 ? `; ${cache.cacheAtRiskBytes} acknowledged bytes lie in it alone` : "";
+    warnings.push({ code: "write-through", text: `every acknowledgement waits for the shelf${risk}` });
+  }
+  const usage = parts.pool.usage();
+  if (usage.freeBytes < usage.totalBytes * lowShare) {
+    warnings.push({
+      code: "pool-low",
+      text: `pool ${parts.poolName} has ${usage.freeBytes} of ${usage.totalBytes} bytes free; add disks or delete volumes`,
+    });
+  }
+  for (const group of parts.groups.all()) {
+    if (group.cacheWasLost)
+      warnings.push({
+        code: "cache-lost",
+        text: `group ${group.name}: the write cache was lost with writes in it; its image is inconsistent`,
+      });
+  }
+  return warnings;
+}
