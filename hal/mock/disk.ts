@@ -124,6 +124,11 @@ export class MockDisk {
     this.#next.push({ kind, fault, code });
   }
 
+  /** Takes back what `failNext` has marked and no operation has met. */
+  forgetMarked(): void {
+    this.#next.length = 0;
+  }
+
   /** Reads of the range report `medium` until it is written again. */
   makeUnreadable(offsetBytes: number, lengthBytes: number): void {
     this.#unreadable.push({ startBytes: offsetBytes, endBytes: offsetBytes + lengthBytes });

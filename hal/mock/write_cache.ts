@@ -96,6 +96,11 @@ export class MockNvram {
     this.#persistsToFail += count;
   }
 
+  /** Takes back what `failPersists` has marked and no persist has met. */
+  forgetMarked(): void {
+    this.#persistsToFail = 0;
+  }
+
   /** The content as a snapshot of the machine would keep it: what is declared, if it is up. */
   image(): CacheImage {
     return { bytes: (this.#boot?.declared ?? this.#durable).slice() };
