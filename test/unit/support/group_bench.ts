@@ -29,6 +29,8 @@ export class GroupBench {
   target!: VolumeTarget;
   readonly events: string[] = [];
   shelfLogBytes = 1 << 20;
+  /** False: the cache was lost; nothing in it counts. */
+  cacheTrusted = true;
 
   constructor(seed: number | string, domain: PersistenceDomain, clock = new ManualClock()) {
     this.clock = clock;
@@ -39,7 +41,7 @@ export class GroupBench {
 
   start(): void {
     this.nvram = new Nvram(this.cache, this.clock, mockDigests);
-    const slots = cacheSlotsOf(this.nvram, mockDigests);
+    const slots = this.cacheTrusted ? cacheSlotsOf(this.nvram, mockDigests) : new Map<string, number[]>();
     this.nvram.setUsed(new Set(slots.get(groupId) ?? []));
     let opened: Group | null = null;
     const entropy = {
@@ -54,7 +56,7 @@ export class GroupBench {
         id: groupId,
         store: this.store,
         nvram: this.nvram,
-        cacheTrusted: true,
+        cacheTrusted: this.cacheTrusted,
         clock: this.clock,
         digests: mockDigests,
         entropy,
