@@ -5,13 +5,14 @@
  * Exit codes: 0 stopped in an orderly way; 1 could not start (the text says why; nothing was overwritten); 2 usage or profile;
  * 3 a broken invariant or another defect: crash-only, the next start is a recovery.
  */
-import { chmodSync, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { EventFile } from "../hal/linux/event_file.ts";
+import { serveManagement } from "../hal/linux/management_socket.ts";
 import { openLinuxHal, threadPoolWarning } from "../hal/linux/open.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { startAppliance } from "./appliance.ts";
-import { type Api, bodyCharsMax, createApi } from "./manage/api.ts";
+import { bodyCharsMax, createApi } from "./manage/api.ts";
 import { type BoardProfile, parseBoardProfile } from "./manage/board_profile.ts";
 import type { Control } from "./manage/control.ts";
 import { EventLog, encodeEventLine } from "./manage/events.ts";
@@ -66,43 +67,6 @@ function readProfile(path: string): BoardProfile {
   return judged.profile;
 }
 
-/** Answers requests on `path` until the process ends. */
-async function serveApi(path: string, api: Api, crash: (error: unknown) => never): Promise<void> {
-  if (await isServed(path))
-    fail(exitRefused, `another appliance serves ${path}: stop it, or give this profile another [manage] socket`);
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-    // Left behind by a process that was killed.
-    rmSync(path, { force: true });
-    Bun.serve({
-      unix: path,
-      maxRequestBodySize: bodyCharsMax,
-      // Long operations answer when they are done. (On a unix socket `server.timeout(request, 0)` has no effect in Bun 1.4.5.)
-      idleTimeout: 0,
-      fetch: async (request) => {
-        const url = new URL(request.url);
-        const { status, body } = await api(request.method, url.pathname + url.search, await request.text());
-        return Response.json(body, { status });
-      },
-      error: crash,
-    });
-    // Whoever may write here may do everything.
-    chmodSync(path, 0o600);
-  } catch (error) {
-    fail(
-      exitRefused,
-      `cannot serve the management socket ${path}: ${error instanceof Error ? error.message : String(error)}`,
-    );
-  }
-}
-
-function isServed(path: string): Promise<boolean> {
-  return fetch("http://appliance/v1/status", { unix: path, signal: AbortSignal.timeout(1000) }).then(
-    () => true,
-    (error: unknown) => error instanceof Error && error.name === "TimeoutError",
-  );
-}
-
 async function main(): Promise<void> {
   const { profilePath, acceptCacheLoss } = readArguments(process.argv.slice(2));
   const profile = readProfile(profilePath);
@@ -135,7 +99,17 @@ async function main(): Promise<void> {
   }
   const { control } = started;
   const lab = createLabPort({ nics: hal.nics, shelves: hal.shelves, faults: opened, events });
-  await serveApi(profile.socket, createApi({ control, events, clock: hal.clock, lab }), crash);
+  const served = await serveManagement({
+    path: profile.socket,
+    bodyBytesMax: bodyCharsMax,
+    handler: createApi({ control, events, clock: hal.clock, lab }),
+    crash,
+  });
+  if (typeof served === "string") {
+    events.emit("start-refused", served);
+    file.flushNow();
+    fail(exitRefused, served);
+  }
 
   let stopping = false;
   const stop = (signal: string) => {
@@ -150,7 +124,7 @@ async function main(): Promise<void> {
     stopOrderly(control, opened).then(() => {
       events.emit("appliance-stopped", "everything is closed");
       file.flushNow();
-      rmSync(profile.socket, { force: true });
+      served.close();
       process.exit(exitStopped);
     }, crash);
   };
