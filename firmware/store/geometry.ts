@@ -1,0 +1,126 @@
+/**
+ * Where things lie on the disks of a pool, as arithmetic.
+ *
+ * Every disk has the same layout:
+ *
+ *     0            superblock copy A (one page)
+ *     64 KiB       superblock copy B (one page)
+ *     128 KiB      pool document, slots A and B (`rootSlotBytes` each)
+ *     ...          slab table, copy A of every page, then copy B of every page
+ *     ...          group roots: `groupsMax` pairs of slots (`rootSlotBytes` each)
+ *     dataOffset   slabs, `slabBytes` each, up to the end of the disk
+ *
+ * The pool document, the slab table and the roots are kept on the pool's metadata disks only (the first two); on the others their
+ * places stay empty.
+ *
+ * Slabs are numbered through the pool from 1 on, so that no valid chunk, page or log slot has the number 0. A chunk's number is
+ * slab * chunksPerSlab + index, a page's slab * pagesPerSlab + index, a log slot's slab * slotsPerSlab + index.
+ */
+import { chunkBytes, physicalBlockBytes } from "./store.ts";
+
+export const pageBytes = physicalBlockBytes;
+export const pageWords = pageBytes / 4;
+export const blocksPerChunk = chunkBytes / physicalBlockBytes;
+
+export const formatVersion = 1;
+
+/** Slabs larger than this would need more than half a space page for the bitmap of their pages (64 MiB / 4 KiB / 8 = 2 KiB). */
+export const slabBytesMax = 64 * 1024 * 1024;
+export const slabBytesMin = 1024 * 1024;
+/** A leaf's entry keeps a chunk's number in 30 bits: 2^30 * 64 KiB = 64 TiB for a pool. */
+export const chunkNumberMax = 2 ** 30 - 1;
+/** The disk table in the superblock: 64 * 48 bytes behind the first sector of the page. */
+export const disksMax = 64;
+export const rootSlotBytes = 128 * 1024;
+export const slabEntriesPerPage = 252;
+
+const superblockOffsets = [0, 65536] as const;
+const poolDocumentOffset = 131072;
+
+export interface Geometry {
+  readonly slabBytes: number;
+  readonly logSlotBytes: number;
+  readonly groupsMax: number;
+  /** Room in the slab table; slab numbers are below it. */
+  readonly slabsMax: number;
+  readonly chunksPerSlab: number;
+  readonly pagesPerSlab: number;
+  readonly slotsPerSlab: number;
+  readonly chunkShift: number;
+  readonly pageShift: number;
+  readonly tablePages: number;
+  readonly tableOffset: number;
+  readonly rootsOffset: number;
+  readonly dataOffset: number;
+}
+
+export interface FormatNumbers {
+  readonly slabBytes: number;
+  readonly logSlotBytes: number;
+  readonly groupsMax: number;
+  readonly slabsMax: number;
+}
+
+/** Says what is wrong with format numbers, from a caller or from a superblock; null: nothing. */
+export function formatProblem(numbers: FormatNumbers): string | null {
+  const { slabBytes, logSlotBytes, groupsMax, slabsMax } = numbers;
+  if (!isPowerOfTwo(slabBytes) || slabBytes < slabBytesMin || slabBytes > slabBytesMax) {
+    return `slabBytes ${slabBytes} is not a power of two from ${slabBytesMin} to ${slabBytesMax}`;
+  }
+  if (!isPowerOfTwo(logSlotBytes) || logSlotBytes < pageBytes || logSlotBytes > slabBytes) {
+    return `logSlotBytes ${logSlotBytes} is not a power of two from ${pageBytes} to slabBytes`;
+  }
+  if (!Number.isInteger(groupsMax) || groupsMax < 1 || groupsMax > 4096)
+    return `groupsMax ${groupsMax} is not in 1..4096`;
+  if (!Number.isInteger(slabsMax) || slabsMax < 2 || slabsMax * (slabBytes / chunkBytes) > chunkNumberMax + 1) {
+    return `slabsMax ${slabsMax} is not in 2..${(chunkNumberMax + 1) / (slabBytes / chunkBytes)}`;
+  }
+  return null;
+}
+
+export function geometryOf(numbers: FormatNumbers): Geometry {
+  const chunksPerSlab = numbers.slabBytes / chunkBytes;
+  const pagesPerSlab = numbers.slabBytes / pageBytes;
+  const tablePages = Math.ceil(numbers.slabsMax / slabEntriesPerPage);
+  const tableOffset = poolDocumentOffset + 2 * rootSlotBytes;
+  const rootsOffset = tableOffset + 2 * tablePages * pageBytes;
+  const rootsEnd = rootsOffset + numbers.groupsMax * 2 * rootSlotBytes;
+  return {
+    ...numbers,
+    chunksPerSlab,
+    pagesPerSlab,
+    slotsPerSlab: numbers.slabBytes / numbers.logSlotBytes,
+    chunkShift: Math.log2(chunksPerSlab),
+    pageShift: Math.log2(pagesPerSlab),
+    tablePages,
+    tableOffset,
+    rootsOffset,
+    dataOffset: Math.ceil(rootsEnd / chunkBytes) * chunkBytes,
+  };
+}
+
+/** copy 0 or 1. */
+export function superblockOffset(copy: number): number {
+  return superblockOffsets[copy]!;
+}
+
+export function poolDocumentSlotOffset(copy: number): number {
+  return poolDocumentOffset + copy * rootSlotBytes;
+}
+
+export function tablePageOffset(geometry: Geometry, page: number, copy: number): number {
+  return geometry.tableOffset + (copy * geometry.tablePages + page) * pageBytes;
+}
+
+export function rootSlotOffset(geometry: Geometry, rootIndex: number, copy: number): number {
+  return geometry.rootsOffset + (rootIndex * 2 + copy) * rootSlotBytes;
+}
+
+/** How many slabs fit on a disk. */
+export function slabsOnDisk(geometry: Geometry, sizeBytes: number): number {
+  return Math.max(0, Math.floor((sizeBytes - geometry.dataOffset) / geometry.slabBytes));
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return Number.isSafeInteger(value) && value > 0 && 2 ** Math.round(Math.log2(value)) === value;
+}

@@ -1,0 +1,146 @@
+/**
+ * The group's log slots: its slabs of kind log, cut into slots of `logSlotBytes`.
+ *
+ * Which slots are in use is known to the log alone. On disk there is only the slab table: after a start every slot of the group's log
+ * slabs counts as in use until the log has freed it. A slot that was never written holds what the slab held before, perhaps of
+ * another group, perhaps an older segment of this one: the log knows its segments by their own identity and checksums.
+ *
+ * Invariants:
+ * - A slab is the group's durably before a slot of it is handed out.
+ * - An empty slab goes back to the pool, but for one that is kept so that a log at rest does not take and give back slabs.
+ */
+import type { Clock } from "../../hal/api/clock.ts";
+import type { DiskError } from "../../hal/api/shelf.ts";
+import { assert } from "./assert.ts";
+import type { DiskSet } from "./disk_set.ts";
+import { type SlabTable, slabKind } from "./slab_table.ts";
+import type { LogSlot, StoreDone, StoreError } from "./store.ts";
+
+export class LogSlots {
+  readonly #disks: DiskSet;
+  readonly #table: SlabTable;
+  readonly #clock: Clock;
+  readonly #owner: number;
+  /** By slab: which of its slots are in use. */
+  readonly #slabs = new Map<number, boolean[]>();
+  readonly #touched = new Set<number>();
+  #usedCount = 0;
+
+  constructor(options: { disks: DiskSet; table: SlabTable; clock: Clock; owner: number }) {
+    this.#disks = options.disks;
+    this.#table = options.table;
+    this.#clock = options.clock;
+    this.#owner = options.owner;
+    for (const slab of options.table.slabsOf(options.owner, slabKind.log)) this.#addSlab(slab, true);
+  }
+
+  get usedCount(): number {
+    return this.#usedCount;
+  }
+
+  list(): LogSlot[] {
+    const { slotsPerSlab } = this.#disks.geometry;
+    const slots: LogSlot[] = [];
+    for (const slab of [...this.#slabs.keys()].sort((a, b) => a - b)) {
+      for (let index = 0; index < slotsPerSlab; index += 1) slots.push({ index: slab * slotsPerSlab + index });
+    }
+    return slots;
+  }
+
+  allocate(done: (slot: LogSlot | null) => void): void {
+    for (const [slab, used] of this.#slabs) {
+      const index = used.indexOf(false);
+      if (index < 0 || !this.#table.isPresent(slab)) continue;
+      this.#use(slab, index);
+      this.#clock.defer(() => done({ index: slab * this.#disks.geometry.slotsPerSlab + index }));
+      return;
+    }
+    // What is promised to the group's data and maps is not for its log.
+    const spare = this.#table.availableFor(this.#owner) - this.#table.promisedTo(this.#owner);
+    const slab = spare > 0 ? this.#table.take(this.#owner, slabKind.log) : 0;
+    if (slab === 0) {
+      this.#clock.defer(() => done(null));
+      return;
+    }
+    this.#addSlab(slab, false);
+    this.#use(slab, 0);
+    this.#table.save((error) => {
+      if (error) {
+        this.#unuse(slab, 0);
+        done(null);
+      } else done({ index: slab * this.#disks.geometry.slotsPerSlab });
+    });
+  }
+
+  free(slot: LogSlot): void {
+    const { slotsPerSlab } = this.#disks.geometry;
+    this.#unuse(Math.floor(slot.index / slotsPerSlab), slot.index % slotsPerSlab);
+  }
+
+  write(slot: LogSlot, offsetBytes: number, sources: readonly Uint8Array[], done: StoreDone): void {
+    const lengthBytes = sources.reduce((sum, source) => sum + source.byteLength, 0);
+    const { disk, offset } = this.#placeOf(slot, offsetBytes, lengthBytes);
+    this.#disks.write(disk, offset, sources, (error) => {
+      this.#touched.add(disk);
+      done(error && errorOf(error));
+    });
+  }
+
+  read(slot: LogSlot, offsetBytes: number, target: Uint8Array, done: StoreDone): void {
+    const { disk, offset } = this.#placeOf(slot, offsetBytes, target.byteLength);
+    this.#disks.read(disk, offset, target, (error) => done(error && errorOf(error)));
+  }
+
+  flush(done: StoreDone): void {
+    const disks = [...this.#touched];
+    this.#touched.clear();
+    this.#disks.flushAll(disks, (error) => {
+      // The disks stay marked: the next flush must not look clean because there is nothing left to flush.
+      if (error) for (const disk of disks) this.#touched.add(disk);
+      done(error && errorOf(error));
+    });
+  }
+
+  #addSlab(slab: number, used: boolean): void {
+    const { slotsPerSlab } = this.#disks.geometry;
+    this.#slabs.set(slab, new Array<boolean>(slotsPerSlab).fill(used));
+    if (used) this.#usedCount += slotsPerSlab;
+  }
+
+  #use(slab: number, index: number): void {
+    this.#slabs.get(slab)![index] = true;
+    this.#usedCount += 1;
+  }
+
+  #unuse(slab: number, index: number): void {
+    const used = this.#slabs.get(slab);
+    assert(used?.[index] === true, `log slot ${slab}/${index} is not in use`);
+    used[index] = false;
+    this.#usedCount -= 1;
+    if (used.includes(true)) return;
+    const spares = [...this.#slabs.values()].filter((slots) => !slots.includes(true));
+    if (spares.length <= 1) return;
+    this.#slabs.delete(slab);
+    this.#table.giveBack(slab);
+  }
+
+  #placeOf(slot: LogSlot, offsetBytes: number, lengthBytes: number): { disk: number; offset: number } {
+    const { slotsPerSlab, logSlotBytes } = this.#disks.geometry;
+    const slab = Math.floor(slot.index / slotsPerSlab);
+    const inSlab = slot.index % slotsPerSlab;
+    assert(this.#slabs.get(slab)?.[inSlab] === true, `log slot ${slot.index} is not in use`);
+    const inside = offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= logSlotBytes;
+    assert(
+      inside && offsetBytes % 4096 === 0 && lengthBytes % 4096 === 0,
+      "log slots are read and written in whole pages inside them",
+    );
+    return {
+      disk: this.#disks.slabDisk[slab]!,
+      offset: this.#disks.slabOffset[slab]! + inSlab * logSlotBytes + offsetBytes,
+    };
+  }
+}
+
+function errorOf(error: DiskError): StoreError {
+  return { code: error.code === "medium" ? "medium-error" : "disk-failed", text: `log slot: ${error.text}` };
+}

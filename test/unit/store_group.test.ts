@@ -1,0 +1,285 @@
+/** One group of the store on healthy disks: apply, commit, read, extents, reopen, log slots. */
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { blockBytes, dataStep, groupId, mebibyte, StoreBench, tagOf, zeroStep } from "./support/store_bench.ts";
+
+const test = suite("store_group");
+
+test("a new pool and group -> reopened, the document and the volumes are there", () => {
+  const bench = new StoreBench({ seed: 1 });
+  const group = bench.create({ seq: 0 });
+  group.createVolume({ number: 1, sizeBytes: 8 * mebibyte });
+  group.createVolume({ number: 2, sizeBytes: mebibyte + 512 });
+  bench.commit(group, { seq: 7, lineage: ["a", 2 ** 40] });
+  bench.crash();
+  const again = bench.reopen();
+  assert.equal(again.document(), { seq: 7, lineage: ["a", 2 ** 40] });
+  assert.equal(again.volumes("head"), [
+    { number: 1, sizeBytes: 8 * mebibyte },
+    { number: 2, sizeBytes: mebibyte + 512 },
+  ]);
+  assert.equal(bench.pool!.groupIds(), [groupId]);
+});
+
+test("blocks applied and committed -> read back after a reopen; the rest is zeros", () => {
+  const bench = new StoreBench({ seed: 2 });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 16 * mebibyte });
+  bench.apply(group, [dataStep(1, 5, [11, 12, 13]), dataStep(1, 2000, [99]), dataStep(1, 14, [1, 2, 3, 4, 5])]);
+  bench.commit(group, 1);
+  bench.crash();
+  const again = bench.reopen();
+  const { error, bytes } = bench.read(again, "head", 1, 0, 24);
+  assert.is(error, null);
+  const tags = Array.from({ length: 24 }, (_, block) => tagOf(bytes, block));
+  assert.equal(tags, [0, 0, 0, 0, 0, 11, 12, 13, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0]);
+  assert.is(tagOf(bench.read(again, "head", 1, 2000).bytes), 99);
+  assert.is(tagOf(bench.read(again, "head", 1, 4095).bytes), 0);
+});
+
+test("tryRead -> right or refused, and right at last once everything is in memory", () => {
+  const bench = new StoreBench({ seed: 3 });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 4 * mebibyte });
+  bench.apply(group, [
+    dataStep(
+      1,
+      0,
+      Array.from({ length: 100 }, (_, index) => index + 1),
+    ),
+  ]);
+  bench.shelf.disk(0).faults.tryReadRate = 1;
+  const target = new Uint8Array(100 * blockBytes);
+  assert.ok(group.tryRead("head", 1, 0, target));
+  for (let block = 0; block < 100; block += 1) assert.is(tagOf(target, block), block + 1);
+  bench.shelf.disk(0).faults.tryReadRate = 0;
+  assert.not.ok(group.tryRead("head", 1, 0, target));
+  assert.ok(group.tryRead("head", 1, 200, target), "holes need no disk");
+});
+
+test("extents -> data and holes alternate, adjoin, and respect the limit", () => {
+  const bench = new StoreBench({ seed: 4 });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 64 * mebibyte });
+  bench.apply(group, [dataStep(1, 3, [1, 2]), dataStep(1, 9000, [3])]);
+  const extents = (limit: number) =>
+    bench.wait<readonly unknown[]>((done) =>
+      group.extents("head", 1, { firstBlock: 0, blockCount: 16384, limit }, (error, found) => {
+        assert.is(error, null);
+        done(found);
+      }),
+    );
+  assert.equal(extents(100), [
+    { firstBlock: 0, blockCount: 3, allocated: false },
+    { firstBlock: 3, blockCount: 2, allocated: true },
+    { firstBlock: 5, blockCount: 8995, allocated: false },
+    { firstBlock: 9000, blockCount: 1, allocated: true },
+    { firstBlock: 9001, blockCount: 7383, allocated: false },
+  ]);
+  assert.is(extents(2).length, 2);
+});
+
+test("zero steps -> take the space back, at once in the map and after the commit in the pool", () => {
+  const bench = new StoreBench({ seed: 5 });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 32 * mebibyte });
+  const free = () => bench.pool!.usage().freeBytes;
+  bench.commit(group);
+  const before = free();
+  bench.apply(group, [dataStep(1, 0, new Array<number>(2048).fill(5))]);
+  bench.commit(group);
+  assert.is(group.usage().dataBytes, 8 * mebibyte);
+  bench.apply(group, [zeroStep(1, 8, 2032)]);
+  assert.is(group.usage().dataBytes, 2 * 65536);
+  assert.is(tagOf(bench.read(group, "head", 1, 7).bytes), 5);
+  assert.is(tagOf(bench.read(group, "head", 1, 8).bytes), 0);
+  assert.is(tagOf(bench.read(group, "head", 1, 2040).bytes), 5);
+  bench.apply(group, [zeroStep(1, 0, 8192)]);
+  assert.is(group.usage().dataBytes, 0);
+  bench.commit(group);
+  bench.commit(group);
+  assert.is(free(), before - mebibyte, "one slab holds the pages of the bitmaps");
+});
+
+test("a write within a hole of TiBs -> costs one chunk and the pages above it", () => {
+  const bench = new StoreBench({ seed: 6 });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 2 ** 42 });
+  const block = 2 ** 30 - 1;
+  bench.apply(group, [dataStep(1, block, [77]), zeroStep(1, 0, 2 ** 29)]);
+  bench.commit(group);
+  assert.is(group.usage().dataBytes, 65536);
+  bench.crash();
+  assert.is(tagOf(bench.read(bench.reopen(), "head", 1, block).bytes), 77);
+});
+
+test("a volume grown beyond its tree -> keeps its data and takes more", () => {
+  const bench = new StoreBench({ seed: 7 });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 4096 });
+  bench.apply(group, [dataStep(1, 0, [1])]);
+  bench.commit(group);
+  group.resizeVolume(1, 8 * 2 ** 30);
+  bench.apply(group, [dataStep(1, 2 ** 21 - 1, [2])]);
+  group.resizeVolume(1, 8 * 2 ** 40);
+  bench.apply(group, [dataStep(1, 2 ** 31 - 1, [3])]);
+  bench.commit(group);
+  bench.crash();
+  const again = bench.reopen();
+  assert.is(tagOf(bench.read(again, "head", 1, 0).bytes), 1);
+  assert.is(tagOf(bench.read(again, "head", 1, 2 ** 21 - 1).bytes), 2);
+  assert.is(tagOf(bench.read(again, "head", 1, 2 ** 31 - 1).bytes), 3);
+});
+
+test("more pages than the cache holds -> paged out and in, all readable", () => {
+  const bench = new StoreBench({ seed: 8, mapCacheBytes: mebibyte, slots: [256 * mebibyte] });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 2 ** 40 });
+  // 600 leaves, each 3 MiB apart, in batches: more than the 256 slots of the cache.
+  for (let batch = 0; batch < 6; batch += 1) {
+    const steps = Array.from({ length: 100 }, (_, index) =>
+      dataStep(1, (batch * 100 + index) * 768, [batch * 100 + index + 1]),
+    );
+    bench.apply(group, steps);
+    bench.commit(group, batch);
+  }
+  assert.ok(group.trees.cache.sizeBytes <= mebibyte);
+  for (let leaf = 0; leaf < 600; leaf += 7) assert.is(tagOf(bench.read(group, "head", 1, leaf * 768).bytes), leaf + 1);
+  // All of them in one apply: dirty pages may go beyond the bound, and the memory comes back.
+  bench.apply(
+    group,
+    Array.from({ length: 600 }, (_, leaf) => dataStep(1, leaf * 768 + 1, [leaf + 5000])),
+  );
+  assert.ok(group.trees.cache.sizeBytes > mebibyte);
+  assert.ok(group.wantsCommit());
+  bench.commit(group);
+  assert.ok(group.trees.cache.sizeBytes <= mebibyte);
+  for (let leaf = 0; leaf < 600; leaf += 7) {
+    assert.is(tagOf(bench.read(group, "head", 1, leaf * 768 + 1).bytes), leaf + 5000);
+    assert.is(tagOf(bench.read(group, "head", 1, leaf * 768).bytes), leaf + 1);
+  }
+});
+
+test("log slots -> durable before they are handed out, all there after a reopen, slabs given back", () => {
+  const bench = new StoreBench({ seed: 9 });
+  const group = bench.create();
+  const free = bench.pool!.usage().freeBytes;
+  const slots = Array.from({ length: 9 }, () => bench.allocateLogSlot(group)!);
+  assert.is(new Set(slots.map((slot) => slot.index)).size, 9);
+  assert.is(bench.pool!.usage().freeBytes, free - 3 * mebibyte);
+  const payload = new Uint8Array(8192).fill(3);
+  const write = bench.wait((done) => group.writeLogSlot(slots[5]!, 4096, [payload], done));
+  assert.is(write, null);
+  assert.is(
+    bench.wait((done) => group.flushLog(done)),
+    null,
+  );
+  bench.powerLoss();
+  const again = bench.reopen();
+  const kept = again.logSlots();
+  assert.is(kept.length, 12);
+  for (const slot of slots) assert.ok(kept.some((other) => other.index === slot.index));
+  const target = new Uint8Array(8192);
+  assert.is(
+    bench.wait((done) => again.readLogSlot(slots[5]!, 4096, target, done)),
+    null,
+  );
+  assert.equal(target, payload);
+  for (const slot of kept) again.freeLogSlot(slot);
+  assert.is(bench.pool!.usage().freeBytes, free - mebibyte, "one slab is kept");
+});
+
+test("a pool that is full -> no-space for reservations and applies; what was there stays; space comes back", () => {
+  const bench = new StoreBench({ seed: 10, slots: [16 * mebibyte] });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 64 * mebibyte });
+  bench.commit(group);
+  let reserved = 0;
+  while (group.reserveChunks(1)) reserved += 1;
+  assert.ok(reserved > 100 && reserved < 240, `${reserved} chunks of a 16 MiB disk`);
+  const tags = new Array<number>(16).fill(8);
+  for (let chunk = 0; chunk < reserved; chunk += 1) {
+    bench.apply(group, [dataStep(1, chunk * 16, tags)]);
+    group.releaseChunks(1);
+    if (chunk % 10 === 9) bench.commit(group, chunk);
+  }
+  assert.not.ok(group.reserveChunks(16));
+  let error = null;
+  for (let chunk = reserved; !error && chunk < 1024; chunk += 1)
+    error = bench.tryApply(group, [dataStep(1, chunk * 16, tags)]);
+  assert.is(error?.code, "no-space");
+  bench.commit(group);
+  assert.is(tagOf(bench.read(group, "head", 1, (reserved - 1) * 16 + 15).bytes), 8);
+  bench.apply(group, [zeroStep(1, 0, reserved * 16)]);
+  bench.commit(group);
+  assert.ok(group.reserveChunks(16));
+});
+
+test("reserved chunks -> every apply within the reservation succeeds on a pool that is otherwise full", () => {
+  const bench = new StoreBench({ seed: 11, slots: [24 * mebibyte] });
+  const group = bench.create();
+  const other = bench.createGroup("ff".repeat(16), 0);
+  group.createVolume({ number: 1, sizeBytes: 1024 * mebibyte });
+  other.createVolume({ number: 1, sizeBytes: 1024 * mebibyte });
+  assert.ok(group.reserveChunks(64));
+  for (let chunk = 0; chunk < 4000; chunk += 1) if (bench.tryApply(other, [dataStep(1, chunk * 16, [1])])) break;
+  // Each chunk in a leaf of its own.
+  for (let count = 0; count < 64; count += 1) bench.apply(group, [dataStep(1, count * 768 * 5, [count + 1])]);
+  bench.commit(group, 1);
+  group.releaseChunks(64);
+  for (let count = 0; count < 64; count += 1)
+    assert.is(tagOf(bench.read(group, "head", 1, count * 768 * 5).bytes), count + 1);
+});
+
+test("chunksNeeded -> null while the map is not in memory; new and shared chunks count", () => {
+  const bench = new StoreBench({ seed: 12 });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 64 * mebibyte });
+  assert.is(group.chunksNeeded(1, 0, 33), 3);
+  bench.apply(group, [dataStep(1, 16, [1])]);
+  assert.is(group.chunksNeeded(1, 0, 48), 2);
+  group.fork("f", 1);
+  assert.is(group.chunksNeeded(1, 0, 48), 3);
+  bench.commit(group);
+  bench.crash();
+  const again = bench.reopen();
+  assert.is(again.chunksNeeded(1, 0, 48), null);
+  assert.is(
+    bench.wait((done) => again.loadMap(1, 0, 48, done)),
+    null,
+  );
+  assert.is(again.chunksNeeded(1, 0, 48), 3);
+});
+
+test("a group removed -> everything goes back to the pool, and the name is free", () => {
+  const bench = new StoreBench({ seed: 13 });
+  bench.open();
+  const free = bench.pool!.usage().freeBytes;
+  const group = bench.createGroup(groupId, 1);
+  group.createVolume({ number: 1, sizeBytes: 8 * mebibyte });
+  bench.apply(group, [dataStep(1, 0, new Array<number>(300).fill(4))]);
+  bench.commit(group, 2);
+  bench.allocateLogSlot(group);
+  assert.is(
+    bench.wait((done) => bench.pool!.removeGroup(groupId, done)),
+    null,
+  );
+  assert.is(bench.pool!.usage().freeBytes, free);
+  const again = bench.createGroup(groupId, "new");
+  assert.is(again.document(), "new");
+  assert.equal(again.volumes("head"), []);
+  bench.crash();
+  assert.is(bench.reopen().document(), "new");
+});
+
+test("a document too large for the root -> refused, the group goes on", () => {
+  const bench = new StoreBench({ seed: 14 });
+  const group = bench.create("small");
+  const error = bench.tryCommit(group, "x".repeat(200_000));
+  assert.is(error?.code, "no-space");
+  bench.commit(group, "still small");
+  bench.crash();
+  assert.is(bench.reopen().document(), "still small");
+});
+
+test.run();
