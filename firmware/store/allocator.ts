@@ -93,6 +93,7 @@ export class Allocator {
       const slab = this.#table.take(this.#owner, slabKind.data);
       if (slab === 0) return -1;
       this.data.addSlab(slab);
+      this.updatePromise();
       chunk = this.data.allocate();
     }
     this.#consumed = Math.min(this.#reserved, this.#consumed + 1);
@@ -113,6 +114,7 @@ export class Allocator {
     const slab = this.#table.take(this.#owner, slabKind.map);
     if (slab === 0) return -1;
     this.map.addSlab(slab);
+    this.updatePromise();
     return this.map.allocate();
   }
 
