@@ -1,31 +1,49 @@
 /**
- * How fast, beside whom: `scripts/bench [WORK...] [options]`.
+ * How fast, beside whom: `scripts/bench [BENCH...] [options]`.
  *
  * Every figure is measured beside a named peer on the same machine in the same run, and printed as a ratio.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type Contender, frontEnd, nbdkit, qemuNbd } from "./benchmarks/contenders.ts";
-import { type ClientName, loadText, nbdWorks, runNbdBench, type Summary, summarize } from "./benchmarks/nbd_bench.ts";
+import { type ClientName, type Run, runRounds } from "./benchmarks/rounds.ts";
+import { type Summary, summarize, table } from "./benchmarks/summary.ts";
+import { type Bench, benches, type Work } from "./benchmarks/works.ts";
+import { ensureClients } from "./clients.ts";
 
-const contenders: readonly Contender[] = [frontEnd, nbdkit, qemuNbd];
+const help = `usage: scripts/bench [BENCH...] [options]
 
-const help = `usage: scripts/bench [WORK...] [options]
+${benches.map((each) => `  ${each.name.padEnd(14)}  ${each.question}${each.onRequest === true ? " (only when named)" : ""}`).join("\n")}
 
-works:       ${nbdWorks.map((work) => work.name).join(", ")} (default: all; a prefix will do)
-  --with A,B      contenders: ${contenders.map((each) => each.name).join(", ")} (default: all)
+  --work A,B      only these works, by the beginning of their names: ${[...new Set(benches.flatMap((each) => each.works.map((work) => work.name)))].join(", ")}
+  --with A,B      only these contenders: ${[...new Set(benches.flatMap((each) => each.contenders.map(({ name }) => name)))].join(", ")}
   --client C      lean, fio or both (default lean; fio's own cost is near a whole core and hides differences)
-  --seconds S     length of each run (default 3)
+  --seconds S     length of a run, where the work does not fix it (default 3)
   --rounds R      runs of each, in alternation (default 5)
-  --size-mib M    size of the volume (default 1024)
   --dir D         where the backing files lie (default /dev/shm, a tmpfs)
   --json          everything as JSON, each run included`;
+
+/** Every contender's volume: the size of the lab's demo volumes. */
+const sizeBytes = 1024 ** 3;
+
+interface Answer {
+  readonly bench: string;
+  readonly question: string;
+  readonly contenders: readonly { readonly name: string; readonly what: string }[];
+  readonly loadBefore: string;
+  readonly loadAfter: string;
+  readonly summaries: readonly Summary[];
+  readonly runs: readonly Run[];
+}
 
 function fail(text: string): never {
   process.stderr.write(`${text}\n`);
   process.exit(2);
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
 }
 
 function parse() {
@@ -33,11 +51,11 @@ function parse() {
     return parseArgs({
       allowPositionals: true,
       options: {
+        work: { type: "string" },
         with: { type: "string" },
         client: { type: "string", default: "lean" },
         seconds: { type: "string", default: "3" },
         rounds: { type: "string", default: "5" },
-        "size-mib": { type: "string", default: "1024" },
         dir: { type: "string", default: "/dev/shm" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
@@ -54,63 +72,39 @@ function positive(text: string, name: string): number {
   return value;
 }
 
-function choose<Item extends { readonly name: string }>(
-  all: readonly Item[],
-  wanted: readonly string[],
-  what: string,
-): Item[] {
-  for (const name of wanted) {
-    if (!all.some((each) => each.name.startsWith(name))) {
-      fail(`there is no ${what} "${name}": ${all.map((each) => each.name).join(", ")}`);
-    }
-  }
-  return all.filter((each) => wanted.some((name) => each.name.startsWith(name)));
+function clientsOf(text: string): ClientName[] {
+  if (text === "both") return ["lean", "fio"];
+  if (text === "lean" || text === "fio") return [text];
+  return fail(`--client ${text}: lean, fio or both`);
 }
 
-function table(summaries: readonly Summary[]): string {
-  const rows = [
-    [
-      "work",
-      "client",
-      "server",
-      "IOPS",
-      "min..max",
-      "MB/s",
-      "p50 us",
-      "p99 us",
-      "server CPU s/GiB",
-      "client cores",
-      "other cores",
-      "ratio",
-    ],
-  ];
-  for (const each of summaries) {
-    rows.push([
-      each.work,
-      each.client,
-      each.contender,
-      String(Math.round(each.iops)),
-      `${Math.round(each.iopsMin)}..${Math.round(each.iopsMax)}`,
-      (each.bytesPerSecond / 1e6).toFixed(0),
-      String(each.latencyUsP50),
-      String(each.latencyUsP99),
-      each.serverCpuSecondsPerGib.toFixed(2),
-      each.clientCores.toFixed(2),
-      each.othersCores.toFixed(2),
-      Object.entries(each.ratios)
-        .map(([name, ratio]) => `${ratio.toFixed(2)} x ${name}`)
-        .join(", "),
-    ]);
+function chooseBenches(names: readonly string[]): Bench[] {
+  for (const name of names) {
+    if (!benches.some((each) => each.name === name)) {
+      fail(`there is no bench "${name}": ${benches.map((each) => each.name).join(", ")}`);
+    }
   }
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join("  ")
-        .trimEnd(),
-    )
-    .join("\n");
+  return names.length === 0
+    ? benches.filter((each) => each.onRequest !== true)
+    : benches.filter((each) => names.includes(each.name));
+}
+
+function chooseWorks(bench: Bench, wanted: string | undefined): Work[] {
+  const beginnings = wanted?.split(",") ?? [""];
+  return bench.works.filter((work) => beginnings.some((beginning) => work.name.startsWith(beginning)));
+}
+
+function withOnly(bench: Bench, wanted: string | undefined): Bench {
+  const names = wanted?.split(",");
+  const contenders = bench.contenders.filter(({ name }) => names === undefined || names.includes(name));
+  if (contenders.length === 0) fail(`--with ${wanted}: none of them is in ${bench.name}`);
+  return { ...bench, contenders };
+}
+
+function load(): string {
+  return loadavg()
+    .map((value) => value.toFixed(2))
+    .join(" ");
 }
 
 const { values, positionals } = parse();
@@ -118,45 +112,57 @@ if (values.help) {
   process.stdout.write(`${help}\n`);
   process.exit(0);
 }
-const works = positionals.length === 0 ? [...nbdWorks] : choose(nbdWorks, positionals, "work");
-const chosen = values.with === undefined ? [...contenders] : choose(contenders, values.with.split(","), "contender");
-const clients: ClientName[] =
-  values.client === "both"
-    ? ["lean", "fio"]
-    : values.client === "fio"
-      ? ["fio"]
-      : values.client === "lean"
-        ? ["lean"]
-        : fail(`--client ${values.client}: lean, fio or both`);
+const clients = clientsOf(values.client);
 const seconds = positive(values.seconds, "seconds");
 const rounds = positive(values.rounds, "rounds");
-const sizeBytes = positive(values["size-mib"], "size-mib") * 1048576;
+const chosen = chooseBenches(positionals)
+  .map((bench) => ({ bench: withOnly(bench, values.with), works: chooseWorks(bench, values.work) }))
+  .filter(({ works }) => works.length > 0);
+if (chosen.length === 0) fail(`no work "${values.work}" in these benches`);
+
+const missing = ensureClients(say, ["nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio"]);
+if (missing.length > 0) {
+  for (const { text } of missing) say(text);
+  process.exit(1);
+}
 
 mkdirSync(values.dir, { recursive: true });
 const folder = mkdtempSync(join(values.dir, "goldcopy-bench-"));
-const say = (text: string) => process.stderr.write(`${text}\n`);
-const loadBefore = loadText();
+const answers: Answer[] = [];
 try {
-  const runs = await runNbdBench({ contenders: chosen, works, clients, folder, sizeBytes, seconds, rounds, say });
-  const summaries = summarize(runs);
-  const about = {
-    cores: availableParallelism(),
-    backing: values.dir,
-    volumeMib: sizeBytes / 1048576,
-    secondsPerRun: seconds,
-    rounds,
-    contenders: chosen.map(({ name, what }) => ({ name, what })),
-    sharing: "server and client share all cores with whatever else runs (column: other cores)",
-    loadBefore,
-    loadAfter: loadText(),
-  };
-  if (values.json) process.stdout.write(`${JSON.stringify({ about, summaries, runs }, null, 1)}\n`);
-  else {
-    process.stdout.write(
-      `${about.cores} cores, ${about.volumeMib} MiB in ${about.backing}, ${rounds} rounds of ${seconds} s in alternation, median; ` +
-        `load before ${about.loadBefore}, after ${about.loadAfter}; ${about.sharing}\n${table(summaries)}\n`,
-    );
+  for (const { bench, works } of chosen) {
+    const loadBefore = load();
+    say(`${bench.name}: ${bench.question}`);
+    const runs = await runRounds({ bench, works, clients, folder, sizeBytes, seconds, rounds, say });
+    const answer: Answer = {
+      bench: bench.name,
+      question: bench.question,
+      contenders: bench.contenders.map(({ name, what }) => ({ name, what })),
+      loadBefore,
+      loadAfter: load(),
+      summaries: summarize(runs),
+      runs,
+    };
+    answers.push(answer);
+    if (values.json) continue;
+    const about = `load average before ${answer.loadBefore}, after ${answer.loadAfter}`;
+    process.stdout.write(`\n${bench.name}: ${bench.question} (${about})\n${table(answer.summaries)}\n`);
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });
+}
+const conditions = {
+  cores: availableParallelism(),
+  backing: values.dir,
+  volumeBytes: sizeBytes,
+  secondsPerRun: seconds,
+  rounds,
+  sharing: "servers, clients and whatever else runs share all cores; `othersCores` is what ran outside the measurement",
+};
+if (values.json) process.stdout.write(`${JSON.stringify({ conditions, answers }, null, 1)}\n`);
+else {
+  process.stdout.write(
+    `\n${conditions.cores} cores, 1 GiB volumes in ${conditions.backing}; runs of ${seconds} s unless the work says otherwise, ` +
+      `${rounds} rounds in alternation, medians; ${conditions.sharing}\n`,
+  );
 }

@@ -1,15 +1,17 @@
-/** The NBD servers that are measured beside each other: how each is started over the same kind of backing, and what it costs. */
+/** What is measured: a server that runs, where it listens, which processes it costs; and helpers to start one. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
-import { join } from "node:path";
-import { repositoryRoot } from "../tools.ts";
 
 export interface Running {
   /** `HOST:PORT/NAME` */
   readonly at: string;
   /** Processes whose CPU time counts. */
   readonly pids: readonly number[];
+  /** Waits until nothing is left to do in the background: a cache destaged, a mirror in sync. */
+  settled?(): Promise<void>;
+  /** What a run left undone, by name (`cacheDirtyBytes`, `lagBytes`). */
+  leftOver?(): Promise<Readonly<Record<string, number>>>;
   stop(): Promise<void>;
 }
 
@@ -20,63 +22,19 @@ export interface Contender {
   start(folder: string, sizeBytes: number): Promise<Running>;
 }
 
-export const nbdkit: Contender = {
-  name: "nbdkit",
-  what: "nbdkit file, one sparse file",
-  async start(folder, sizeBytes) {
-    const port = await freePort();
-    const file = emptyFile(join(folder, "nbdkit.raw"), sizeBytes);
-    return await serving(
-      spawnQuiet("nbdkit", ["-f", "-i", "127.0.0.1", "-p", String(port), "file", file]),
-      `127.0.0.1:${port}`,
-      "",
-    );
-  },
-};
-
-export const qemuNbd: Contender = {
-  name: "qemu-nbd",
-  what: "qemu-nbd, one sparse raw file, cache=writeback",
-  async start(folder, sizeBytes) {
-    const port = await freePort();
-    const file = emptyFile(join(folder, "qemu-nbd.raw"), sizeBytes);
-    const args = ["-t", "-f", "raw", "-b", "127.0.0.1", "-p", String(port), "--cache=writeback", file];
-    return await serving(spawnQuiet("qemu-nbd", args), `127.0.0.1:${port}`, "");
-  },
-};
-
-/** The front end alone: what the appliance could reach if log and store cost nothing. */
-export const frontEnd: Contender = {
-  name: "front-end",
-  what: "our NBD front end over plain memory (no log, no store)",
-  start(_folder, sizeBytes) {
-    const program = join(repositoryRoot, "test", "real", "support", "nbd_memory_server.ts");
-    const child = spawn(process.execPath, [program, `demo-1=${sizeBytes}`], { stdio: ["pipe", "pipe", "inherit"] });
-    return new Promise((resolve, reject) => {
-      let out = "";
-      child.on("error", reject);
-      child.on("exit", () => reject(new Error("the memory server ended")));
-      child.stdout.on("data", (chunk: Buffer) => {
-        out += chunk.toString();
-        const line = /^(\S+)\n/.exec(out);
-        if (line !== null) resolve(running(child, `${line[1]}/demo-1`));
-      });
-    });
-  },
-};
-
-function emptyFile(path: string, sizeBytes: number): string {
+/** Sparse. */
+export function emptyFile(path: string, sizeBytes: number): string {
   const file = openSync(path, "w");
   ftruncateSync(file, sizeBytes);
   closeSync(file);
   return path;
 }
 
-function spawnQuiet(program: string, args: readonly string[]): ChildProcess {
+export function spawnQuiet(program: string, args: readonly string[]): ChildProcess {
   return spawn(program, [...args], { stdio: ["ignore", "ignore", "inherit"] });
 }
 
-function running(child: ChildProcess, at: string): Running {
+export function running(child: ChildProcess, at: string): Running {
   const ended = new Promise<void>((resolve) => {
     child.on("exit", () => resolve());
   });
@@ -90,7 +48,7 @@ function running(child: ChildProcess, at: string): Running {
   };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   return await new Promise((resolve, reject) => {
     const server = createServer();
     server.on("error", reject);
@@ -102,7 +60,7 @@ async function freePort(): Promise<number> {
 }
 
 /** Waits until something listens at `address`. */
-async function serving(child: ChildProcess, address: string, name: string): Promise<Running> {
+export async function serving(child: ChildProcess, address: string, name: string): Promise<Running> {
   const at = address.lastIndexOf(":");
   const result = running(child, `${address}/${name}`);
   for (let attempt = 0; attempt < 200; attempt++) {

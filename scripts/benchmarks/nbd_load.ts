@@ -3,7 +3,9 @@
  * costs is in its result, so that a reader can see whether client or server was the limit.
  *
  * Arguments: HOST:PORT/NAME, `randread|randwrite|read|write`, block bytes, depth, seconds, size in bytes (`0`: the whole export),
- * and optionally `once` (stop after one pass over the size). Prints one line of JSON.
+ * and until when: `timed`, `once` (one pass over the size) or a number of operations. Prints `begin`, then its result as JSON.
+ *
+ * Before it measures it reads for `warmUpMs` (not for `once`), so that a short burst does not measure the start of a process.
  *
  * All requests that become due in one event go out in one write, as every good client does it.
  */
@@ -17,8 +19,12 @@ interface Plan {
   readonly depth: number;
   readonly seconds: number;
   readonly sizeBytes: number;
-  readonly once: boolean;
+  readonly warmUp: boolean;
+  /** Infinity: until the time is up. */
+  readonly opsMax: number;
 }
+
+const warmUpMs = 300;
 
 function parsePlan(args: readonly string[]): Plan {
   const match = /^(.+):(\d+)\/(.*)$/.exec(args[0] ?? "");
@@ -34,7 +40,11 @@ function parsePlan(args: readonly string[]): Plan {
     depth: depth ?? 1,
     seconds: seconds ?? 1,
     sizeBytes: sizeBytes ?? 0,
-    once: args[6] === "once",
+    warmUp: args[6] !== "once",
+    opsMax:
+      args[6] === "once"
+        ? Math.floor((sizeBytes ?? 0) / (blockBytes ?? 4096))
+        : Number(args[6] ?? "") || Number.POSITIVE_INFINITY,
   };
 }
 
@@ -43,14 +53,21 @@ const gatheredBytesMax = 65536;
 
 class Load {
   private readonly plan: Plan;
-  private readonly writing: boolean;
+  private readonly writes: boolean;
+  private writing = false;
   private readonly random: boolean;
-  private readonly messageBytes: number;
+  /** Header, and room for the payload of a write. */
+  private readonly messageBytesMax: number;
   private readonly messages: Uint8Array[] = [];
   private readonly startedAt: Float64Array;
   private readonly latencies: Float32Array = new Float32Array(1 << 22);
   private blocks = 0;
   private nextBlock = 0;
+  private measuring = false;
+  private cpuBefore = process.cpuUsage();
+  private messageBytes = 28;
+  private issued = 0;
+  private issuesMax = 0;
   private ops = 0;
   private inFlight = 0;
   private beganAt = 0;
@@ -75,21 +92,20 @@ class Load {
   constructor(plan: Plan, done: (error: Error | null) => void) {
     this.plan = plan;
     this.done = done;
-    this.writing = plan.work.endsWith("write");
+    this.writes = plan.work.endsWith("write");
     this.random = plan.work.startsWith("rand");
-    this.messageBytes = 28 + (this.writing ? plan.blockBytes : 0);
+    this.messageBytesMax = 28 + (this.writes ? plan.blockBytes : 0);
     this.startedAt = new Float64Array(plan.depth);
     for (let slot = 0; slot < plan.depth; slot++) {
-      const message = new Uint8Array(this.messageBytes);
+      const message = new Uint8Array(this.messageBytesMax);
       for (let at = 28; at < message.byteLength; at++) message[at] = this.draw() >>> 24;
       const view = new DataView(message.buffer);
       view.setUint32(0, 0x25609513);
-      view.setUint16(6, this.writing ? 1 : 0);
       view.setUint32(12, slot);
       view.setUint32(24, plan.blockBytes);
       this.messages.push(message);
     }
-    this.gather = new Uint8Array(this.messageBytes <= gatheredBytesMax ? this.messageBytes * plan.depth : 0);
+    this.gather = new Uint8Array(this.messageBytesMax <= gatheredBytesMax ? this.messageBytesMax * plan.depth : 0);
   }
 
   async connect(): Promise<void> {
@@ -120,7 +136,7 @@ class Load {
     const sorted = this.latencies.slice(0, Math.min(this.ops, this.latencies.length)).sort();
     const at = (share: number) =>
       Math.round(1000 * (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0));
-    const { user, system } = process.cpuUsage();
+    const { user, system } = process.cpuUsage(this.cpuBefore);
     return {
       ops: this.ops,
       seconds,
@@ -148,9 +164,33 @@ class Load {
     const usable = this.plan.sizeBytes === 0 ? size : Math.min(size, this.plan.sizeBytes);
     this.blocks = Math.floor(usable / this.plan.blockBytes);
     this.greeting = null;
+    if (this.plan.warmUp) this.begin(false, warmUpMs, Number.POSITIVE_INFINITY);
+    else this.measure();
+  }
+
+  private measure(): void {
+    this.measuring = true;
+    this.cpuBefore = process.cpuUsage();
+    process.stdout.write("begin\n");
+    this.begin(
+      this.writes,
+      this.plan.opsMax === Number.POSITIVE_INFINITY ? this.plan.seconds * 1000 : Number.POSITIVE_INFINITY,
+      this.plan.opsMax,
+    );
+  }
+
+  /** A phase, from an empty pipeline to an empty pipeline. */
+  private begin(writing: boolean, ms: number, opsMax: number): void {
+    this.writing = writing;
+    this.messageBytes = writing ? this.messageBytesMax : 28;
+    this.ops = 0;
+    this.issued = 0;
+    this.nextBlock = 0;
+    this.issuesMax = opsMax;
+    for (const message of this.messages) message[7] = writing ? 1 : 0;
     this.beganAt = performance.now();
-    this.endsAt = this.beganAt + this.plan.seconds * 1000;
-    for (let slot = 0; slot < this.plan.depth; slot++) this.issue(slot, this.beganAt);
+    this.endsAt = this.beganAt + ms;
+    for (let slot = 0; slot < this.plan.depth && this.issued < opsMax; slot++) this.issue(slot, this.beganAt);
     this.push();
   }
 
@@ -179,30 +219,31 @@ class Load {
       at += take;
       if (this.payloadLeft === 0) this.replied(now);
     }
-    if (this.inFlight === 0) this.done(null);
-    else this.push();
+    if (this.inFlight > 0) this.push();
+    else if (this.measuring) this.done(null);
+    else this.measure();
   }
 
   private replied(now: number): void {
     if (this.ops < this.latencies.length) this.latencies[this.ops] = now - this.startedAt[this.slot]!;
     this.ops++;
     this.inFlight--;
-    const passed = this.plan.once && this.nextBlock >= this.blocks;
-    if (!passed && (this.plan.once || now < this.endsAt)) this.issue(this.slot, now);
+    if (now < this.endsAt && this.issued < this.issuesMax) this.issue(this.slot, now);
   }
 
   private issue(slot: number, now: number): void {
     const block = this.random ? this.draw() % this.blocks : this.nextBlock % this.blocks;
     this.nextBlock++;
+    this.issued++;
     const offset = block * this.plan.blockBytes;
     const message = this.messages[slot]!;
+    this.startedAt[slot] = now;
+    this.inFlight++;
     const high = Math.floor(offset / 4294967296);
     for (let index = 0; index < 4; index++) {
       message[16 + index] = high >>> (24 - 8 * index);
       message[20 + index] = offset >>> (24 - 8 * index);
     }
-    this.startedAt[slot] = now;
-    this.inFlight++;
     if (this.gather.byteLength === 0) {
       this.queue.push(slot);
       return;
@@ -212,7 +253,10 @@ class Load {
       this.gatherEnd -= this.gatherStart;
       this.gatherStart = 0;
     }
-    this.gather.set(message, this.gatherEnd);
+    this.gather.set(
+      this.messageBytes === message.byteLength ? message : message.subarray(0, this.messageBytes),
+      this.gatherEnd,
+    );
     this.gatherEnd += this.messageBytes;
   }
 
@@ -226,8 +270,8 @@ class Load {
     }
     while (this.queue.length > 0) {
       const message = this.messages[this.queue[0]!]!;
-      this.queueOffset += this.socket.write(message.subarray(this.queueOffset));
-      if (this.queueOffset < message.byteLength) return;
+      this.queueOffset += this.socket.write(message.subarray(this.queueOffset, this.messageBytes));
+      if (this.queueOffset < this.messageBytes) return;
       this.queueOffset = 0;
       this.queue.shift();
     }

@@ -1,0 +1,95 @@
+/** What is done to a server, and which servers are compared by it. */
+import { alone, asyncPair, syncPair } from "./appliances.ts";
+import type { Contender } from "./contenders.ts";
+import { frontEnd, nbdkit, qemuNbd } from "./nbd_servers.ts";
+import { qemuMirror } from "./qemu_mirror.ts";
+
+export interface Work {
+  readonly name: string;
+  readonly kind: "randread" | "randwrite" | "read" | "write";
+  readonly blockBytes: number;
+  readonly depth: number;
+  /** The length of a run when it is part of the question; otherwise as asked on the command line. */
+  readonly seconds?: number;
+  /** A burst: so many operations, from a settled start. */
+  readonly opsMax?: number;
+  /** Rounds, when a run is long. */
+  readonly rounds?: number;
+  /** Starts only when everything before has been destaged and replicated. */
+  readonly settledFirst?: boolean;
+}
+
+export interface Bench {
+  readonly name: string;
+  readonly question: string;
+  /** The first one is ours; its ratio to the others is the answer. */
+  readonly contenders: readonly Contender[];
+  readonly works: readonly Work[];
+  /** Not part of a run without names: what it says is told by another bench, or it takes long. */
+  readonly onRequest?: boolean;
+}
+
+const randomRead: Work = { name: "4k-randread-d32", kind: "randread", blockBytes: 4096, depth: 32, settledFirst: true };
+/** 128 MiB: half the cache of 256 MiB, whatever a record's header adds. */
+const writeBurst: Work = {
+  name: "4k-randwrite-d32-burst",
+  kind: "randwrite",
+  blockBytes: 4096,
+  depth: 32,
+  opsMax: 32768,
+  settledFirst: true,
+};
+const writeMinute: Work = {
+  name: "4k-randwrite-d32-60s",
+  kind: "randwrite",
+  blockBytes: 4096,
+  depth: 32,
+  seconds: 60,
+  rounds: 1,
+  settledFirst: true,
+};
+const randomWrite: Work = {
+  name: "4k-randwrite-d32",
+  kind: "randwrite",
+  blockBytes: 4096,
+  depth: 32,
+  settledFirst: true,
+};
+const randomWriteD1: Work = { name: "4k-randwrite-d1", kind: "randwrite", blockBytes: 4096, depth: 1 };
+const bigRead: Work = { name: "1m-read-d4", kind: "read", blockBytes: 1048576, depth: 4, settledFirst: true };
+const bigWrite: Work = { name: "1m-write-d4", kind: "write", blockBytes: 1048576, depth: 4, settledFirst: true };
+const randomReadD1: Work = { name: "4k-randread-d1", kind: "randread", blockBytes: 4096, depth: 1 };
+
+export const benches: readonly Bench[] = [
+  {
+    name: "nbd",
+    question: "one appliance beside plain NBD servers",
+    contenders: [alone, nbdkit, qemuNbd],
+    works: [randomRead, writeBurst, bigRead, bigWrite, randomReadD1, randomWriteD1],
+  },
+  {
+    name: "nbd-minute",
+    question: "the same, 60 s of random writes with destage under way",
+    contenders: [alone, nbdkit],
+    works: [writeMinute],
+  },
+  {
+    name: "sync-mirror",
+    question: "synchronous replication beside QEMU's write-blocking mirror",
+    contenders: [syncPair, qemuMirror],
+    works: [randomWrite, randomWriteD1],
+  },
+  {
+    name: "async-cost",
+    question: "what asynchronous replication costs the host: with a peer ÷ without",
+    contenders: [asyncPair, alone],
+    works: [{ ...randomWrite, seconds: 10, rounds: 3 }],
+  },
+  {
+    name: "front-end",
+    question: "the NBD front end alone, over memory",
+    contenders: [frontEnd, nbdkit],
+    works: [randomRead, randomWrite, bigRead, bigWrite, randomReadD1, randomWriteD1],
+    onRequest: true,
+  },
+];
