@@ -115,14 +115,13 @@ async function main(): Promise<void> {
   const stop = (signal: string) => {
     if (stopping) return;
     stopping = true;
-    events.emit("appliance-stopping", `${signal} was received`);
+    events.emit("signal-received", `${signal}: an orderly stop begins`);
     setTimeout(() => {
       events.emit("stop-cut-short", `not done after ${stopLimitMs / 1000} s; the next start recovers`);
       file.flushNow();
       process.exit(exitRefused);
     }, stopLimitMs).unref();
     stopOrderly(control, opened).then(() => {
-      events.emit("appliance-stopped", "everything is closed");
       file.flushNow();
       served.close();
       process.exit(exitStopped);

@@ -3,7 +3,8 @@
  *
  * Options may stand anywhere. `--` ends them. A repeated option is an error unless it is declared as a list.
  */
-import { parseDuration, parseSize } from "./quantities.ts";
+import { parseSize } from "../codec/sizes.ts";
+import { parseDuration } from "./quantities.ts";
 
 export interface ArgSpec {
   /** As shown in usage lines: `NAME`. */

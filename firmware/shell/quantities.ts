@@ -1,31 +1,4 @@
-/** Sizes, rates and times as people write and read them. Printed in binary units, unit last. */
-
-/** Decimal and binary units; a bare letter is binary, as in `zfs` and `truncate`. */
-const sizeUnits: Readonly<Record<string, number>> = {
-  "": 1,
-  b: 1,
-  k: 1024,
-  kib: 1024,
-  kb: 1e3,
-  m: 1024 ** 2,
-  mib: 1024 ** 2,
-  mb: 1e6,
-  g: 1024 ** 3,
-  gib: 1024 ** 3,
-  gb: 1e9,
-  t: 1024 ** 4,
-  tib: 1024 ** 4,
-  tb: 1e12,
-};
-
-/** Bytes; null when the text is not a size or not a whole number of bytes. */
-export function parseSize(text: string): number | null {
-  const match = /^(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]{0,3})$/i.exec(text.trim());
-  const unit = match === null ? undefined : sizeUnits[match[2]!.toLowerCase()];
-  if (match === null || unit === undefined) return null;
-  const bytes = Number(match[1]) * unit;
-  return Number.isSafeInteger(bytes) ? bytes : null;
-}
+/** Rates and times as people write them, and quantities as they read them. (Sizes are read by `codec/sizes.ts`.) */
 
 const timeUnits: Readonly<Record<string, number>> = {
   us: 0.001,

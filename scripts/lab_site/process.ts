@@ -115,5 +115,7 @@ async function gone(lab: Lab, name: string, limitMs: number): Promise<void> {
 export function lastOutput(lab: Lab, name: string): string {
   const path = outputPath(lab, name);
   if (!existsSync(path)) return "it printed nothing";
-  return readFileSync(path, "utf8").trim().split("\n").slice(-3).join(" | ").slice(-600) || "it printed nothing";
+  const lines = readFileSync(path, "utf8").split("\n");
+  const told = lines.filter((line) => line.trim() !== "" && !line.startsWith("Bun v"));
+  return told.slice(-2).join(" | ").slice(-600) || "it printed nothing";
 }

@@ -9,7 +9,7 @@
  */
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
-import { parseSize } from "../../firmware/shell/quantities.ts";
+import { parseSize } from "../../firmware/codec/sizes.ts";
 import { LabError, type Site, type SiteWishes, singleSite } from "./site.ts";
 
 const size = v.pipe(
