@@ -46,6 +46,8 @@ export interface PeerEntry {
   readonly resync: ResyncEntry | null;
   /** A resync has ended and its digests have not been compared yet. */
   readonly unverified: boolean;
+  /** Resyncs whose digests did not match, one after the other. */
+  readonly mismatches: number;
   /** Replication to it has stopped until the operator acts. */
   readonly stopped: "diverged" | "corrupt" | "mismatch" | null;
 }
@@ -55,7 +57,6 @@ export interface ResyncEntry {
   readonly id: string | null;
   /** The volumes to send, as they were when it began: what came later is in the stream. */
   readonly volumes: readonly { readonly number: number; readonly sizeBytes: number }[];
-  readonly attempts: number;
 }
 
 export type ImageState = { readonly kind: "consistent" } | InconsistentImage;
@@ -95,6 +96,16 @@ export interface SalvageEntry {
 
 export const consistentImage: ImageState = { kind: "consistent" };
 
+/** The write cache was lost with records that were not at home: a mixture, and nothing older was kept. */
+export const lostImage: ImageState = {
+  kind: "inconsistent",
+  resyncId: null,
+  begun: false,
+  nextVolume: 0,
+  nextBlock: 0,
+  fork: null,
+};
+
 export function emptyDocument(): ReplicationDocument {
   return {
     format: 1,
@@ -126,6 +137,7 @@ export function peerEntry(array: string, mode: StreamMode, receivedSeq = 0): Pee
     receivedSeq,
     resync: null,
     unverified: false,
+    mismatches: 0,
     stopped: null,
   };
 }
@@ -194,6 +206,7 @@ function isPeerEntry(value: unknown): boolean {
     isSeq(value["receivedSeq"]) &&
     (value["resync"] === null || isResync(value["resync"])) &&
     typeof value["unverified"] === "boolean" &&
+    isSeq(value["mismatches"]) &&
     [null, "diverged", "corrupt", "mismatch"].includes(value["stopped"] as string | null)
   );
 }
@@ -203,7 +216,6 @@ function isResync(value: unknown): boolean {
     isRecord(value) &&
     value["what"] === "everything" &&
     (value["id"] === null || isId(value["id"])) &&
-    isSeq(value["attempts"]) &&
     isList(value["volumes"], (item) => isRecord(item) && isSeq(item["number"]) && isSeq(item["sizeBytes"]))
   );
 }

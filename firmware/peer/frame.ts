@@ -24,7 +24,6 @@ export const refuseCodes = {
   "not-a-peer": 6, // the group does not replicate with the caller
   duplicate: 7, // another connection of the pair stays
   busy: 8, // a role is changing, or the appliance starts or stops
-  "id-mismatch": 9, // the array's name is known under another id
 } as const;
 export type RefuseCode = keyof typeof refuseCodes;
 
@@ -129,7 +128,6 @@ export type Frame =
   | { readonly kind: "resyncReady"; readonly id: string }
   | { readonly kind: "resyncDone"; readonly id: string; readonly consistentSeq: number }
   | { readonly kind: "consistent"; readonly id: string; readonly seq: number }
-  | { readonly kind: "resyncAsk"; readonly ask: number }
   | {
       readonly kind: "verifyForked";
       readonly id: string;

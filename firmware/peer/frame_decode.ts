@@ -203,7 +203,7 @@ function toLinkFrame(message: goldcopy.peer.Frame, check: Check): Frame | null {
 }
 
 function toResyncFrame(message: goldcopy.peer.Frame, check: Check): Frame | null {
-  const { resyncStart, resyncReady, resyncDone, consistent, resyncAsk } = message;
+  const { resyncStart, resyncReady, resyncDone, consistent } = message;
   const { verifyForked, verifyAsk, verifyDigests, verifyEnd } = message;
   if (resyncStart)
     return {
@@ -225,7 +225,6 @@ function toResyncFrame(message: goldcopy.peer.Frame, check: Check): Frame | null
       id: check.id(consistent.id, "id"),
       seq: check.wide(consistent.seq as Wide, "seq"),
     };
-  if (resyncAsk) return { kind: "resyncAsk", ask: resyncAsk.ask ?? 0 };
   if (verifyForked) {
     const volumes = verifyForked.volumes ?? [];
     const counted = check.count(volumes.length, linkLimits.volumesMax, "volumes");

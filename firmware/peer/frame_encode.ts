@@ -75,8 +75,6 @@ function toMessage(frame: Frame): goldcopy.peer.IFrame {
       return { resyncDone: { id: fromHex(frame.id), consistentSeq: frame.consistentSeq } };
     case "consistent":
       return { consistent: { id: fromHex(frame.id), seq: frame.seq } };
-    case "resyncAsk":
-      return { resyncAsk: { ask: frame.ask } };
     case "verifyForked":
       return { verifyForked: { id: fromHex(frame.id), seq: frame.seq, volumes: [...frame.volumes] } };
     case "verifyAsk":

@@ -86,10 +86,12 @@ export class FrameParser {
     const headerBytes = view.getUint32(0, true);
     this.#payloadBytes = view.getUint32(4, true);
     if (headerBytes === 0 || headerBytes > linkLimits.headerBytesMax) {
-      return this.#break(`a header of ${headerBytes} bytes, at most ${linkLimits.headerBytesMax}`);
+      this.#break(`a header of ${headerBytes} bytes, at most ${linkLimits.headerBytesMax}`);
+      return;
     }
     if (this.#payloadBytes > linkLimits.payloadBytesMax) {
-      return this.#break(`a payload of ${this.#payloadBytes} bytes, at most ${linkLimits.payloadBytesMax}`);
+      this.#break(`a payload of ${this.#payloadBytes} bytes, at most ${linkLimits.payloadBytesMax}`);
+      return;
     }
     this.#part = "header";
     this.#wantedBytes = headerBytes;
@@ -97,12 +99,19 @@ export class FrameParser {
 
   #takeHeader(header: Uint8Array): void {
     const decoded = decodeFrame(header);
-    if (decoded.kind === "malformed") return this.#break(decoded.text);
+    if (decoded.kind === "malformed") {
+      this.#break(decoded.text);
+      return;
+    }
     if (this.#payloadBytes > 0 && !mayCarryPayload(decoded.frame.kind)) {
-      return this.#break(`${decoded.frame.kind}: a payload of ${this.#payloadBytes} bytes, none belongs here`);
+      this.#break(`${decoded.frame.kind}: a payload of ${this.#payloadBytes} bytes, none belongs here`);
+      return;
     }
     this.#frame = decoded.frame;
-    if (this.#payloadBytes === 0) return this.#give(noBytes);
+    if (this.#payloadBytes === 0) {
+      this.#give(noBytes);
+      return;
+    }
     this.#part = "payload";
     this.#wantedBytes = this.#payloadBytes;
   }

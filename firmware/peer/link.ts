@@ -176,7 +176,8 @@ export class Link {
     const silentMs = nowMs - this.#lastHeardMs;
     if (lateMs >= 2 * this.#settings.heartbeatMs) this.#graceUntilMs = nowMs + 2 * this.#settings.heartbeatMs;
     if (silentMs >= this.#settings.peerTimeoutMs && nowMs >= this.#graceUntilMs) {
-      return this.abort("timeout", `nothing heard for ${Math.round(silentMs)} ms`);
+      this.abort("timeout", `nothing heard for ${Math.round(silentMs)} ms`);
+      return;
     }
     this.#owner.onBeat();
     if (this.#state === "open") this.#arm();

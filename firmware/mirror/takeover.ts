@@ -1,0 +1,220 @@
+/**
+ * The unplanned move of the primary role (L3), on the word of an operator, at the golden side.
+ *
+ *   following ─▶ listening (peerTimeoutMs; a frame of the primary ends it: refused) ─▶ promoting ─▶ durable role ─▶ opening
+ *   --fork: promoting ─▶ durable "promotion" ─▶ fork becomes the head ─▶ log reset to it ─▶ durable role ─▶ opening
+ *
+ * Invariants:
+ * - Every contiguous durable record is kept, also beyond the last heard commitSeq: the opening commits it before hosts write.
+ * - What other copies lack is retained from the opening on: change tracking starts before the first host write.
+ * - `loss: none` only when the primary said, in an orderly stop, that nothing lies behind what is here, that only this side can
+ *   confirm it, and has not been heard since. Everything else is `possible`; what is not known is null.
+ */
+import { done, type Result, type TakeoverJson } from "../manage/control.ts";
+import { consistentImage, type KeptFork, peerEntry, type ReplicationDocument } from "./document.ts";
+import { currentTimeline, newId } from "./group_context.ts";
+import { type GroupCore, refuse } from "./group_core.ts";
+import { type Opened, openForHosts } from "./opening.ts";
+
+export interface TakeoverOptions {
+  readonly force: boolean;
+  readonly fork: boolean;
+  readonly timeoutMs: number;
+}
+
+type Loss = Pick<TakeoverJson, "loss" | "maybeLostSeqs" | "maybeLostBytes" | "maybeLostMs">;
+
+export class Takeover {
+  readonly #core: GroupCore;
+  #listening = false;
+  #heard = false;
+
+  constructor(core: GroupCore) {
+    this.#core = core;
+  }
+
+  /** A frame of the array that we follow, which is primary. */
+  onPrimaryHeard(): void {
+    if (!this.#listening) return;
+    this.#heard = true;
+  }
+
+  async run(options: TakeoverOptions): Promise<Result<TakeoverJson>> {
+    const core = this.#core;
+    if (core.document.role === "primary" && !core.role.is("promoting")) return this.#isPrimaryHere();
+    if (core.operation !== null) return refuse("busy", `a ${core.operation.kind} of ${core.port.name} is under way`);
+    if (!core.role.is("following")) return refuse("busy", `the role of ${core.port.name} is changing`);
+    const unfit = this.#whyUnfit(options);
+    if (unfit !== null) return unfit;
+    core.operation = { kind: "takeover", peer: core.document.primary };
+    const result = await this.#takeOver(options);
+    core.operation = null;
+    return result;
+  }
+
+  #isPrimaryHere(): Result<TakeoverJson> {
+    const timeline = currentTimeline(this.#core.log);
+    const nothing = { maybeLostSeqs: 0, maybeLostBytes: 0, maybeLostMs: 0 };
+    return done({ changed: false, timeline, forkSeq: null, loss: "none", ...nothing });
+  }
+
+  #whyUnfit(options: TakeoverOptions): Result<TakeoverJson> | null {
+    const { document, port, resyncTarget } = this.#core;
+    if (document.image.kind === "consistent") {
+      if (resyncTarget.busy) return refuse("busy", "a resync is just beginning; try again");
+      if (options.fork && document.keptFork === null) return refuse("no-fork", `${port.name} has no kept fork`);
+      return null;
+    }
+    if (options.fork) {
+      return document.image.fork === null
+        ? refuse("no-fork", `${port.name} was empty before the resync: no fork was kept`)
+        : null;
+    }
+    if (options.force) return null;
+    const kept = document.image.fork;
+    const advice =
+      kept === null
+        ? "nothing older was kept"
+        : `--fork promotes what it was at seq ${kept.seq}, --force the mixture as it is`;
+    return refuse("inconsistent", `${port.name} is a mixture until its resync has ended; ${advice}`);
+  }
+
+  async #takeOver(options: TakeoverOptions): Promise<Result<TakeoverJson>> {
+    const core = this.#core;
+    const { port } = core;
+    const former = core.document.primary;
+    if (!options.force && (await this.#primaryAnswers())) {
+      return refuse(
+        "primary-reachable",
+        `${former} answers; move the role with: goldcopy group migrate ${port.name} --to ${port.array}, or add --force`,
+      );
+    }
+    if (!core.role.is("following") || core.document.primary !== former) {
+      return refuse("busy", `the role of ${port.name} changed meanwhile`);
+    }
+    const unfit = this.#whyUnfit(options);
+    if (unfit !== null) return unfit;
+    const loss = this.#lossNow(options);
+    core.role.to("promoting");
+    core.refreshServing();
+    core.meetAnew("a takeover has begun");
+    const fork = options.fork ? this.#forkToPromote() : null;
+    const kept = fork === null ? null : await this.#promoteFork(fork);
+    if (fork !== null && kept === null) return refuse("failed", "the fork could not be promoted; see the log");
+    const forkSeq = core.log.persistedSeq;
+    const opened = await this.#become(former, options);
+    return done({ changed: true, timeline: opened.timeline, forkSeq, ...loss });
+  }
+
+  /** Listens, and calls the primary besides: it may be waiting between two attempts of its own. */
+  async #primaryAnswers(): Promise<boolean> {
+    const core = this.#core;
+    const channel = core.document.primary === null ? null : core.channelTo(core.document.primary);
+    this.#listening = true;
+    this.#heard = false;
+    if (channel !== null && !channel.connected) channel.dialling?.hurry();
+    await core.until(() => this.#heard, core.settings.peerTimeoutMs);
+    this.#listening = false;
+    if (channel !== null && !channel.connected) channel.dialling?.stop();
+    return this.#heard;
+  }
+
+  #forkToPromote(): KeptFork | null {
+    const { image, keptFork } = this.#core.document;
+    return image.kind === "inconsistent" ? image.fork : keptFork;
+  }
+
+  #promoteFork(fork: KeptFork): Promise<KeptFork | null> {
+    const core = this.#core;
+    return new Promise((resolve) => {
+      core.keeper.change(
+        (document) => ({ ...document, promotion: fork }),
+        () => finishPromotion(core, fork, (promoted) => resolve(promoted ? fork : null)),
+      );
+    });
+  }
+
+  #become(former: string | null, options: TakeoverOptions): Promise<Opened> {
+    const core = this.#core;
+    const { port, log } = core;
+    return new Promise((resolve) => {
+      core.keeper.change(
+        (document) => asPrimary(document, former, log.persistedSeq, log.destagedSeq),
+        () => {
+          core.emit(
+            options.force ? "takeover-forced" : "takeover",
+            `${port.array} takes over ${port.name} from ${former ?? "nobody"} at seq ${log.persistedSeq}`,
+            { from: former, seq: log.persistedSeq, force: options.force, fork: options.fork },
+          );
+          core.settleOutbounds();
+          if (!core.role.to("opening")) return;
+          openForHosts(core, "taken over", resolve);
+        },
+      );
+    });
+  }
+
+  #lossNow(options: TakeoverOptions): Loss {
+    const { document, log, clock } = this.#core;
+    const { closed } = document;
+    const proven =
+      closed !== null &&
+      !options.fork &&
+      document.image.kind === "consistent" &&
+      closed.seq === log.persistedSeq &&
+      closed.timeline === currentTimeline(log);
+    if (proven) return { loss: "none", maybeLostSeqs: 0, maybeLostBytes: 0, maybeLostMs: 0 };
+    const channel = document.primary === null ? null : this.#core.channel(document.primary);
+    const lastHeardMs = channel?.lastHeardMs ?? null;
+    const fork = options.fork ? this.#forkToPromote() : null;
+    const wallMs = log.commitWallMs;
+    const sinceRecordMs = wallMs === null || fork !== null ? null : Math.max(0, Math.round(clock.wallMs() - wallMs));
+    const lag = channel?.lastLagMs ?? null;
+    const sinceHeardMs = lastHeardMs === null || lag === null ? null : Math.round(clock.nowMs() - lastHeardMs + lag);
+    const maybeLostMs = fork !== null ? null : (sinceHeardMs ?? sinceRecordMs);
+    return { loss: "possible", maybeLostSeqs: null, maybeLostBytes: null, maybeLostMs };
+  }
+}
+
+/** Everything that follows the durable word "promotion"; repeated whole after a crash. */
+export function finishPromotion(core: GroupCore, fork: KeptFork, done: (promoted: boolean) => void): void {
+  const { port } = core;
+  // The mixture is kept aside once; a repeated promotion has nothing worth keeping.
+  const keepAs = `replaced-${newId(core)}`;
+  const first = !port.forks().some((candidate) => candidate.id.startsWith("replaced-"));
+  port.promoteFork(fork.id, first ? keepAs : null, (error) => {
+    if (error !== null) {
+      core.fail(`the kept fork could not be promoted: ${error.text}`);
+      done(false);
+      return;
+    }
+    port.resetLog({ lineage: fork.lineage, seq: fork.seq }, (resetError) => {
+      if (resetError !== null) core.fail(`the log could not be reset to the promoted fork: ${resetError.text}`);
+      done(resetError === null);
+    });
+  });
+}
+
+/** The document of a golden copy that becomes primary without its former primary's word. */
+export function asPrimary(
+  document: ReplicationDocument,
+  former: string | null,
+  headSeq: number,
+  destagedSeq: number,
+): ReplicationDocument {
+  const replicas = document.peers.map((peer) =>
+    peerEntry(peer.array, peer.mode, peer.array === former ? headSeq : Math.min(destagedSeq, headSeq)),
+  );
+  const known = former === null || replicas.some((peer) => peer.array === former);
+  return {
+    ...document,
+    role: "primary",
+    primary: null,
+    peers: known ? replicas : [...replicas, peerEntry(former, "async", headSeq)],
+    image: consistentImage,
+    promotion: null,
+    grant: null,
+    closed: null,
+    wantsResync: false,
+  };
+}
