@@ -1,0 +1,122 @@
+/**
+ * The board profile: what hardware an appliance has, and who its peers are. Pure: a parsed TOML document in, the profile or one
+ * line of text out.
+ *
+ * Invariants:
+ * - Every refusal is one line that names the file, the field, what is wrong and the remedy.
+ * - An unknown key is refused: a misspelt one must not be a silent default.
+ * - What is accepted opens without further questions about its shape: names fit, addresses and paths parse, nothing occurs twice.
+ */
+import * as v from "valibot";
+import { profileConflict } from "./board_profile_conflicts.ts";
+import { exampleOf, fieldText, profileDocument } from "./board_profile_schema.ts";
+
+export interface BoardProfile {
+  /** For the HAL; assignable to hal/linux's `LinuxBoard`. */
+  readonly board: BoardHardware;
+  readonly config: BoardConfig;
+  /** The management API's unix socket. */
+  readonly socket: string;
+  /** Where events are kept. */
+  readonly logFile: string;
+}
+
+export interface BoardHardware {
+  readonly appliance: string;
+  readonly hbas: readonly { readonly name: string; readonly listen: string; readonly protocol: string }[];
+  readonly nics: readonly { readonly name: string; readonly listen: string }[];
+  readonly cache: {
+    readonly path: string;
+    readonly sizeBytes: number;
+    readonly persistence: "battery" | "flush";
+  };
+  readonly shelves: readonly BoardShelf[];
+  readonly nicShapingFile: string | null;
+}
+
+export interface BoardShelf {
+  readonly name: string;
+  readonly fencing: "atomic" | "power" | "none";
+  readonly disks: readonly {
+    readonly slot: number;
+    readonly path: string;
+    readonly sizeBytes: number | null;
+    readonly create: boolean;
+  }[];
+}
+
+export interface BoardConfig {
+  readonly array: { readonly name: string; readonly appliance: string };
+  readonly peers: readonly {
+    readonly array: string;
+    readonly appliances: readonly { readonly name: string; readonly addresses: readonly string[] }[];
+  }[];
+  readonly link: { readonly heartbeatMs: number; readonly peerTimeoutMs: number };
+  readonly goldenAccess: "none" | "read-only";
+}
+
+export type BoardProfileOutcome =
+  | { readonly ok: true; readonly profile: BoardProfile }
+  | { readonly ok: false; readonly text: string };
+
+/** `fileName` is for the messages; `document` is what a TOML parser made of the file. */
+export function parseBoardProfile(fileName: string, document: unknown): BoardProfileOutcome {
+  const parsed = v.safeParse(profileDocument, document, { abortEarly: true });
+  if (!parsed.success) return { ok: false, text: `${fileName}: ${issueText(parsed.issues[0])}` };
+  const profile = toProfile(parsed.output);
+  const conflict = profileConflict(profile);
+  return conflict === null ? { ok: true, profile } : { ok: false, text: `${fileName}: ${conflict}` };
+}
+
+function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfile {
+  const { array, cache } = document;
+  return {
+    board: {
+      appliance: array.appliance,
+      hbas: document.hba,
+      nics: document.nic,
+      cache: { path: cache.path, sizeBytes: cache.size, persistence: cache.persistence },
+      shelves: document.shelf.map(({ name, fencing, disk }) => ({
+        name,
+        fencing,
+        disks: disk.map(({ slot, path, size, create }) => ({
+          slot,
+          path,
+          sizeBytes: size ?? null,
+          // A device is never created; a file is, once its size is known.
+          create: create ?? (size !== undefined && !path.startsWith("/dev/")),
+        })),
+      })),
+      nicShapingFile: document.nic_shaping?.file ?? null,
+    },
+    config: {
+      array: { name: array.name, appliance: array.appliance },
+      peers: document.peer,
+      link: { heartbeatMs: document.link.heartbeat_ms, peerTimeoutMs: document.link.peer_timeout_ms },
+      goldenAccess: array.golden_access,
+    },
+    socket: document.manage.socket,
+    logFile: document.log.file,
+  };
+}
+
+const valueCharsMax = 60;
+
+function issueText(issue: v.BaseIssue<unknown>): string {
+  const keys = issue.path?.map((item) => item.key) ?? [];
+  const field = keys.length === 0 ? "the profile" : fieldText(keys);
+  if (issue.type === "strict_object" && issue.expected === "never") {
+    return `${field}: unknown key; correct its spelling or remove it`;
+  }
+  const example = exampleOf(keys);
+  const remedy = example === null ? "see images/profiles for examples" : `write for example ${example}`;
+  if (issue.input === undefined) return `${field}: missing; ${remedy}`;
+  return `${field}: ${valueText(issue.input)} ${issue.message}; ${remedy}`;
+}
+
+function valueText(value: unknown): string {
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === "object" && value !== null) return "a table";
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > valueCharsMax ? `${text.slice(0, valueCharsMax)}…` : text;
+}

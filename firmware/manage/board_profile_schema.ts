@@ -1,0 +1,206 @@
+/** The board profile's TOML, field by field: what each may hold, and an example for the message when it does not. */
+import * as v from "valibot";
+import { parseSize } from "../codec/sizes.ts";
+
+/** An appliance's and an array's name: they travel in NIC preambles (24 bytes) and superblocks. */
+export const nameCharsMax = 24;
+/** A port's or shelf's name: it travels in NIC preambles (16 bytes). */
+const portNameCharsMax = 16;
+/** sun_path of Linux has 108 bytes, the last a zero. */
+const socketPathBytesMax = 107;
+const pathCharsMax = 4096;
+/** The smallest in which every group of a small array has its segments; the largest that is mapped without thought. */
+const cacheBytesMin = 1024 * 1024;
+const cacheBytesMax = 64 * 1024 ** 3;
+const slotMax = 255;
+const blockBytes = 4096;
+
+const text = v.string("is not a text in quotes");
+
+function nameOf(charsMax: number) {
+  const form = new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,${charsMax - 1}}$`);
+  return v.pipe(text, v.regex(form, `is not a name of 1 to ${charsMax} letters, digits, dots and dashes`));
+}
+
+const name = nameOf(nameCharsMax);
+const portName = nameOf(portNameCharsMax);
+
+const path = v.pipe(
+  text,
+  v.check((value) => value.startsWith("/") && !value.includes("\0"), "is not an absolute path"),
+  v.maxLength(pathCharsMax, `is longer than ${pathCharsMax} characters`),
+);
+
+const address = v.pipe(text, v.check(isAddress, "is not HOST:PORT"));
+
+const remoteAddress = v.pipe(
+  address,
+  v.check((value) => !/:0+$/.test(value), "has port 0, which nobody can reach"),
+);
+
+function isAddress(value: string): boolean {
+  const port = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):(\d{1,5})$/.exec(value)?.[1];
+  return port !== undefined && Number(port) <= 65535;
+}
+
+/** Bytes, from a number or a text like `256MiB`. */
+const size = v.pipe(
+  v.union([v.number(), v.string()], "is not a size"),
+  v.check((value) => parseSize(String(value)) !== null, "is not a size"),
+  v.transform((value) => parseSize(String(value)) ?? 0),
+  v.minValue(blockBytes, `is less than ${blockBytes} bytes`),
+  v.multipleOf(blockBytes, `is not a multiple of ${blockBytes} bytes`),
+);
+
+function wholeNumber(least: number, most: number) {
+  const message = `is not a whole number from ${least} to ${most}`;
+  return v.pipe(v.number(message), v.integer(message), v.minValue(least, message), v.maxValue(most, message));
+}
+
+function listOf<Item extends v.BaseSchema<unknown, unknown, v.BaseIssue<unknown>>>(item: Item, least: number) {
+  return v.pipe(v.array(item, "is not a list"), v.minLength(least, `is too short: at least ${least} are needed`));
+}
+
+const noTable = "is not a table";
+
+const hba = v.strictObject(
+  {
+    name: portName,
+    listen: address,
+    protocol: v.picklist(["nbd"], "is not a protocol of this version"),
+  },
+  noTable,
+);
+
+const nic = v.strictObject({ name: portName, listen: address }, noTable);
+
+const disk = v.strictObject(
+  {
+    slot: wholeNumber(0, slotMax),
+    path,
+    size: v.optional(size),
+    create: v.optional(v.boolean("is not true or false")),
+  },
+  noTable,
+);
+
+const shelf = v.strictObject(
+  {
+    name: portName,
+    fencing: v.optional(v.picklist(["atomic", "power", "none"], "is not a class of fencing"), "none"),
+    disk: listOf(disk, 1),
+  },
+  noTable,
+);
+
+const peer = v.strictObject(
+  {
+    array: name,
+    appliances: listOf(v.strictObject({ name, addresses: listOf(remoteAddress, 1) }, noTable), 1),
+  },
+  noTable,
+);
+
+export const profileDocument = v.strictObject(
+  {
+    array: v.strictObject(
+      {
+        name,
+        appliance: name,
+        golden_access: v.optional(v.picklist(["none", "read-only"], "is not an access"), "read-only"),
+      },
+      noTable,
+    ),
+    manage: v.strictObject(
+      {
+        socket: v.pipe(
+          path,
+          v.maxBytes(socketPathBytesMax, `is longer than the ${socketPathBytesMax} bytes that a unix socket may have`),
+        ),
+      },
+      noTable,
+    ),
+    log: v.strictObject({ file: path }, noTable),
+    cache: v.strictObject(
+      {
+        path,
+        size: v.pipe(
+          size,
+          v.minValue(cacheBytesMin, "is less than 1MiB"),
+          v.maxValue(cacheBytesMax, "is more than 64GiB"),
+        ),
+        persistence: v.picklist(["battery", "flush"], "is not a persistence domain"),
+      },
+      noTable,
+    ),
+    hba: listOf(hba, 2),
+    nic: listOf(nic, 2),
+    shelf: listOf(shelf, 1),
+    peer: v.optional(v.array(peer, "is not a list"), []),
+    link: v.optional(
+      v.strictObject(
+        {
+          heartbeat_ms: v.optional(wholeNumber(10, 60_000), 100),
+          peer_timeout_ms: v.optional(wholeNumber(50, 600_000), 1000),
+        },
+        noTable,
+      ),
+      {},
+    ),
+    nic_shaping: v.optional(v.strictObject({ file: path }, noTable)),
+  },
+  "is not a profile",
+);
+
+/** By field, list indexes left out. */
+const examples: Readonly<Record<string, string>> = {
+  array: '[array] with name = "oak" and appliance = "oak-a"',
+  "array.name": 'name = "oak"',
+  "array.appliance": 'appliance = "oak-a"',
+  "array.golden_access": 'golden_access = "read-only" or "none"',
+  manage: '[manage] with socket = "/run/goldcopy/oak-a.sock"',
+  "manage.socket": 'socket = "/run/goldcopy/oak-a.sock"',
+  log: '[log] with file = "/var/log/goldcopy/oak-a.log"',
+  "log.file": 'file = "/var/log/goldcopy/oak-a.log"',
+  cache: '[cache] with path = "/var/lib/goldcopy/nvram", size = "256MiB" and persistence = "battery"',
+  "cache.path": 'path = "/var/lib/goldcopy/nvram"',
+  "cache.size": '"256MiB"',
+  "cache.persistence": 'persistence = "battery" or "flush"',
+  hba: 'two [[hba]] tables, each with name, listen = "127.0.0.1:10809" and protocol = "nbd"',
+  "hba.name": 'name = "hba0"',
+  "hba.listen": 'listen = "127.0.0.1:10809"',
+  "hba.protocol": 'protocol = "nbd"',
+  nic: 'two [[nic]] tables, each with name and listen = "127.0.0.1:7000"',
+  "nic.name": 'name = "nic0"',
+  "nic.listen": 'listen = "127.0.0.1:7000"',
+  shelf: 'a [[shelf]] table with name = "shelf0" and its [[shelf.disk]] tables',
+  "shelf.name": 'name = "shelf0"',
+  "shelf.fencing": 'fencing = "none", "power" or "atomic"',
+  "shelf.disk": 'a [[shelf.disk]] table with slot = 0, path = "/srv/shelf0/0.disk" and size = "10GiB"',
+  "shelf.disk.slot": "slot = 0",
+  "shelf.disk.path": 'path = "/srv/shelf0/0.disk"',
+  "shelf.disk.size": '"10GiB"',
+  "shelf.disk.create": "create = true",
+  peer: 'a [[peer]] table with array = "elm" and its appliances',
+  "peer.array": 'array = "elm"',
+  "peer.appliances": 'appliances = [{ name = "elm-a", addresses = ["127.0.0.1:7100"] }]',
+  "peer.appliances.name": 'name = "elm-a"',
+  "peer.appliances.addresses": 'addresses = ["127.0.0.1:7100"]',
+  "link.heartbeat_ms": "heartbeat_ms = 100",
+  "link.peer_timeout_ms": "peer_timeout_ms = 1000",
+  "nic_shaping.file": 'file = "/var/lib/goldcopy/shapings.json"',
+};
+
+export function exampleOf(keys: readonly unknown[]): string | null {
+  return examples[keys.filter((key) => typeof key === "string").join(".")] ?? null;
+}
+
+/** `shelf[0].disk[2].size` */
+export function fieldText(keys: readonly unknown[]): string {
+  let field = "";
+  for (const key of keys) {
+    if (typeof key === "number") field += `[${key}]`;
+    else field += field === "" ? String(key) : `.${String(key)}`;
+  }
+  return field;
+}

@@ -1,0 +1,248 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { type BoardProfile, parseBoardProfile } from "../../firmware/manage/board_profile.ts";
+import type { LinuxBoard } from "../../hal/linux/board.ts";
+
+const test = suite("board_profile");
+
+const valid = `
+[array]
+name = "oak"
+appliance = "oak-a"
+[manage]
+socket = "/run/oak-a.sock"
+[log]
+file = "/var/log/oak-a.log"
+[cache]
+path = "/nvram/cache"
+size = "256MiB"
+persistence = "battery"
+[[hba]]
+name = "hba0"
+listen = "127.0.0.1:10809"
+protocol = "nbd"
+[[hba]]
+name = "hba1"
+listen = "[::1]:10809"
+protocol = "nbd"
+[[nic]]
+name = "nic0"
+listen = "127.0.0.1:7000"
+[[nic]]
+name = "nic1"
+listen = "127.0.0.1:7001"
+[[shelf]]
+name = "shelf0"
+[[shelf.disk]]
+slot = 0
+path = "/shelf/0"
+size = 1073741824
+[[shelf.disk]]
+slot = 3
+path = "/dev/sdb"
+[[peer]]
+array = "elm"
+appliances = [{ name = "elm-a", addresses = ["127.0.0.1:7100"] }]
+`;
+
+const parse = (text: string) => parseBoardProfile("oak-a.toml", Bun.TOML.parse(text));
+const accepted = (text: string): BoardProfile => {
+  const outcome = parse(text);
+  if (!outcome.ok) throw new Error(outcome.text);
+  return outcome.profile;
+};
+const refusal = (text: string): string => {
+  const outcome = parse(text);
+  return outcome.ok ? "accepted" : outcome.text;
+};
+
+test("a full profile -> hardware, config and files, with the defaults filled in", () => {
+  const { board, config, socket, logFile } = accepted(valid);
+  const hardware: LinuxBoard = board;
+  assert.equal(hardware, {
+    appliance: "oak-a",
+    hbas: [
+      { name: "hba0", listen: "127.0.0.1:10809", protocol: "nbd" },
+      { name: "hba1", listen: "[::1]:10809", protocol: "nbd" },
+    ],
+    nics: [
+      { name: "nic0", listen: "127.0.0.1:7000" },
+      { name: "nic1", listen: "127.0.0.1:7001" },
+    ],
+    cache: { path: "/nvram/cache", sizeBytes: 268435456, persistence: "battery" },
+    shelves: [
+      {
+        name: "shelf0",
+        fencing: "none",
+        disks: [
+          { slot: 0, path: "/shelf/0", sizeBytes: 1073741824, create: true },
+          { slot: 3, path: "/dev/sdb", sizeBytes: null, create: false },
+        ],
+      },
+    ],
+    nicShapingFile: null,
+  });
+  assert.equal(config, {
+    array: { name: "oak", appliance: "oak-a" },
+    peers: [{ array: "elm", appliances: [{ name: "elm-a", addresses: ["127.0.0.1:7100"] }] }],
+    link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
+    goldenAccess: "read-only",
+  });
+  assert.is(socket, "/run/oak-a.sock");
+  assert.is(logFile, "/var/log/oak-a.log");
+});
+
+test("the example profiles -> accepted", () => {
+  const directory = join(import.meta.dirname, "../../images/profiles");
+  const names = readdirSync(directory);
+  assert.ok(names.length >= 2);
+  for (const name of names) {
+    const outcome = parseBoardProfile(name, Bun.TOML.parse(readFileSync(join(directory, name), "utf8")));
+    assert.ok(outcome.ok, outcome.ok ? "" : outcome.text);
+  }
+});
+
+test("a wrong value, an unknown key, something missing -> one line with file, field, fault and remedy", () => {
+  const rows: [string, string, string][] = [
+    ['"256MiB"', '"12XB"', 'oak-a.toml: cache.size: "12XB" is not a size; write for example "256MiB"'],
+    [
+      '"256MiB"',
+      "1000000",
+      'oak-a.toml: cache.size: 1000000 is not a multiple of 4096 bytes; write for example "256MiB"',
+    ],
+    ['"256MiB"', '"4KiB"', 'oak-a.toml: cache.size: "4KiB" is less than 1MiB; write for example "256MiB"'],
+    ['"256MiB"', "true", 'oak-a.toml: cache.size: true is not a size; write for example "256MiB"'],
+    [
+      '"battery"',
+      '"maybe"',
+      'oak-a.toml: cache.persistence: "maybe" is not a persistence domain; write for example persistence = "battery" or "flush"',
+    ],
+    ['appliance = "oak-a"', "", 'oak-a.toml: array.appliance: missing; write for example appliance = "oak-a"'],
+    [
+      'appliance = "oak-a"',
+      "aplliance = 1",
+      'oak-a.toml: array.appliance: missing; write for example appliance = "oak-a"',
+    ],
+    [
+      'appliance = "oak-a"',
+      'appliance = "oak a"',
+      'oak-a.toml: array.appliance: "oak a" is not a name of 1 to 24 letters, digits, dots and dashes; write for example appliance = "oak-a"',
+    ],
+    ["[log]", "colour = 1\n[log]", "oak-a.toml: manage.colour: unknown key; correct its spelling or remove it"],
+    ["[array]", "[extra]\n[array]", "oak-a.toml: extra: unknown key; correct its spelling or remove it"],
+    [
+      '"[::1]:10809"',
+      '"[::1]"',
+      'oak-a.toml: hba[1].listen: "[::1]" is not HOST:PORT; write for example listen = "127.0.0.1:10809"',
+    ],
+    [
+      '"127.0.0.1:7000"',
+      '"127.0.0.1:70000"',
+      'oak-a.toml: nic[0].listen: "127.0.0.1:70000" is not HOST:PORT; write for example listen = "127.0.0.1:7000"',
+    ],
+    [
+      '"/run/oak-a.sock"',
+      '"oak-a.sock"',
+      'oak-a.toml: manage.socket: "oak-a.sock" is not an absolute path; write for example socket = "/run/goldcopy/oak-a.sock"',
+    ],
+    [
+      "slot = 3",
+      "slot = -1",
+      "oak-a.toml: shelf[0].disk[1].slot: -1 is not a whole number from 0 to 255; write for example slot = 0",
+    ],
+    [
+      "slot = 3",
+      "slot = 0",
+      'oak-a.toml: shelf[0].disk[1].slot: "0" is the slot of shelf[0].disk[0].slot too; give each disk its own slot',
+    ],
+    [
+      '"/dev/sdb"',
+      '"/shelf/0"',
+      'oak-a.toml: shelf[0].disk[1].path: "/shelf/0" is the path of shelf[0].disk[0].path too; give each its own file',
+    ],
+    [
+      '"/dev/sdb"',
+      '"/x"\ncreate = true',
+      'oak-a.toml: shelf[0].disk[1].size: missing, but create = true needs it; write for example size = "10GiB"',
+    ],
+    ['"nic1"', '"nic0"', 'oak-a.toml: nic[1].name: "nic0" is the name of nic[0].name too; give each port its own name'],
+    [
+      '"127.0.0.1:7001"',
+      '"127.0.0.1:7000"',
+      'oak-a.toml: nic[1].listen: "127.0.0.1:7000" is the address of nic[0].listen too; give each port its own address',
+    ],
+    ['"elm"', '"oak"', 'oak-a.toml: peer[0].array: "oak" is this array itself; name the other one'],
+    [
+      '"elm-a"',
+      '"oak-a"',
+      'oak-a.toml: peer[0].appliances[0].name: "oak-a" is the name of array.appliance too; give each appliance its own name',
+    ],
+    [
+      '["127.0.0.1:7100"]',
+      "[]",
+      'oak-a.toml: peer[0].appliances[0].addresses: a list of 0 is too short: at least 1 are needed; write for example addresses = ["127.0.0.1:7100"]',
+    ],
+    [
+      '"127.0.0.1:7100"',
+      '"127.0.0.1:0"',
+      'oak-a.toml: peer[0].appliances[0].addresses[0]: "127.0.0.1:0" has port 0, which nobody can reach; write for example addresses = ["127.0.0.1:7100"]',
+    ],
+    [
+      "[[peer]]",
+      "[link]\npeer_timeout_ms = 200\n[[peer]]",
+      "oak-a.toml: link.peer_timeout_ms: 200 is less than 3 heartbeats of 100; write for example peer_timeout_ms = 1000",
+    ],
+  ];
+  for (const [from, to, expected] of rows) {
+    assert.ok(valid.includes(from), from);
+    assert.is(refusal(valid.replace(from, to)), expected);
+  }
+});
+
+test("one HBA port alone -> refused with what is needed", () => {
+  const second = valid.slice(valid.lastIndexOf("[[hba]]"), valid.indexOf("[[nic]]"));
+  assert.is(
+    refusal(valid.replace(second, "")),
+    'oak-a.toml: hba: a list of 1 is too short: at least 2 are needed; write for example two [[hba]] tables, each with name, listen = "127.0.0.1:10809" and protocol = "nbd"',
+  );
+});
+
+test("a whole section is missing or no table, the document is nothing -> one line each", () => {
+  for (const section of ["array", "manage", "log", "cache"]) {
+    const document = Bun.TOML.parse(valid) as Record<string, unknown>;
+    delete document[section];
+    for (const value of [undefined, 7, "text", []]) {
+      const outcome = parseBoardProfile(
+        "oak-a.toml",
+        value === undefined ? document : { ...document, [section]: value },
+      );
+      assert.not(outcome.ok);
+      if (!outcome.ok)
+        assert.match(outcome.text, new RegExp(`^oak-a\\.toml: ${section}\\b[^\\n]*; write for example `));
+    }
+  }
+  for (const document of [null, 1, "x", []]) {
+    const outcome = parseBoardProfile("oak-a.toml", document);
+    assert.not(outcome.ok);
+    if (!outcome.ok) assert.match(outcome.text, /^oak-a\.toml: [^\n]*$/);
+  }
+});
+
+test("every field in turn holds something absurd -> refused in one line, never thrown", () => {
+  const absurd = [Number.NaN, -1, 1e300, "x".repeat(10_000), "\n", "", [], {}, [[]], null, true];
+  const visit = (value: unknown, replace: (by: unknown) => unknown): void => {
+    for (const other of absurd) {
+      const outcome = parseBoardProfile("p.toml", replace(other));
+      if (!outcome.ok) assert.match(outcome.text, /^p\.toml: [^\n]{1,400}$/);
+    }
+    if (typeof value !== "object" || value === null) return;
+    for (const [key, inner] of Object.entries(value)) {
+      visit(inner, (by) => replace(Array.isArray(value) ? value.with(Number(key), by) : { ...value, [key]: by }));
+    }
+  };
+  visit(Bun.TOML.parse(valid), (by) => by);
+});
+
+test.run();
