@@ -11,9 +11,13 @@
 /** Room in front of a payload for any protocol's reply header (NBD 28 bytes, iSCSI 48 + 4). */
 export const headroomBytes = 64;
 
-const KiB = 1024;
-/** Payload sizes; every buffer has `headroomBytes` more. The third is an output segment. */
-const classPayloadBytes = [4 * KiB, 64 * KiB, 256 * KiB, 1024 * KiB, 4096 * KiB, 32768 * KiB] as const;
+/**
+ * Payload sizes from 4 KiB to 32 MiB; every buffer has `headroomBytes` more. From 256 KiB (an output segment) on each is twice the
+ * one before, so that a buffer never holds more than twice what its session was charged for.
+ */
+const classPayloadBytes: readonly number[] = [4, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768].map(
+  (sizeKib) => sizeKib * 1024,
+);
 
 export class PooledBuffer {
   readonly bytes: Uint8Array;

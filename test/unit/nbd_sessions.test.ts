@@ -197,6 +197,36 @@ test("a host that reads nothing -> its input stops, its memory is bounded; readi
   assert.not(stream.paused);
 });
 
+test("many hosts that ask for small answers and read none -> memory bounded by what is guaranteed and shared", () => {
+  const limits = {
+    guaranteedBytes: 4096,
+    sharedBytesMax: 1048576,
+    sessionBytesMax: 1048576,
+    requestBytesMax: 65536,
+    outputBacklogBytes: 262144,
+  };
+  const bench = new NbdBench(limits);
+  const streams = Array.from({ length: 100 }, () => bench.open());
+  const haggling = Array.from({ length: 100 }, () => bench.haggling());
+  const bad = Buffer.concat(Array.from({ length: 1000 }, () => command({ command: 99 })));
+  const lists = Buffer.concat(Array.from({ length: 200 }, () => option(3)));
+  for (const stream of streams) {
+    stream.roomBytes = 0;
+    stream.send(bad);
+    stream.send(bad);
+  }
+  for (const stream of haggling) {
+    stream.roomBytes = 0;
+    stream.send(lists);
+  }
+  bench.clock.pass(10);
+  assert.ok(bench.server.sharedBytes <= 1048576 + 100 * 200, `${bench.server.sharedBytes} shared`);
+  assert.ok(streams.some((stream) => stream.paused), "there is not enough for all");
+  assert.ok(haggling.every((stream) => stream.paused));
+  for (const stream of streams) assert.is(drainAll(bench, stream, 100_000).byteLength, 2000 * 16);
+  assert.is(bench.server.sharedBytes, 0);
+});
+
 test("short writes of every size -> the same bytes", () => {
   const bench = new NbdBench();
   bench.volume.bytes.set(pattern(volumeBytes));

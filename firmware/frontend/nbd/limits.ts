@@ -5,7 +5,8 @@
  *   sessionsMax * guaranteedBytes          1,024 * 256 KiB = 256 MiB   (every session stalled with its own allowance full)
  *   + sharedBytesMax                                         128 MiB   (requests beyond the allowances, all sessions together)
  *   + buffers kept for reuse (`keptBytesMax`)                 32 MiB
- *   = 416 MiB; a well-behaved site with 16 sessions at depth 32 of 4 KiB holds 16 * 132 KiB = 2 MiB.
+ *   + option data, sessionsMax * optionDataBytesMax           64 MiB
+ *   = 480 MiB (buffers are at most twice what they hold); a well-behaved site with 16 sessions at depth 32 of 4 KiB holds 16 * 132 KiB = 2 MiB.
  */
 import { assert } from "../../codec/assert.ts";
 import { logicalBlockBytes } from "../../volume/block_request.ts";

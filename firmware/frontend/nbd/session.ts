@@ -199,7 +199,8 @@ export class NbdSession implements StreamHandler, TransmissionHost {
 
   private haggle(): Pumped {
     for (;;) {
-      if (this.output.queuedBytes >= this.parts.limits.outputBacklogBytes) return "held";
+      // A handshake gets no more than what every session is guaranteed.
+      if (this.output.queuedBytes >= this.parts.limits.guaranteedBytes) return "held";
       const step = this.options.next();
       if (step.kind === "more") return "hungry";
       if (step.kind === "bad-magic") {

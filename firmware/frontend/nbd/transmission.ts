@@ -200,19 +200,20 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     if (this.output.queuedBytes >= limits.outputBacklogBytes) return false;
     const command = parser.command;
     const error = this.judge(command);
+    const carriesData = command === Cmd.read || command === Cmd.write;
+    if (error !== Errno.none && command === Cmd.write && parser.length > limits.requestBytesMax) {
+      this.host.violated(
+        "nbd-payload-too-long",
+        `a WRITE of ${parser.length} bytes, ${limits.requestBytesMax} allowed`,
+      );
+      return false;
+    }
+    if (!this.admitBytes(error === Errno.none && carriesData ? parser.length : errorReplyBytesMax)) return false;
     if (error !== Errno.none) {
-      if (command === Cmd.write && parser.length > limits.requestBytesMax) {
-        this.host.violated(
-          "nbd-payload-too-long",
-          `a WRITE of ${parser.length} bytes, ${limits.requestBytesMax} allowed`,
-        );
-        return false;
-      }
       if (command === Cmd.write && parser.length > 0) this.discardError = error;
       else this.replyError(parser, error);
       return true;
     }
-    if ((command === Cmd.read || command === Cmd.write) && !this.admitBytes(parser.length)) return false;
     if (command === Cmd.read) this.read();
     else if (command === Cmd.write) this.beginWrite();
     else if (command === Cmd.disc) {
