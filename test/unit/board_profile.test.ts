@@ -112,7 +112,7 @@ test("a wrong value, an unknown key, something missing -> one line with file, fi
       "1000000",
       'oak-a.toml: cache.size: 1000000 is not a multiple of 4096 bytes; write for example "256MiB"',
     ],
-    ['"256MiB"', '"4KiB"', 'oak-a.toml: cache.size: "4KiB" is less than 1MiB; write for example "256MiB"'],
+    ['"256MiB"', '"4KiB"', 'oak-a.toml: cache.size: 4096 is less than 1MiB; write for example "256MiB"'],
     ['"256MiB"', "true", 'oak-a.toml: cache.size: true is not a size; write for example "256MiB"'],
     [
       '"battery"',
