@@ -41,10 +41,7 @@ function parsePlan(args: readonly string[]): Plan {
     seconds: seconds ?? 1,
     sizeBytes: sizeBytes ?? 0,
     warmUp: args[6] !== "once",
-    opsMax:
-      args[6] === "once"
-        ? Math.floor((sizeBytes ?? 0) / (blockBytes ?? 4096))
-        : Number(args[6] ?? "") || Number.POSITIVE_INFINITY,
+    opsMax: Number(args[6] ?? "") || Number.POSITIVE_INFINITY,
   };
 }
 
@@ -172,11 +169,9 @@ class Load {
     this.measuring = true;
     this.cpuBefore = process.cpuUsage();
     process.stdout.write("begin\n");
-    this.begin(
-      this.writes,
-      this.plan.opsMax === Number.POSITIVE_INFINITY ? this.plan.seconds * 1000 : Number.POSITIVE_INFINITY,
-      this.plan.opsMax,
-    );
+    const opsMax = this.plan.warmUp ? this.plan.opsMax : this.blocks;
+    const timed = opsMax === Number.POSITIVE_INFINITY;
+    this.begin(this.writes, timed ? this.plan.seconds * 1000 : Number.POSITIVE_INFINITY, opsMax);
   }
 
   /** A phase, from an empty pipeline to an empty pipeline. */

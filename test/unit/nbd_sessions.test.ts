@@ -221,7 +221,10 @@ test("many hosts that ask for small answers and read none -> memory bounded by w
   }
   bench.clock.pass(10);
   assert.ok(bench.server.sharedBytes <= 1048576 + 100 * 200, `${bench.server.sharedBytes} shared`);
-  assert.ok(streams.some((stream) => stream.paused), "there is not enough for all");
+  assert.ok(
+    streams.some((stream) => stream.paused),
+    "there is not enough for all",
+  );
   assert.ok(haggling.every((stream) => stream.paused));
   for (const stream of streams) assert.is(drainAll(bench, stream, 100_000).byteLength, 2000 * 16);
   assert.is(bench.server.sharedBytes, 0);

@@ -19,36 +19,16 @@ import { type BlockTarget, logicalBlockBytes } from "../../volume/block_request.
 import { type BufferPool, headroomBytes, type PooledBuffer } from "../buffer_pool.ts";
 import type { BudgetWaiter, MemoryBudget } from "../memory_budget.ts";
 import type { OutputQueue } from "../output_queue.ts";
-import {
-  baseAllocationId,
-  Cmd,
-  CmdFlag,
-  Errno,
-  offsetDataHeaderBytes,
-  State,
-  simpleReplyBytes,
-  structuredHeaderBytes,
-} from "./constants.ts";
+import { Cmd, CmdFlag, Errno, offsetDataHeaderBytes } from "./constants.ts";
 import type { NbdLimits } from "./limits.ts";
 import type { NbdRequest, RequestOwner, RequestPool } from "./nbd_request.ts";
 import type { Selection } from "./negotiation.ts";
-import {
-  errnoOf,
-  errorReplyBytesMax,
-  outOfRange,
-  putBlockStatusHeader,
-  putError,
-  putOffsetDataHeader,
-  putSimpleReply,
-} from "./reply_codec.ts";
+import { errnoOf, errorReplyBytesMax, outOfRange } from "./reply_codec.ts";
+import { type ReplyHost, ReplyWriter } from "./reply_writer.ts";
 import { RequestParser, Step } from "./request_parser.ts";
 
 /** What a session needs to know, and does. */
-export interface TransmissionHost {
-  /** There are replies to send, or room has come about. */
-  workDone(): void;
-  /** A long reply has been queued. */
-  longReplyReady(): void;
+export interface TransmissionHost extends ReplyHost {
   violated(code: string, text: string): void;
   /** The client said NBD_CMD_DISC. */
   disconnected(): void;
@@ -79,9 +59,6 @@ const flagsAllowed: readonly number[] = [
 
 /** Reads up to this length are gathered in the output segment; longer ones get a buffer of their own, which is sent as it is. */
 const gatheredReadBytesMax = 262144 - offsetDataHeaderBytes;
-/** A read that completed later is copied behind the other replies up to this length (4 KiB: 0.1 us), else sent from its buffer. */
-const copiedReadBytesMax = 32768;
-
 export class Transmission implements RequestOwner, BudgetWaiter {
   readonly target: BlockTarget;
   inFlight = 0;
@@ -94,7 +71,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
   private readonly limits: NbdLimits;
   private readonly host: TransmissionHost;
   private readonly parser = new RequestParser();
-  private readonly readHeaderBytes: number;
+  private readonly replies: ReplyWriter;
 
   private inFlightBytes = 0;
   /** Granted by the budget, beyond what every session has. */
@@ -119,7 +96,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     this.budget = parts.budget;
     this.limits = parts.limits;
     this.host = parts.host;
-    this.readHeaderBytes = selection.structured ? offsetDataHeaderBytes : simpleReplyBytes;
+    this.replies = new ReplyWriter({ structured: selection.structured, extentsMax: parts.limits.extentsMax }, parts);
   }
 
   /** The stream would end in the middle of a message. */
@@ -211,7 +188,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     if (!this.admitBytes(error === Errno.none && carriesData ? parser.length : errorReplyBytesMax)) return false;
     if (error !== Errno.none) {
       if (command === Cmd.write && parser.length > 0) this.discardError = error;
-      else this.replyError(parser, error);
+      else this.replies.error(parser, error);
       return true;
     }
     if (command === Cmd.read) this.read();
@@ -220,7 +197,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
       this.stop();
       this.host.disconnected();
       return false;
-    } else if (command === Cmd.cache) this.replyDone(parser);
+    } else if (command === Cmd.cache) this.replies.done(parser);
     else this.submitPlain(command);
     return true;
   }
@@ -285,17 +262,12 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     if (length > gatheredReadBytesMax) {
       const buffer = this.buffers.acquire(length);
       const target = buffer.bytes.subarray(headroomBytes, headroomBytes + length);
-      if (this.target.tryRead(startLba, target)) this.sendBuffer(parser, buffer);
+      if (this.target.tryRead(startLba, target)) this.replies.readFromBuffer(parser, buffer);
       else this.submitRead(startLba, buffer, target);
       return;
     }
-    const headerBytes = this.readHeaderBytes;
-    const segment = this.output.reserve(headerBytes + length);
-    const at = segment.end;
-    if (this.target.tryRead(startLba, segment.bytes.subarray(at + headerBytes, at + headerBytes + length))) {
-      this.putReadHeader(segment.view, at, parser);
-      this.output.commit(headerBytes + length);
-      this.host.workDone();
+    if (this.target.tryRead(startLba, this.replies.placeForRead(length))) {
+      this.replies.readInPlace(parser);
       return;
     }
     const buffer = this.buffers.acquire(length);
@@ -328,7 +300,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     const request = this.receiving;
     if (request === null) {
       assert(this.discardError !== Errno.none, "nbd: a dropped payload has a reason");
-      this.replyError(this.parser, this.discardError);
+      this.replies.error(this.parser, this.discardError);
       this.discardError = Errno.none;
       return;
     }
@@ -379,91 +351,13 @@ export class Transmission implements RequestOwner, BudgetWaiter {
   completed(request: NbdRequest): void {
     this.landed(request);
     const buffer = request.buffer;
-    if (this.closed) {
+    if (this.closed || request.error !== null) {
       if (buffer !== null) this.buffers.release(buffer);
-      this.settle();
-    } else if (request.error !== null) {
-      if (buffer !== null) this.buffers.release(buffer);
-      this.replyError(request, errnoOf(request.error, request.command));
-    } else if (buffer !== null) this.replyRead(request, buffer);
-    else if (request.kind === "status") this.replyBlockStatus(request);
-    else this.replyDone(request);
+      if (this.closed) this.settle();
+      else if (request.error !== null) this.replies.error(request, errnoOf(request.error, request.command));
+    } else if (buffer !== null) this.replies.laterRead(request, buffer);
+    else if (request.kind === "status") this.replies.blockStatus(request);
+    else this.replies.done(request);
     this.requests.release(request);
-  }
-
-  private replyRead(request: NbdRequest, buffer: PooledBuffer): void {
-    if (request.length > copiedReadBytesMax) {
-      this.sendBuffer(request, buffer);
-      return;
-    }
-    const headerBytes = this.readHeaderBytes;
-    const segment = this.output.reserve(headerBytes + request.length);
-    this.putReadHeader(segment.view, segment.end, request);
-    segment.bytes.set(request.target, segment.end + headerBytes);
-    this.output.commit(headerBytes + request.length);
-    this.buffers.release(buffer);
-    this.host.workDone();
-  }
-
-  /** The data lies behind the headroom; the header goes right in front of it. */
-  private sendBuffer(command: RequestParser | NbdRequest, buffer: PooledBuffer): void {
-    buffer.start = headroomBytes - this.readHeaderBytes;
-    buffer.end = headroomBytes + command.length;
-    this.putReadHeader(buffer.view, buffer.start, command);
-    this.output.append(buffer);
-    this.host.workDone();
-    this.host.longReplyReady();
-  }
-
-  private putReadHeader(view: DataView, at: number, command: RequestParser | NbdRequest): void {
-    if (this.structured) putOffsetDataHeader(view, at, command);
-    else putSimpleReply(view, at, Errno.none, command.cookieHigh, command.cookieLow);
-  }
-
-  private replyDone(command: RequestParser | NbdRequest): void {
-    const segment = this.output.reserve(simpleReplyBytes);
-    putSimpleReply(segment.view, segment.end, Errno.none, command.cookieHigh, command.cookieLow);
-    this.output.commit(simpleReplyBytes);
-    this.host.workDone();
-  }
-
-  private replyError(command: RequestParser | NbdRequest, error: Errno): void {
-    const segment = this.output.reserve(errorReplyBytesMax);
-    const { cookieHigh, cookieLow } = command;
-    const written = putError(segment.view, segment.end, { cookieHigh, cookieLow, error, structured: this.structured });
-    this.output.commit(written);
-    this.host.workDone();
-  }
-
-  /** Adjoining extents of one kind become one descriptor; together they never exceed the request. */
-  private replyBlockStatus(request: NbdRequest): void {
-    const countMax = (request.flags & CmdFlag.reqOne) !== 0 ? 1 : this.limits.extentsMax;
-    const headerBytes = structuredHeaderBytes + 4;
-    const segment = this.output.reserve(headerBytes + 8 * countMax);
-    const at = segment.end;
-    let count = 0;
-    let descriptorBytes = 0;
-    let descriptorState = -1;
-    let left = request.length;
-    for (const extent of request.extents) {
-      const bytes = Math.min(extent.blockCount * logicalBlockBytes, left);
-      if (bytes === 0) continue;
-      const state = extent.hole ? State.hole | State.zero : 0;
-      if (state !== descriptorState) {
-        if (count === countMax) break;
-        count++;
-        descriptorBytes = 0;
-        descriptorState = state;
-      }
-      descriptorBytes += bytes;
-      left -= bytes;
-      segment.view.setUint32(at + headerBytes + 8 * count - 8, descriptorBytes);
-      segment.view.setUint32(at + headerBytes + 8 * count - 4, descriptorState);
-    }
-    assert(count > 0, "nbd: a block status answer has at least one extent");
-    const { cookieHigh, cookieLow } = request;
-    putBlockStatusHeader(segment.view, at, { cookieHigh, cookieLow, contextId: baseAllocationId, extentCount: count });
-    this.output.commit(headerBytes + 8 * count);
-    this.host.workDone();
   }
 }
