@@ -39,7 +39,8 @@ export class TcpStream implements ByteStream {
   constructor(socket: NativeSocket, clock: Clock) {
     this.#socket = socket;
     this.#clock = clock;
-    this.remote = plainHost(socket.remoteAddress);
+    // undefined when the other end has reset the connection before it was accepted, whatever the type says.
+    this.remote = plainHost((socket.remoteAddress as string | undefined) ?? "unknown");
   }
 
   write(bytes: Uint8Array): number {

@@ -1,0 +1,338 @@
+/** What hal/linux promises beyond hal/api: hostile strangers, files in every wrong state, locks, the death of a real process. */
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { LinuxClock } from "../../hal/linux/clock.ts";
+import { encodePreamble, preambleBytes, preambleStep } from "../../hal/linux/nic_preamble.ts";
+import { openLinuxHal } from "../../hal/linux/open.ts";
+import { dialTcp } from "../../hal/linux/tcp_port.ts";
+import { cacheBytes, dial, dialHost, listenForEars, pattern, StreamEar, sameBytes } from "./bench.ts";
+import { boardIn, makeDirectory, newLinuxBench, openBoard, until } from "./linux_bench.ts";
+
+const test = suite("linux: beyond hal/api");
+const options = { appliance: "oak-a", persistence: "battery" } as const;
+let directory: string;
+
+test.before.each(() => {
+  directory = makeDirectory();
+});
+test.after.each(() => {
+  rmSync(directory, { recursive: true });
+});
+
+async function stranger(address: string): Promise<StreamEar> {
+  const ears: StreamEar[] = [];
+  dialTcp(
+    new LinuxClock(),
+    address,
+    (stream) => {
+      stream.handler = new StreamEar(stream);
+      ears.push(stream.handler as StreamEar);
+    },
+    (reason) => {
+      throw new Error(reason);
+    },
+  );
+  await until("the stranger's connection", () => ears.length > 0);
+  return ears[0]!;
+}
+
+test("a stranger sends anything but the preambles in order -> closed, nothing is accepted, links go on", async () => {
+  const bench = await newLinuxBench();
+  const oak = (await bench.open(options)).hal;
+  const elm = (await bench.open({ ...options, appliance: "elm-a" })).hal;
+  const accepted = await listenForEars(bench, elm.nics[0]!);
+  const pair = await dial(bench, oak.nics[0]!, elm.nics[0]!, accepted);
+  const hello = encodePreamble(preambleStep.hello, "oak-a", "nic0");
+  const confirm = encodePreamble(preambleStep.confirm, "oak-a", "nic0");
+  const wrong: Uint8Array[] = [
+    pattern(preambleBytes, 1),
+    new Uint8Array(preambleBytes),
+    new TextEncoder().encode(`GET / HTTP/1.1\r\nHost: elm\r\n${"x".repeat(64)}\r\n\r\n`),
+    confirm,
+    Buffer.concat([hello, confirm]),
+    Buffer.concat([hello, hello]),
+    encodePreamble(preambleStep.answer, "oak-a", "nic0"),
+  ];
+  for (let at = 0; at < preambleBytes; at += 3) {
+    const flipped = Uint8Array.from(hello);
+    flipped[at]! ^= 0x40;
+    wrong.push(flipped);
+  }
+  for (const bytes of wrong) {
+    const ear = await stranger(elm.nics[0]!.address);
+    ear.stream.write(bytes);
+    await until("the stranger's close", () => ear.closeCount > 0);
+  }
+  // A hello that comes byte by byte is answered; what follows in the wrong order is not.
+  const slow = await stranger(elm.nics[0]!.address);
+  for (const byte of hello) slow.stream.write(Uint8Array.of(byte));
+  await until("the answer", () => slow.receivedBytes >= preambleBytes);
+  slow.stream.write(encodePreamble(preambleStep.confirm, "ash-a", "nic0"));
+  await until("the close for another name", () => slow.closeCount > 0);
+  assert.is(accepted.length, 1);
+  await pair.dialer.send(bench, pattern(1000, 2));
+  await until("the link's bytes", () => pair.acceptor.receivedBytes >= 1000);
+  pair.dialer.stream.abort();
+  await until("the link's close", () => pair.acceptor.closeCount > 0);
+  await bench.close();
+});
+
+test("an acceptor answers with anything but its preamble -> the dialer fails with a reason", async () => {
+  const bench = await newLinuxBench();
+  const { hal } = await bench.open(options);
+  const answers = [
+    pattern(preambleBytes, 1),
+    encodePreamble(preambleStep.hello, "elm-a", "nic0"),
+    Buffer.concat([encodePreamble(preambleStep.answer, "elm-a", "nic0"), new Uint8Array(1)]),
+    new Uint8Array(0),
+  ];
+  for (const answer of answers) {
+    const server = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        data(socket) {
+          socket.end(answer);
+        },
+      },
+    });
+    const reasons: string[] = [];
+    hal.nics[0]!.connect(
+      `127.0.0.1:${server.port}`,
+      () => {
+        throw new Error("connected");
+      },
+      (reason) => reasons.push(reason),
+    );
+    await until("the failure", () => reasons.length > 0);
+    assert.ok(reasons[0]!.includes(`127.0.0.1:${server.port}`), reasons[0]);
+    server.stop(true);
+  }
+  await bench.close();
+});
+
+test("more silent strangers than a NIC has places for -> the surplus is closed, and links still come about after them", async () => {
+  const bench = await newLinuxBench();
+  const oak = (await bench.open(options)).hal;
+  const elm = (await bench.open({ ...options, appliance: "elm-a" })).hal;
+  const accepted = await listenForEars(bench, elm.nics[0]!);
+  const ears: StreamEar[] = [];
+  for (let count = 0; count < 300; count++) ears.push(await stranger(elm.nics[0]!.address));
+  await until("the surplus closed", () => ears.filter((ear) => ear.closeCount > 0).length >= 300 - 256);
+  for (const ear of ears) ear.stream.abort();
+  await until("all closed", () => ears.every((ear) => ear.closeCount > 0));
+  const pair = await dial(bench, oak.nics[0]!, elm.nics[0]!, accepted);
+  pair.dialer.stream.abort();
+  await until("the link's close", () => pair.acceptor.closeCount > 0);
+  await bench.close();
+});
+
+test("a thousand hosts -> each has a session that carries its bytes", async () => {
+  const bench = await newLinuxBench();
+  const { hal } = await bench.open(options);
+  const port = hal.hbaPorts[0]!;
+  const accepted = await listenForEars(bench, port);
+  const dialers: StreamEar[] = [];
+  for (let count = 0; count < 1000; count++) dialers.push((await dialHost(bench, port.address, accepted)).dialer);
+  for (const [index, dialer] of dialers.entries()) dialer.stream.write(pattern(600, index + 1));
+  await until("all bytes", () => accepted.every((ear) => ear.receivedBytes >= 600));
+  assert.is(accepted.length, 1000);
+  for (const ear of accepted) ear.stream.write(ear.received());
+  await until("all echoes", () => dialers.every((ear) => ear.receivedBytes >= 600));
+  for (const [index, dialer] of dialers.entries()) sameBytes(dialer.received(), pattern(600, index + 1), `${index}`);
+  for (const ear of dialers) ear.stream.abort();
+  await until("all closed", () => accepted.every((ear) => ear.closeCount === 1));
+  await bench.close();
+});
+
+test("shapings are in force, the appliance starts again -> they are still, before any link", async () => {
+  const board = boardIn(directory, options);
+  const shaping = { cut: true, latencyMs: 5, jitterMs: 1, rateBytesPerSecond: 1000, loss: 0.5 };
+  const first = await openBoard(board);
+  first.hal.nics[1]!.shape("elm-a", shaping);
+  first.hal.nics[0]!.shape("ash-a", shaping);
+  first.hal.nics[0]!.shape("ash-a", null);
+  await first.close();
+  const second = await openBoard(board);
+  assert.equal(
+    second.problems.filter((problem) => problem.includes("shapings")),
+    [],
+  );
+  assert.equal([...second.hal.nics[1]!.shapings()], [["elm-a", shaping]]);
+  assert.is(second.hal.nics[0]!.shapings().size, 0);
+  await second.close();
+});
+
+test("the shaping file is damaged -> a problem that names it, plain links, the file as it was", async () => {
+  const board = boardIn(directory, options);
+  for (const text of [
+    "",
+    "{",
+    "[]7",
+    '{"nic0":{"elm-a":{"loss":2}}}',
+    '{"nic0":[7]}',
+    '{"nic0":{"elm-a":{"cut":"yes"}}}',
+  ]) {
+    writeFileSync(board.nicShapingFile!, text);
+    const opened = await openBoard(board);
+    assert.ok(
+      opened.problems.some((problem) => problem.startsWith(board.nicShapingFile!)),
+      text,
+    );
+    assert.is(opened.hal.nics[0]!.shapings().size, 0);
+    await opened.close();
+    assert.is(readFileSync(board.nicShapingFile!, "utf8"), text);
+  }
+});
+
+test("a cache that another opening uses -> refused; after that one's close -> opened", async () => {
+  for (const persistence of ["battery", "flush"] as const) {
+    const board = boardIn(directory, { appliance: `oak-${persistence}`, persistence });
+    const first = await openBoard(board);
+    const second = await openLinuxHal(board);
+    assert.ok("error" in second && second.error.includes(board.cache.path));
+    await first.close();
+    await (await openBoard(board)).close();
+  }
+});
+
+test("a cache file of another size, or no file at all -> refused with its path, and left as it was", async () => {
+  const board = boardIn(directory, options);
+  writeFileSync(board.cache.path, pattern(4096, 1));
+  const refused = await openLinuxHal(board);
+  assert.ok("error" in refused && refused.error.includes(board.cache.path) && refused.error.includes("4096"));
+  sameBytes(readFileSync(board.cache.path), pattern(4096, 1), "the file");
+  rmSync(board.cache.path);
+  mkdirSync(board.cache.path);
+  assert.ok("error" in (await openLinuxHal(board)));
+});
+
+test("a cache larger than its file system -> refused with the reason, and no space taken", async () => {
+  const board = boardIn(directory, options);
+  const sizeBytes = 2 ** 52;
+  const refused = await openLinuxHal({ ...board, cache: { ...board.cache, sizeBytes } });
+  assert.ok("error" in refused && refused.error.includes(board.cache.path), JSON.stringify(refused));
+  assert.is(statSync(board.cache.path).size, 0);
+  await (await openBoard(board)).close();
+});
+
+test("a sparse cache file is opened -> every byte has its place", async () => {
+  const board = boardIn(directory, options);
+  writeFileSync(board.cache.path, "");
+  truncateSync(board.cache.path, cacheBytes);
+  await (await openBoard(board)).close();
+  assert.ok(statSync(board.cache.path).blocks * 512 >= cacheBytes);
+});
+
+for (const persistence of ["battery", "flush"] as const) {
+  test(`a real process is killed while it stores, ${persistence} -> every store that it reported is there`, async () => {
+    const board = boardIn(directory, { appliance: "oak-a", persistence });
+    const child = Bun.spawn([process.execPath, join(import.meta.dirname, "cache_writer.ts"), JSON.stringify(board)], {
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    const reader = child.stdout.getReader();
+    let reported = 0;
+    for (let text = ""; reported < 50; ) {
+      const { value, done } = await reader.read();
+      assert.not(done, "the writer ended by itself");
+      text += new TextDecoder().decode(value);
+      reported = text.split("\n").length - 1;
+    }
+    child.kill("SIGKILL");
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      reported += new TextDecoder().decode(value).split("\n").length - 1;
+    }
+    await child.exited;
+    const opened = await openBoard(board);
+    const { memory } = opened.hal.cache;
+    for (let index = Math.max(0, reported - 200); index < reported; index++) {
+      const offset = (index % 200) * 5000;
+      const found = new DataView(memory.buffer, memory.byteOffset + offset).getUint32(0, true);
+      assert.ok(found >= index, `place ${index % 200} holds ${found}, ${index} was reported`);
+      if (found === index) sameBytes(memory.subarray(offset + 4, offset + 5000), pattern(4996, index + 1), `${index}`);
+    }
+    await opened.close();
+  });
+}
+
+test("disks are missing, of another size, no file, in a missing directory -> null slots, one problem each, nothing changed", async () => {
+  const board = boardIn(directory, options);
+  const disk = (slot: number, path: string, more: object = {}) => ({
+    slot,
+    path,
+    sizeBytes: 1 << 20,
+    create: true,
+    ...more,
+  });
+  const path = (name: string) => join(directory, name);
+  writeFileSync(path("small"), new Uint8Array(4096));
+  mkdirSync(path("folder"));
+  const opened = await openBoard({
+    ...board,
+    shelves: [
+      {
+        name: "shelf7",
+        fencing: "none",
+        disks: [
+          disk(1, path("good")),
+          disk(2, path("absent"), { create: false }),
+          disk(3, path("small")),
+          disk(4, path("folder")),
+          disk(5, join(directory, "nowhere", "x")),
+          disk(6, "/dev/null"),
+          disk(7, path("small"), { sizeBytes: null }),
+        ],
+      },
+    ],
+  });
+  const { disks } = opened.hal.shelves[0]!;
+  assert.equal(
+    disks.map((one) => one?.sizeBytes ?? null),
+    [null, 1 << 20, null, null, null, null, null, 4096],
+  );
+  assert.is(opened.problems.length, 5);
+  for (const slot of [2, 3, 4, 5, 6]) {
+    assert.ok(
+      opened.problems.some((problem) => problem.startsWith(`shelf7/${slot}: `)),
+      `slot ${slot}`,
+    );
+  }
+  assert.not(existsSync(path("absent")));
+  assert.is(statSync(path("small")).size, 4096);
+  assert.is(statSync(path("good")).size, 1 << 20);
+  await opened.close();
+});
+
+test("a whole shelf is pulled and put back -> its disks answer absent, then again", async () => {
+  const opened = await openBoard(boardIn(directory, options));
+  const disk = opened.hal.shelves[0]!.disks[1]!;
+  assert.not(opened.setShelfFault("shelf9", true));
+  assert.not(opened.setDiskFault("shelf0/9", true));
+  assert.ok(opened.setShelfFault("shelf0", true));
+  const codes: (string | null)[] = [];
+  const read = () => disk.read(0, new Uint8Array(4096), (error) => codes.push(error?.code ?? null));
+  read();
+  await until("the failure", () => codes.length === 1);
+  opened.setShelfFault("shelf0", false);
+  read();
+  await until("the read", () => codes.length === 2);
+  assert.equal(codes, ["absent", null]);
+  await opened.close();
+});
+
+test("a broken invariant is thrown in a stream's callback -> the process ends with an error, it is no network error", async () => {
+  const child = Bun.spawn([process.execPath, join(import.meta.dirname, "throwing_handler.ts")], {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const text = await new Response(child.stderr).text();
+  assert.is.not(await child.exited, 0);
+  assert.match(text, /an invariant is broken/);
+});
+
+test.run();
