@@ -148,6 +148,7 @@ export class GroupReplication implements GroupCore {
     }
     if (document.role === "golden") {
       port.closeForWriting();
+      port.followPrimary();
       this.role.to("following");
       if (port.cacheWasLost && document.image.kind === "consistent") {
         this.emit("image-inconsistent", "the write cache was lost: the image is a mixture until a resync has ended");

@@ -139,6 +139,7 @@ export class Migration {
       (document) => ({ ...document, role: "golden", primary: grant.to, grant: null }),
       () => {
         if (!core.role.to("following")) return;
+        core.port.followPrimary();
         core.settleOutbounds();
         core.refreshServing();
         core.emit("role-moved", `${grant.to} is primary of ${core.port.name}; ${core.port.array} is its golden copy`, {

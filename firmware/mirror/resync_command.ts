@@ -178,6 +178,7 @@ export class ResyncCommand {
         }),
         () => {
           if (!core.role.to("following")) return;
+          port.followPrimary();
           core.faults.forget();
           core.settleOutbounds();
           core.refreshServing();

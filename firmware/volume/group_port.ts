@@ -60,6 +60,8 @@ export interface GroupPort {
   openForWriting(done: (error: StoreError | null, opened: { timeline: string; firstSeq: number } | null) => void): void;
   /** No admissions any more until the next `openForWriting`; admitted writes still complete. */
   closeForWriting(): void;
+  /** From now on (a golden copy's log) only what the primary is heard to have committed is committed here. Idempotent. */
+  followPrimary(): void;
   /** Everything durable in the log is committed and at home; then `done(seq)`. */
   drainToHome(done: (error: StoreError | null, seq: number) => void): void;
   /** drainToHome, then a durable fork of the group there. */

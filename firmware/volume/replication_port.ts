@@ -30,6 +30,9 @@ export function replicationPort(
     releaseWrites: () => group.admission.release(),
     openForWriting: (done) => group.openForWriting(done),
     closeForWriting: () => group.admission.close("not-ready"),
+    followPrimary: () => {
+      if (group.log.heardSeq === Number.POSITIVE_INFINITY) group.log.followPrimary(group.log.commitSeq);
+    },
     drainToHome: (done) => group.drainToHome(done),
     forkHere: (id, done) => group.forkHere(id, done),
     dropFork: (id, done) => group.dropFork(id, done),
