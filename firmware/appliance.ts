@@ -18,7 +18,7 @@ import type { EventSink } from "./manage/events.ts";
 import { ExportRegistry } from "./manage/exports.ts";
 import { GroupRegistry } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
-import { openPool } from "./store/pool.ts";
+import { openPool } from "./store/open_pool.ts";
 import type { Pool } from "./store/store.ts";
 
 /** What the board profile says beside the hardware. */

@@ -16,6 +16,7 @@ import {
   shelvesJson,
 } from "./hardware_report.ts";
 import type { HostRegistry } from "./hosts.ts";
+import { roleWarnings } from "./role_warnings.ts";
 import type { CacheJson, DiskJson, PeerArrayJson, PoolJson, ShelfJson, StatusJson } from "./status_json.ts";
 import { VolumeCommands } from "./volume_commands.ts";
 
@@ -56,7 +57,7 @@ export class ApplianceControl implements Control {
   }
 
   status(): StatusJson {
-    const { config, groups, version } = this.#parts;
+    const { config, version } = this.#parts;
     const cache = cacheJson(this.#hardware);
     const list = this.#groupCommands.list();
     const settled = list.every((group) => group.settled);
@@ -75,15 +76,12 @@ export class ApplianceControl implements Control {
       ],
       pair: null,
       groups: list,
-      warnings: [
-        ...hardwareWarnings(this.#hardware),
-        ...groups.entries().flatMap(({ replication }) => replication.warnings()),
-      ],
+      warnings: [...hardwareWarnings(this.#hardware), ...roleWarnings(list)],
     };
   }
 
   peers(): PeerArrayJson[] {
-    return this.#parts.groups.host.peers();
+    return this.#parts.groups.peers();
   }
 
   shelves(): ShelfJson[] {

@@ -36,7 +36,7 @@ export class ExportRegistry implements ExportTable {
           found.push({ name: volume.name, description, blockCount: volume.sizeBytes / 512, readOnly });
         }
         for (const salvage of entry.replication.status().salvage) {
-          const stored = group.store.volumes(salvage.fork).find((one) => one.number === volume.number);
+          const stored = group.store.volumes(salvage.id).find((one) => one.number === volume.number);
           if (stored === undefined) continue;
           const name = `${volume.name}@${salvage.id}`;
           found.push({
@@ -62,12 +62,10 @@ export class ExportRegistry implements ExportTable {
     if (at >= 0) {
       const salvage = found.replication.status().salvage.find((one) => one.id === name.slice(at + 1));
       const stored =
-        salvage === undefined
-          ? undefined
-          : group.store.volumes(salvage.fork).find((one) => one.number === volume.number);
+        salvage === undefined ? undefined : group.store.volumes(salvage.id).find((one) => one.number === volume.number);
       return salvage === undefined || stored === undefined
         ? "unknown"
-        : new ForkTarget(group, salvage.fork, stored, name);
+        : new ForkTarget(group, salvage.id, stored, name);
     }
     if (!this.#isShown(found)) return "not-ready";
     const target = new VolumeTarget(group, volume.number, name, access.readOnly);

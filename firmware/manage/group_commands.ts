@@ -1,4 +1,6 @@
 /** `goldcopy group …`: what an operator asks of a group, handed to its replication and role logic. */
+
+import type { Group } from "../volume/group.ts";
 import {
   done,
   type FailbackJson,
@@ -51,7 +53,7 @@ export class GroupCommands implements GroupControl {
   }
 
   async create({ name }: { name: string }): Promise<Result<GroupJson>> {
-    const created = await this.#options.groups.create(name, null);
+    const created = await this.#options.groups.create(name);
     return created.ok ? done(this.json(created.value)) : created;
   }
 
@@ -66,35 +68,35 @@ export class GroupCommands implements GroupControl {
   }
 
   async addPeer(name: string, peer: PeerChange): Promise<Result<GroupJson>> {
-    return this.#onPeer(name, peer, (entry, mode) => entry.replication.addPeer(peer.array, mode));
+    return this.#onPeer(name, peer, (entry, mode) => entry.replication.commands.addPeer(peer.array, mode));
   }
 
   async setMode(name: string, peer: PeerChange): Promise<Result<GroupJson>> {
-    return this.#onPeer(name, peer, (entry, mode) => entry.replication.setMode(peer.array, mode));
+    return this.#onPeer(name, peer, (entry, mode) => entry.replication.commands.setMode(peer.array, mode));
   }
 
   migrate(name: string, options: { to: string; timeoutMs: number }): Promise<Result<MigrateJson>> {
-    return this.#on(name, ({ replication }) => replication.migrate(options.to, options.timeoutMs));
+    return this.#on(name, ({ replication }) => replication.commands.migrate(options.to, options.timeoutMs));
   }
 
   takeover(name: string, options: { force: boolean; fork: boolean; timeoutMs: number }): Promise<Result<TakeoverJson>> {
-    return this.#on(name, ({ replication }) => replication.takeover(options));
+    return this.#on(name, ({ replication }) => replication.commands.takeover(options));
   }
 
-  serveAlone(name: string): Promise<Result<ServeJson>> {
-    return this.#on(name, ({ replication }) => replication.serveAlone());
+  serveAlone(name: string, options: { timeoutMs: number }): Promise<Result<ServeJson>> {
+    return this.#on(name, ({ replication }) => replication.commands.serveAlone(options.timeoutMs));
   }
 
   resync(name: string, options: { from: string; timeoutMs: number }): Promise<Result<ResyncJson>> {
-    return this.#on(name, ({ replication }) => replication.resync(options));
+    return this.#on(name, ({ replication }) => replication.commands.resync(options.from, options.timeoutMs));
   }
 
   failback(name: string, options: { timeoutMs: number }): Promise<Result<FailbackJson>> {
-    return this.#on(name, ({ replication }) => replication.failback(options));
+    return this.#on(name, ({ replication }) => replication.commands.failback(options.timeoutMs));
   }
 
   verify(name: string, options: { peer: string | null; timeoutMs: number }): Promise<Result<VerifyJson>> {
-    return this.#on(name, ({ replication }) => replication.verify(options));
+    return this.#on(name, ({ replication }) => replication.commands.verify(options.peer, options.timeoutMs));
   }
 
   json({ group, replication }: GroupEntry): GroupJson {
@@ -114,7 +116,7 @@ export class GroupCommands implements GroupControl {
       commitSeq: group.log.commitSeq,
       appliedSeq: group.log.destagedSeq,
       receivedSeq: group.log.persistedSeq,
-      viewSeq: status.viewSeq,
+      viewSeq: viewSeqOf(group),
       logBytes: group.logBytes,
       volumes: group.volumes().map((volume) => volume.name),
       peers: status.peers,
@@ -139,6 +141,13 @@ export class GroupCommands implements GroupControl {
     const outcome = await run(entry, peer.mode);
     return outcome.ok ? done(this.json(entry)) : outcome;
   }
+}
+
+/** What readers see: the committed state, or a kept fork. */
+function viewSeqOf(group: Group): number {
+  const view = group.serving().readable;
+  if (view === null || view === "head") return group.log.commitSeq;
+  return group.forks().find((fork) => fork.id === view.fork)?.seq ?? group.log.commitSeq;
 }
 
 function notFound(name: string): { ok: false; error: { code: "not-found"; text: string } } {

@@ -15,6 +15,7 @@ import type { GroupVolume } from "../volume/group_port.ts";
 import { replicationPort } from "../volume/replication_port.ts";
 import { type Result, refused } from "./control.ts";
 import type { EventSink } from "./events.ts";
+import type { PeerArrayJson } from "./status_json.ts";
 
 export interface GroupRegistryOptions {
   readonly hal: Hal;
@@ -49,21 +50,18 @@ export class GroupRegistry {
     this.#options = options;
     const { hal, config, pool, events } = options;
     this.host = new ReplicationHost({
-      clock: hal.clock,
-      entropy: hal.entropy,
-      nics: hal.nics,
+      hal,
       array: { name: config.array.name, id: pool.arrayId },
       appliance: config.array.appliance,
       peers: config.peers,
-      heartbeatMs: config.link.heartbeatMs,
-      peerTimeoutMs: config.link.peerTimeoutMs,
+      settings: { heartbeatMs: config.link.heartbeatMs, peerTimeoutMs: config.link.peerTimeoutMs },
       events,
       groups: {
         find: (id) => this.#entries.get(id)?.replication ?? null,
         createGolden: (info, done) => {
-          void this.create(info.name, info.id).then((created) => {
-            if (created.ok) done(null, created.value.replication);
-            else done(created.error.text, null);
+          void this.create(info.name, { id: info.id, replication: info.document }).then((created) => {
+            if (created.ok) done(created.value.replication, null);
+            else done(null, created.error.text);
           });
         },
       },
@@ -111,17 +109,37 @@ export class GroupRegistry {
     return null;
   }
 
+  /** Settles the roles and meets the peers; the error names every NIC that could not be opened. */
   startReplication(done: (error: string | null) => void): void {
     for (const { replication, group } of this.#entries.values()) {
       replication.start();
       group.room.thaw();
     }
-    this.host.start(done);
+    this.host.start((errors) => done(errors.length === 0 ? null : errors.join("; ")));
   }
 
   async stop(): Promise<void> {
-    await new Promise<void>((resolve) => this.host.stop(true, resolve));
+    await Promise.all(this.entries().map(({ replication }) => replication.stop(true)));
+    this.host.stop();
     await Promise.all(this.entries().map(({ group }) => new Promise<void>((resolve) => group.stop(resolve))));
+  }
+
+  /** The configured peer arrays and whether they answer. */
+  peers(): PeerArrayJson[] {
+    const nowMs = this.#options.hal.clock.nowMs();
+    return this.#options.config.peers.map(({ array, appliances }) => {
+      const channels = this.entries().flatMap(({ replication }) => replication.channel(array) ?? []);
+      const connected = channels.some((channel) => channel.connected);
+      const heard = channels.flatMap((channel) => channel.lastHeardMs ?? []);
+      const why = channels.length === 0 ? "no group replicates with it" : `none of its addresses has answered`;
+      return {
+        array,
+        appliances,
+        connected,
+        lastHeardMs: heard.length === 0 ? null : Math.max(0, Math.round(nowMs - Math.max(...heard))),
+        why: connected ? null : why,
+      };
+    });
   }
 
   entries(): GroupEntry[] {
@@ -149,8 +167,11 @@ export class GroupRegistry {
     if (found !== null) found.group.endTargets(found.volume.number, reason);
   }
 
-  /** A new, empty group; `id` null: a new identity (otherwise a golden side of a group that exists elsewhere). */
-  async create(name: string, id: string | null): Promise<Result<GroupEntry>> {
+  /** A new, empty group; `golden`: the copy of a group that exists elsewhere. */
+  async create(
+    name: string,
+    golden: { readonly id: string; readonly replication: unknown } | null = null,
+  ): Promise<Result<GroupEntry>> {
     if (this.find(name) !== null || this.#creating.has(name)) {
       return refused("exists", `group ${name} exists on this array; choose another name`);
     }
@@ -159,8 +180,8 @@ export class GroupRegistry {
     this.#creating.add(name);
     try {
       const { pool, hal } = this.#options;
-      const identity = id ?? toHex(hal.entropy.fill(new Uint8Array(16)));
-      const document = newGroupDocument(name);
+      const identity = golden?.id ?? toHex(hal.entropy.fill(new Uint8Array(16)));
+      const document = newGroupDocument(name, golden?.replication ?? null);
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
         pool.createGroup(identity, document, done),
       );
@@ -184,7 +205,7 @@ export class GroupRegistry {
 
   async remove(entry: GroupEntry): Promise<Result<null>> {
     const { group, replication } = entry;
-    replication.stop();
+    await replication.stop(false);
     group.setServing({ writable: false, why: "the group is being deleted", readable: null });
     const gone = group.volumes().map((volume) => volume.name);
     group.close();

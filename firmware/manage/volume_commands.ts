@@ -103,7 +103,7 @@ export class VolumeCommands implements VolumeControl {
     const present = this.#options.groups.find(name);
     if (present !== null) return done(present);
     if (!create) return refused("not-found", `there is no group ${name}; see: goldcopy group list`);
-    return this.#options.groups.create(name, null);
+    return this.#options.groups.create(name);
   }
 
   #json({ group, volume }: FoundVolume): VolumeJson {

@@ -32,7 +32,8 @@ export const groupDocumentSchema = v.object({
 });
 export type GroupDocument = v.InferOutput<typeof groupDocumentSchema>;
 
-export function newGroupDocument(name: string): GroupDocument {
+/** The root of a group that does not exist yet; `replication`: what that room wants to find in it. */
+export function newGroupDocument(name: string, replication: unknown = null): GroupDocument {
   return {
     format: 1,
     name,
@@ -48,7 +49,7 @@ export function newGroupDocument(name: string): GroupDocument {
     volumes: [],
     nextVolumeNumber: 1,
     forks: [],
-    replication: null,
+    replication,
   };
 }
 

@@ -1,0 +1,26 @@
+/** What an operator should know of the groups' roles and copies, from their status. */
+import type { GroupJson, WarningJson } from "./status_json.ts";
+
+const copyTrouble = new Map<string, string>([
+  ["diverged", "both sides have writes of their own; resync one of them"],
+  ["suspended", "its log could not be kept; a resync is the way back"],
+  ["inconsistent", "its image is a mixture until a resync has ended"],
+  ["disconnected", "it does not answer; writes are not protected there"],
+]);
+
+export function roleWarnings(groups: readonly GroupJson[]): WarningJson[] {
+  const warnings: WarningJson[] = [];
+  for (const group of groups) {
+    if (group.role === "primary" && group.settled && !group.writable) {
+      warnings.push({ code: "not-writable", text: `group ${group.name}: ${group.why ?? "not writable"}` });
+    }
+    const own = group.role === "golden" ? copyTrouble.get(group.state) : undefined;
+    if (own !== undefined) warnings.push({ code: `copy-${group.state}`, text: `group ${group.name} here: ${own}` });
+    for (const peer of group.role === "primary" ? group.peers : []) {
+      const text = copyTrouble.get(peer.state);
+      if (text !== undefined)
+        warnings.push({ code: `peer-${peer.state}`, text: `group ${group.name} on ${peer.array}: ${text}` });
+    }
+  }
+  return warnings;
+}
