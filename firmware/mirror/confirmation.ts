@@ -30,7 +30,7 @@ export class Confirmation {
   /** Asks, unless a question is under way; called on meeting, and at every heartbeat. */
   ask(channel: PeerChannel): void {
     const { link, decision, theirs } = channel;
-    if (!this.#core.role.is("unconfirmed") || this.#core.port.cacheWasLost || !this.#noObjection()) return;
+    if (!this.#core.role.is("unconfirmed") || this.#core.cacheLost || !this.#noObjection()) return;
     if (link === null || decision === null || theirs === null || !canConfirm(decision, theirs)) return;
     const nowMs = this.#core.clock.nowMs();
     const asked = this.#asked.get(channel);

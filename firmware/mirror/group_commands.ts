@@ -127,6 +127,7 @@ export class GroupCommands {
     }
     role.to("opening");
     await this.#durably((change) => change((current) => ({ ...current, grant: null })));
+    group.cacheLost = false;
     group.emit("serve-alone", `${port.name} goes on alone on ${port.array}, on the operator's word`);
     const opened = new Promise<string>((resolve) => openForHosts(group, "alone", ({ timeline }) => resolve(timeline)));
     const inTime = await group.until(() => role.is("serving", "failed", "stopped"), timeoutMs);

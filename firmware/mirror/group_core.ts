@@ -16,6 +16,8 @@ export interface GroupCore extends GroupContext {
   readonly resyncTarget: ResyncTarget;
   readonly faults: StreamFaults;
   readonly document: ReplicationDocument;
+  /** The write cache was lost with records that were not at home, and neither document nor operator has dealt with it yet. */
+  cacheLost: boolean;
   /** What an operator has started and not yet seen the end of; one at a time. */
   operation: { readonly kind: OperationKind; readonly peer: string | null } | null;
   channel(array: string): PeerChannel | null;
@@ -29,6 +31,8 @@ export interface GroupCore extends GroupContext {
   reconsider(): void;
   /** Outbounds for every peer of the document (a primary's), or none (a golden copy's). */
   settleOutbounds(): void;
+  /** Commits what is durable here without opening for writes. */
+  decideOwn(): void;
   /** Tells hosts what they may do now. */
   refreshServing(): void;
   /** Resolves true when `holds` does, false after `timeoutMs`; asked at every change of state or position. */

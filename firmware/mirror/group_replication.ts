@@ -57,6 +57,7 @@ export class GroupReplication implements GroupCore {
   readonly takeover: Takeover;
   readonly resyncCommand: ResyncCommand;
   readonly commands: GroupCommands;
+  cacheLost: boolean;
   operation: { readonly kind: OperationKind; readonly peer: string | null } | null = null;
   readonly #channels = new Map<string, PeerChannel>();
   readonly #waiters = new Set<Waiter>();
@@ -68,6 +69,7 @@ export class GroupReplication implements GroupCore {
 
   constructor(port: GroupPort, host: LinkHost) {
     this.port = port;
+    this.cacheLost = port.cacheWasLost;
     this.host = host;
     const onFailed = (error: { readonly text: string }) =>
       this.fail(`the replication document could not be saved: ${error.text}`);
@@ -150,21 +152,38 @@ export class GroupReplication implements GroupCore {
       port.closeForWriting();
       port.followPrimary();
       this.role.to("following");
-      if (port.cacheWasLost && document.image.kind === "consistent") {
+      if (this.cacheLost && document.image.kind === "consistent") {
         this.emit("image-inconsistent", "the write cache was lost: the image is a mixture until a resync has ended");
         this.keeper.change((current) => ({ ...current, image: lostImage }));
       }
+      // From here on the document says what the image is.
+      this.cacheLost = false;
       this.refreshServing();
       return;
     }
     this.settleOutbounds();
-    if (document.grant !== null) this.role.to("granting");
-    else if (document.peers.length === 0 && !port.cacheWasLost) {
+    if (document.grant !== null) {
+      this.role.to("granting");
+      this.decideOwn();
+    } else if (document.peers.length === 0 && !this.cacheLost) {
       this.role.to("opening");
       openForHosts(this, "it has no peers", () => {});
-    } else this.role.to("unconfirmed");
+    } else {
+      this.role.to("unconfirmed");
+      // Only a sync peer's missing acknowledgement can have kept a durable record back.
+      if (!document.peers.some((peer) => peer.protection === "armed")) this.decideOwn();
+    }
     this.refreshServing();
     this.#dialPeers();
+  }
+
+  /**
+   * Commits what is durable here without opening for writes: what hosts have read before a restart is read again (D3). Not while
+   * it is open whether a sync peer lacks some of it, and may have been promoted without.
+   */
+  decideOwn(): void {
+    if (this.cacheLost) return;
+    this.port.drainToHome(() => this.refreshServing());
   }
 
   /** Orderly: peers that have everything are told that nothing follows. */
@@ -336,7 +355,7 @@ export class GroupReplication implements GroupCore {
     const before = this.port.serving();
     const { image } = this.document;
     const writable = this.role.is("serving");
-    const shown = image.kind === "consistent" ? (this.port.cacheWasLost && !writable ? null : "head") : image.fork;
+    const shown = image.kind === "consistent" ? (this.#headIsDecided() ? "head" : null) : image.fork;
     const readable: Serving["readable"] = shown === null || shown === "head" ? shown : { fork: shown.id };
     const why = whyNotWritable(this);
     const sameView =
@@ -344,6 +363,14 @@ export class GroupReplication implements GroupCore {
       (typeof readable === "object" && typeof before.readable === "object" && readable?.fork === before.readable?.fork);
     if (sameView && before.writable === writable && before.why === why) return;
     this.port.setServing({ writable, why, readable });
+  }
+
+  /** Whether everything that hosts may have seen before is committed, and nothing is lost. */
+  #headIsDecided(): boolean {
+    if (this.role.is("starting", "unconfirmed", "granting") && this.document.role === "primary") {
+      return !this.cacheLost && this.log.commitSeq >= this.log.persistedSeq;
+    }
+    return !this.cacheLost;
   }
 
   until(holds: () => boolean, timeoutMs: number): Promise<boolean> {

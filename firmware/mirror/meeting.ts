@@ -58,8 +58,12 @@ function asPrimary(core: MeetingCore, channel: PeerChannel, theirs: Hello, decis
       return;
     case "superseded":
       if (core.role.is("serving")) stepDown(core, channel.array);
+      if (core.role.is("unconfirmed")) core.decideOwn();
       return;
     case "diverged":
+      // Two branches, both readable (L5).
+      if (core.role.is("unconfirmed")) core.decideOwn();
+      return;
     case "follow":
       return;
   }

@@ -118,7 +118,7 @@ export class Outbound {
   get inSync(): boolean {
     const entry = this.entry;
     if (!this.streaming || entry === null || entry.resync !== null || entry.unverified) return false;
-    if (entry.mode === "sync" && (this.protection.state !== "armed" || entry.protection !== "armed")) return false;
+    if (entry.mode === "sync" && this.protection.state !== "armed") return false;
     return this.#receivedSeq >= this.#context.log.commitSeq;
   }
 

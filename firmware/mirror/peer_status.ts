@@ -83,7 +83,7 @@ export function primaryOfGolden(core: GroupCore): PeerJson[] {
 
 /** A primary's own state. */
 export function stateOfPrimary(core: GroupCore): ReplicaState {
-  if (core.port.cacheWasLost && !core.role.is("serving")) return "inconsistent";
+  if (core.cacheLost && !core.role.is("serving")) return "inconsistent";
   for (const channel of core.channels) if (channel.decision?.kind === "diverged") return "diverged";
   return core.role.is("serving") ? "in-sync" : "consistent";
 }

@@ -174,10 +174,11 @@ export class ResyncCommand {
           salvage: kept === null ? document.salvage : [...document.salvage, kept.entry],
           keptFork: kept === null ? document.keptFork : kept.fork,
           wantsResync: kept !== null,
-          image: port.cacheWasLost ? lostImage : document.image,
+          image: core.cacheLost ? lostImage : document.image,
         }),
         () => {
           if (!core.role.to("following")) return;
+          core.cacheLost = false;
           port.followPrimary();
           core.faults.forget();
           core.settleOutbounds();

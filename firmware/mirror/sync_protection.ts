@@ -1,10 +1,10 @@
 /**
  * Synchronous protection by one peer: when commitSeq waits for it, and when it stops waiting.
  *
- *   off ◀──setMode──▶ unprotected ──caught up──▶ arming ──all that was admitted is there, durable "armed"──▶ armed
- *                         ▲                        │ link lost, no ack in time                                │
- *                         ├────────────────────────┘                                                          │
- *                         └──◀── suspending: durable "suspended", hosts wait ◀── link lost, no ack in time ────┘
+ *   off ◀──setMode──▶ unprotected ──caught up──▶ arming ──all is there──▶ recording ──durable "armed"──▶ armed
+ *                         ▲                        │ link lost, no ack in time  │                          │
+ *                         ├────────────────────────┘                            ▼                          ▼
+ *                         └──◀── suspending: durable "suspended", hosts wait ◀── link lost, no ack in time ─┘
  *
  * Invariants (D4):
  * - Arming: commitSeq waits for the peer before "armed" is durable, and the state is shown only then.
@@ -16,7 +16,7 @@ import { type PeerEntry, withPeer } from "./document.ts";
 import type { GroupContext } from "./group_context.ts";
 import type { Sender } from "./sender.ts";
 
-export type ProtectionState = "off" | "unprotected" | "arming" | "armed" | "suspending";
+export type ProtectionState = "off" | "unprotected" | "arming" | "recording" | "armed" | "suspending";
 
 /** Less than this behind counts as caught up: what hosts then wait for at most. */
 const nearBytes = 1024 * 1024;
@@ -62,7 +62,7 @@ export class SyncProtection {
 
   attach(sender: Sender): void {
     this.#sender = sender;
-    sender.sendsAhead = this.#state === "armed" || this.#state === "arming";
+    sender.sendsAhead = this.isWaitedFor;
     this.consider();
   }
 
@@ -83,8 +83,8 @@ export class SyncProtection {
       const allowed = entry.resync === null && !entry.unverified && this.#context.clock.nowMs() >= this.#armNotBeforeMs;
       if (near && allowed && this.#wanted()) this.#arm(sender);
     }
-    if (this.#state === "arming" || this.#state === "armed") log.require(this.#peer, sender.receivedSeq);
-    if (this.#state === "arming" && sender.receivedSeq >= this.#armingSeq) this.#armed();
+    if (this.isWaitedFor) log.require(this.#peer, sender.receivedSeq);
+    if (this.#state === "arming" && sender.receivedSeq >= this.#armingSeq) this.#record();
   }
 
   /** Called at every heartbeat: an acknowledgement that does not come suspends the protection. */
@@ -92,7 +92,7 @@ export class SyncProtection {
     const waitingSinceMs = this.#sender?.waitingSinceMs ?? null;
     if (waitingSinceMs !== null) {
       const waitedMs = this.#context.clock.nowMs() - waitingSinceMs;
-      if (waitedMs >= this.#context.settings.syncTimeoutMs && this.#isWaitedFor()) {
+      if (waitedMs >= this.#context.settings.syncTimeoutMs && this.isWaitedFor) {
         this.#armNotBeforeMs = this.#context.clock.nowMs() + 5 * this.#context.settings.syncTimeoutMs;
         this.#giveUp(`no acknowledgement for ${Math.round(waitedMs)} ms`);
       }
@@ -125,8 +125,9 @@ export class SyncProtection {
     this.#context.log.require(this.#peer, null);
   }
 
-  #isWaitedFor(): boolean {
-    return this.#state === "arming" || this.#state === "armed";
+  /** commitSeq waits for this peer. */
+  get isWaitedFor(): boolean {
+    return this.#state === "arming" || this.#state === "recording" || this.#state === "armed";
   }
 
   #arm(sender: Sender): void {
@@ -137,12 +138,13 @@ export class SyncProtection {
     sender.pumpSoon();
   }
 
-  #armed(): void {
-    this.#state = "armed";
+  #record(): void {
+    this.#state = "recording";
     this.#context.keeper.change(
       (document) => withPeer(document, this.#peer, (entry) => ({ ...entry, protection: "armed" })),
       () => {
-        if (this.#state !== "armed") return;
+        if (this.#state !== "recording") return;
+        this.#state = "armed";
         this.#context.emit("sync-protected", `writes are acknowledged only when ${this.#peer} has them`, {
           peer: this.#peer,
         });
@@ -156,7 +158,7 @@ export class SyncProtection {
       this.#release();
       return;
     }
-    if (this.#state !== "armed") return;
+    if (this.#state !== "armed" && this.#state !== "recording") return;
     this.#state = "suspending";
     this.#context.keeper.change(
       (document) => withPeer(document, this.#peer, (entry) => ({ ...entry, protection: "suspended" })),

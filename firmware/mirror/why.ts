@@ -62,7 +62,7 @@ function whyUnconfirmed(core: GroupCore): string {
     }
   }
   const alone = `goldcopy group serve ${name} --alone goes on without`;
-  if (port.cacheWasLost) return `the write cache was lost with writes that were not on the shelf; ${alone} them`;
+  if (core.cacheLost) return `the write cache was lost with writes that were not on the shelf; ${alone} them`;
   const peers = document.peers.map((peer) => peer.array).join(", ");
   return `no peer (${peers || "none"}) has confirmed yet that ${port.array} is still primary; ${alone}`;
 }
