@@ -316,6 +316,7 @@ export class WriteLog implements NvramClient {
   advanceCommit(): void {
     const limit = this.#commitLimit();
     const before = this.commitSeq;
+    const recordsBefore = this.#committedRecords;
     const place = this.commitPlace;
     const header = this.#header;
     while (this.#committedRecords < this.persistedRecords) {
@@ -332,12 +333,7 @@ export class WriteLog implements NvramClient {
         this.onSpecial(header, at);
     }
     if (this.commitSeq > before) this.#completeRequests();
-    if (this.commitSeq > before || this.#hasListenersForRecords)
-      for (const listener of this.#committedListeners) listener();
-  }
-
-  get #hasListenersForRecords(): boolean {
-    return this.heardSeq !== Number.POSITIVE_INFINITY;
+    if (this.#committedRecords > recordsBefore) for (const listener of this.#committedListeners) listener();
   }
 
   #commitLimit(): number {

@@ -2,7 +2,7 @@
  * The sending half of a shaped link: bytes wait here as they would on a long, thin or lossy wire.
  *
  *   piece: bytes that leave together. due = end of its serialisation at the rate + latency ± jitter (+ a retransmission delay
- *   where a packet of it was lost), never before the piece ahead of it.
+ *   where a packet of it was lost). A piece that is due waits for the one ahead of it: a stream stays a stream.
  *
  * Invariants:
  * - Order is kept; every byte taken is sent, unless the stream is aborted.
@@ -55,7 +55,6 @@ export class Shaper {
   #ending = false;
   #stopped = false;
   #lineFreeMs = 0;
-  #lastDueMs = 0;
   #nextIsLost = false;
   #timer: Timer | null = null;
 
@@ -97,10 +96,10 @@ export class Shaper {
     this.#lineFreeMs = startMs + length / bytesPerMs;
     const jitter = jitterMs === 0 ? 0 : jitterMs * (2 * this.#random() - 1);
     const retransmit = isLost ? Math.max(retransmitMsMin, 2 * latencyMs) : 0;
-    this.#lastDueMs = Math.max(this.#lastDueMs, this.#lineFreeMs + latencyMs + jitter + retransmit);
+    const dueMs = this.#lineFreeMs + latencyMs + jitter + retransmit;
     const copy = new Uint8Array(length);
     copy.set(bytes.subarray(0, length));
-    this.#pieces.push({ bytes: copy, sentBytes: 0, dueMs: this.#lastDueMs });
+    this.#pieces.push({ bytes: copy, sentBytes: 0, dueMs });
     this.#queuedBytes += length;
     return length;
   }
@@ -125,7 +124,7 @@ export class Shaper {
     this.#timer?.cancel();
     this.#timer = null;
     if (shaping.cut) return;
-    // The order is kept by the pieces' own times; the line itself starts afresh.
+    // The line starts afresh; the order is that of the queue.
     this.#lineFreeMs = 0;
     this.#clock.defer(() => this.#send());
   }

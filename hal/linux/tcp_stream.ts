@@ -3,7 +3,8 @@
  *
  * Measured on Bun 1.4.5: `write` hands bytes to the kernel and keeps none back; `shutdown` sends a FIN and leaves the other
  * direction open, while `end` closes both; data arrives as buffers of exactly their size (512 KiB at most) that are never used
- * again; TCP_NODELAY is on; an exception in a callback goes to the `error` callback.
+ * again; after `pause` neither a further buffer nor the FIN is reported, also from within a callback; TCP_NODELAY is on; an
+ * exception in a callback goes to the `error` callback.
  *
  * Invariants:
  * - The handler is never called from inside a call of this stream.
@@ -30,10 +31,6 @@ export class TcpStream implements ByteStream {
   #state: "open" | "ended" | "closed" = "open";
   #short = false;
   #paused = false;
-  /** What the runtime still delivered after `pause`. */
-  #held: Uint8Array[] = [];
-  #endHeld = false;
-  #releasing = false;
   #linger: Timer | null = null;
 
   constructor(socket: NativeSocket, clock: Clock) {
@@ -74,36 +71,12 @@ export class TcpStream implements ByteStream {
   resume(): void {
     if (!this.#paused || this.#state === "closed") return;
     this.#paused = false;
-    if (this.#held.length > 0 || this.#endHeld) {
-      this.#releasing = true;
-      this.#clock.defer(() => this.#release());
-    } else {
-      this.#socket.resume();
-    }
-  }
-
-  /** Delivers what came while paused, then lets the socket go on. */
-  #release(): void {
-    this.#releasing = false;
-    while (!this.#paused && this.#state !== "closed") {
-      const chunk = this.#held.shift();
-      if (chunk !== undefined) {
-        this.handler?.onData(chunk);
-      } else if (this.#endHeld) {
-        this.#endHeld = false;
-        this.handler?.onEnd();
-      } else {
-        this.#socket.resume();
-        return;
-      }
-    }
+    this.#socket.resume();
   }
 
   /** The runtime's callbacks. */
   data(chunk: Uint8Array): void {
-    if (this.#state === "closed") return;
-    if (this.#paused || this.#releasing) this.#held.push(chunk);
-    else this.handler?.onData(chunk);
+    if (this.#state !== "closed") this.handler?.onData(chunk);
   }
 
   drained(): void {
@@ -113,16 +86,13 @@ export class TcpStream implements ByteStream {
   }
 
   remoteEnded(): void {
-    if (this.#state === "closed") return;
-    if (this.#paused || this.#releasing) this.#endHeld = true;
-    else this.handler?.onEnd();
+    if (this.#state !== "closed") this.handler?.onEnd();
   }
 
   closed(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#linger?.cancel();
-    this.#held = [];
     this.#clock.defer(() => {
       const handler = this.handler;
       this.handler = null;

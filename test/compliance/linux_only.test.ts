@@ -113,6 +113,39 @@ test("an acceptor answers with anything but its preamble -> the dialer fails wit
   await bench.close();
 });
 
+for (const how of ["dies", "ends"] as const) {
+  test(`the other process ${how} while this side is cut towards it -> this side is told only after the join`, async () => {
+    const bench = await newLinuxBench();
+    const { hal } = await bench.open(options);
+    const nic = hal.nics[0]!;
+    const accepted = await listenForEars(bench, nic);
+    const other = await stranger(nic.address);
+    other.stream.write(encodePreamble(preambleStep.hello, "elm-a", "nic0"));
+    await until("the answer", () => other.receivedBytes >= preambleBytes);
+    other.stream.write(encodePreamble(preambleStep.confirm, "elm-a", "nic0"));
+    await until("the link", () => accepted.length === 1);
+    nic.shape("elm-a", { cut: true, latencyMs: 0, jitterMs: 0, rateBytesPerSecond: null, loss: 0 });
+    if (how === "dies") other.stream.abort();
+    else other.stream.end();
+    // A connection made later has been served when the earlier event has been handled.
+    for (let round = 0; round < 5; round++) {
+      const later = await stranger(nic.address);
+      later.stream.write(encodePreamble(preambleStep.hello, "ash-a", "nic0"));
+      await until("the later answer", () => later.receivedBytes >= preambleBytes);
+      later.stream.abort();
+      await until("the later close", () => later.closeCount === 1);
+    }
+    const ear = accepted[0]!;
+    assert.is(ear.endCount + ear.closeCount, 0);
+    nic.shape("elm-a", null);
+    await until("the news", () => (how === "dies" ? ear.closeCount : ear.endCount) === 1);
+    ear.stream.abort();
+    await until("the close", () => ear.closeCount === 1);
+    assert.equal(ear.violations, []);
+    await bench.close();
+  });
+}
+
 test("more silent strangers than a NIC has places for -> the surplus is closed, and links still come about after them", async () => {
   const bench = await newLinuxBench();
   const oak = (await bench.open(options)).hal;

@@ -76,7 +76,10 @@ export function nicSuite(name: string, newBench: () => Promise<HalBench>): void 
     pair.acceptor.onChunk = () => {
       firstMs ||= clock.nowMs();
     };
-    await pair.dialer.send(bench, data);
+    const buffer = Uint8Array.from(data);
+    await pair.dialer.send(bench, buffer);
+    // What was taken is the link's own copy.
+    buffer.fill(0);
     await pair.acceptor.send(bench, data);
     await bench.until("the plain direction", () => pair.dialer.receivedBytes >= data.byteLength);
     await bench.until("the shaped direction", () => pair.acceptor.receivedBytes >= data.byteLength);
