@@ -1,5 +1,14 @@
 /** What hal/linux promises beyond hal/api: hostile strangers, files in every wrong state, locks, the death of a real process. */
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -7,7 +16,7 @@ import { LinuxClock } from "../../hal/linux/clock.ts";
 import { encodePreamble, preambleBytes, preambleStep } from "../../hal/linux/nic_preamble.ts";
 import { openLinuxHal } from "../../hal/linux/open.ts";
 import { dialTcp } from "../../hal/linux/tcp_port.ts";
-import { cacheBytes, dial, dialHost, listenForEars, pattern, StreamEar, sameBytes } from "./bench.ts";
+import { cacheBytes, dial, dialHost, diskBytes, listenForEars, pattern, StreamEar, sameBytes } from "./bench.ts";
 import { boardIn, makeDirectory, newLinuxBench, openBoard, until } from "./linux_bench.ts";
 
 const test = suite("linux: beyond hal/api");
@@ -338,6 +347,41 @@ test("disks are missing, of another size, no file, in a missing directory -> nul
   assert.not(existsSync(path("absent")));
   assert.is(statSync(path("small")).size, 4096);
   assert.is(statSync(path("good")).size, 1 << 20);
+  await opened.close();
+});
+
+test("a shelf lies in memory -> tryRead always gives the bytes", async () => {
+  // Every Linux has this tmpfs; the directory for temporary files may be anything.
+  const inMemory = mkdtempSync("/dev/shm/goldcopy-hal-");
+  const opened = await openBoard(boardIn(inMemory, options));
+  const disk = opened.hal.shelves[0]!.disks[0]!;
+  const outcomes: unknown[] = [];
+  disk.write(8192, [pattern(12_288, 1)], (error) => outcomes.push(error));
+  await until("the write", () => outcomes.length > 0);
+  const pool = new Uint8Array(65_536);
+  assert.ok(disk.tryRead(8192, pool.subarray(4096, 16_384)));
+  sameBytes(pool.subarray(4096, 16_384), pattern(12_288, 1), "what was written");
+  assert.ok(disk.tryRead(diskBytes - 4096, pool.subarray(0, 4096)), "a hole");
+  sameBytes(pool.subarray(0, 4096), new Uint8Array(4096), "a hole");
+  await opened.close();
+  rmSync(inMemory, { recursive: true });
+});
+
+test("a written range is discarded -> the file gives its space back", async () => {
+  const board = boardIn(directory, options);
+  const opened = await openBoard(board);
+  const disk = opened.hal.shelves[0]!.disks[0]!;
+  const outcomes: unknown[] = [];
+  disk.write(0, [pattern(1024 * 1024, 1)], (error) => outcomes.push(error));
+  await until("the write", () => outcomes.length === 1);
+  disk.flush((error) => outcomes.push(error));
+  await until("the flush", () => outcomes.length === 2);
+  const { path } = board.shelves[0]!.disks[0]!;
+  const blocksBefore = statSync(path).blocks;
+  disk.discard(0, 1024 * 1024, (error) => outcomes.push(error));
+  await until("the discard", () => outcomes.length === 3);
+  assert.equal(outcomes, [null, null, null]);
+  assert.ok(statSync(path).blocks <= blocksBefore - 1024, `${blocksBefore} blocks, then ${statSync(path).blocks}`);
   await opened.close();
 });
 
