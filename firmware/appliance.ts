@@ -93,6 +93,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const verdict = judgeCache(nvram, pool.arrayId, entry);
   if (verdict.kind === "refused" && config.acceptCacheLoss !== true) return refuse(events, verdict.text);
   const cacheTrusted = verdict.kind === "trusted";
+  if (!cacheTrusted) nvram.giveUp();
   const bySlot = cacheTrusted ? cacheSlotsOf(nvram, digests) : new Map<string, number[]>();
   const known = new Set(pool.groupIds());
   nvram.setUsed(new Set([...bySlot].filter(([id]) => known.has(id)).flatMap(([, slots]) => slots)));

@@ -145,6 +145,15 @@ export class Nvram {
     for (let slot = this.segmentCount - 1; slot >= 0; slot--) if (!used.has(slot)) this.#free.push(slot);
   }
 
+  /** Nothing in the cache counts any more: no segment of it may ever be found by a later recovery. */
+  giveUp(): void {
+    for (let slot = 0; slot < this.segmentCount; slot++) {
+      const base = this.baseOf(slot);
+      this.region.bytes.fill(0, base, base + 64);
+      this.#cache.wrote(base, 64);
+    }
+  }
+
   /** A free slot, or -1. */
   allocate(): number {
     return this.#free.pop() ?? -1;
