@@ -47,6 +47,7 @@ export class Allocator {
   #readGeneration = 0;
   readonly #activeReads = new Map<number, number>();
   #reserved = 0;
+  #retired = false;
   /** Chunks allocated since; they are covered by reservations that were not released yet. */
   #consumed = 0;
 
@@ -69,6 +70,12 @@ export class Allocator {
     for (const slab of options.table.slabsOf(options.owner, slabKind.map)) {
       if (options.table.isPresent(slab)) this.map.addSlab(slab);
     }
+  }
+
+  /** Nothing is given back by this instance any more: another one, or the pool, has taken over. */
+  retire(): void {
+    this.#retired = true;
+    this.#table.promise(this.#owner, 0);
   }
 
   setSpaceTrees(trees: readonly SpaceTree[]): void {
@@ -187,6 +194,7 @@ export class Allocator {
 
   /** Brings the pool's promise to what reservations, maps and bitmaps need now. False: the pool has not got it. */
   updatePromise(): boolean {
+    if (this.#retired) return false;
     const reserved = this.reservedChunks;
     const data = Math.ceil(Math.max(0, reserved - this.data.freeCount) / this.data.unitsPerSlab);
     return this.#table.promise(this.#owner, data + this.#mapSlabsNeeded(reserved));
@@ -215,6 +223,7 @@ export class Allocator {
   }
 
   #releaseChunks(): void {
+    if (this.#retired) return;
     let oldest = this.#readGeneration;
     // Keys are entered in ascending order: the first is the oldest.
     for (const generation of this.#activeReads.keys()) {

@@ -156,13 +156,10 @@ export function sortMembers(found: readonly FoundDisk[], poolId: string, reports
       disk.text = `was in ${superblock.shelfName}/${superblock.slot}`;
     }
   }
-  members.forEach((member, index) => {
-    if (!member)
-      reports.push({
-        place: diskTable[index]!.place,
-        state: "missing",
-        text: `disk ${diskTable[index]!.diskId.slice(0, 8)} is missing`,
-      });
+  diskTable.forEach(({ diskId, place }, index) => {
+    // A stale disk is there, and has a line of its own.
+    const seen = members[index] !== null || ours.some((disk) => disk.superblock!.diskId === diskId);
+    if (!seen) reports.push({ place, state: "missing", text: `disk ${diskId.slice(0, 8)} is missing` });
   });
   return members;
 }

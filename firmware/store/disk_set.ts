@@ -49,6 +49,11 @@ export class DiskSet {
     });
   }
 
+  /** The chunk's disk is there. */
+  hasChunk(chunk: number): boolean {
+    return this.disks[this.slabDisk[chunk >>> this.geometry.chunkShift]!] !== null;
+  }
+
   slabRange(disk: number): { base: number; count: number } {
     const entry = this.#table[disk]!;
     return { base: entry.slabBase, count: entry.slabCount };

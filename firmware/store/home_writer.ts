@@ -6,7 +6,7 @@
  * memory, and its blocks written.
  *
  *   nothing there          -> a new chunk for the blocks written
- *   exclusive              -> in place
+ *   exclusive              -> in place (if its disk is there, else as if it were shared)
  *   shared                 -> a new chunk for the blocks written; the other blocks stay in the shared one, now the base
  *   shared, with a base    -> the same, and the base's blocks are copied into the new chunk (an entry has one base at most)
  *   nothing left of it     -> unmapped; what was exclusive is freed
@@ -316,8 +316,9 @@ export class HomeWriter {
       this.#setMasks(words, entry, mask, baseMask, origin);
       return true;
     }
-    const exclusive = location !== 0 && words[entry + entryBirth]! > origin;
-    if (!exclusive) {
+    // A chunk on a missing disk can not be written in place: it is left behind like a shared one.
+    const inPlace = location !== 0 && words[entry + entryBirth]! > origin && this.#disks.hasChunk(location);
+    if (!inPlace) {
       const fresh = this.#allocator.allocateChunk();
       if (fresh < 0) return false;
       const kept = mask & ~writes;

@@ -168,10 +168,9 @@ export class StoredGroup implements GroupStore {
   retire(why: StoreError): void {
     this.#failed = this.#failed ?? why;
     this.reaper.stop();
-    const { cache, number, table } = this.parts;
-    cache.dropOwner(number);
+    this.parts.cache.dropOwner(this.parts.number);
     this.trees.dirtySlots.clear();
-    table.promise(number, 0);
+    this.allocator.retire();
   }
 
   get failed(): boolean {
@@ -339,7 +338,9 @@ export class StoredGroup implements GroupStore {
       const origin = this.family.originAt(volume, leaf);
       for (; chunk < leafEnd; chunk += 1) {
         const entry = entryAt(at, chunk - leaf * entriesPerLeaf);
-        if (words[entry + entryLocation] === 0 || words[entry + entryBirth]! <= origin) needed += 1;
+        const location = words[entry + entryLocation]!;
+        const own = location !== 0 && words[entry + entryBirth]! > origin && this.parts.disks.hasChunk(location);
+        if (!own) needed += 1;
       }
     }
     return needed;

@@ -95,21 +95,23 @@ export class StoredPool implements Pool {
       groups: [...this.#document.groups, place],
     };
     const group = new StoredGroup({ ...this.#groupParts(place) }, null);
-    const giveUp = (error: StoreError) => {
+    const giveUp = (error: StoreError, named: boolean) => {
       group.retire(error);
       this.#forget(place);
+      // When the name may have become durable, its slabs stay away from others until the next start knows.
+      if (!named) this.#giveBackSlabs(place);
       done(error, null);
     };
     if (!group.allocator.updatePromise()) {
-      clock.defer(() => giveUp({ code: "no-space", text: "the pool has no slab left for the group's maps" }));
+      clock.defer(() => giveUp({ code: "no-space", text: "the pool has no slab left for the group's maps" }, false));
       return;
     }
     group.startLoading(null);
     group.commit(document, (error) => {
-      if (error) giveUp(error);
+      if (error) giveUp(error, false);
       else {
         this.#save((saveError) => {
-          if (saveError) giveUp(saveError);
+          if (saveError) giveUp(saveError, true);
           else {
             this.#open.set(id, group);
             done(null, group);
@@ -168,10 +170,8 @@ export class StoredPool implements Pool {
         done(error);
         return;
       }
-      const { table } = this.#parts;
-      for (let slab = 1; slab < table.owner.length; slab += 1)
-        if (table.owner[slab] === place.number) table.giveBack(slab);
-      table.save((tableError) => done(tableError && diskFailed(tableError)));
+      this.#giveBackSlabs(place);
+      this.#parts.table.save((tableError) => done(tableError && diskFailed(tableError)));
     });
   }
 
@@ -207,6 +207,13 @@ export class StoredPool implements Pool {
     const used = new Set(this.#document.groups.map((group) => group.rootIndex));
     for (let index = 0; index < this.#parts.disks.geometry.groupsMax; index += 1) if (!used.has(index)) return index;
     return -1;
+  }
+
+  #giveBackSlabs(place: GroupPlace): void {
+    const { table } = this.#parts;
+    for (let slab = 1; slab < table.owner.length; slab += 1) {
+      if (table.owner[slab] === place.number) table.giveBack(slab);
+    }
   }
 
   #forget(place: GroupPlace): void {

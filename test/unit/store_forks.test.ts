@@ -6,7 +6,10 @@ import { dataStep, mebibyte, StoreBench, tagOf, zeroStep } from "./support/store
 
 const test = suite("store_forks");
 
-function benchWithVolume(seed: number, slots: readonly number[] = [64 * mebibyte]): { bench: StoreBench; group: StoredGroup } {
+function benchWithVolume(
+  seed: number,
+  slots: readonly number[] = [64 * mebibyte],
+): { bench: StoreBench; group: StoredGroup } {
   const bench = new StoreBench({ seed, slots });
   const group = bench.create();
   group.createVolume({ number: 1, sizeBytes: 32 * mebibyte });
@@ -139,9 +142,18 @@ test("promoteFork -> the head is the fork's content, the former head is kept, an
       ["was", 60],
     ],
   );
-  assert.equal([0, 1, 100].map((block) => tagAt(bench, again, "head", block)), [3, 1, 7]);
-  assert.equal([0, 1, 100].map((block) => tagAt(bench, again, "was", block)), [1, 2, 0]);
-  assert.equal([0, 1, 100].map((block) => tagAt(bench, again, "f", block)), [1, 1, 7]);
+  assert.equal(
+    [0, 1, 100].map((block) => tagAt(bench, again, "head", block)),
+    [3, 1, 7],
+  );
+  assert.equal(
+    [0, 1, 100].map((block) => tagAt(bench, again, "was", block)),
+    [1, 2, 0],
+  );
+  assert.equal(
+    [0, 1, 100].map((block) => tagAt(bench, again, "f", block)),
+    [1, 1, 7],
+  );
 });
 
 test("promoteFork without keeping the head -> what it alone held comes back", () => {
@@ -163,7 +175,10 @@ test("a dropped fork with two branches -> hidden until one is gone, then given b
   bench.apply(group, [dataStep(1, 16, chunkOf(3))]);
   group.dropFork("root");
   bench.settle(group);
-  assert.equal(group.forks().map((fork) => fork.id), ["branch"]);
+  assert.equal(
+    group.forks().map((fork) => fork.id),
+    ["branch"],
+  );
   assert.is(tagAt(bench, group, "branch", 16), 1);
   assert.is(tagAt(bench, group, "head", 0), 1);
   group.dropFork("branch");
@@ -192,7 +207,10 @@ test("reaping cut short by a crash -> goes on after the reopen, and ends with no
   const steps = Array.from({ length: 60 }, (_, leaf) => dataStep(1, leaf * 768, [leaf + 1]));
   bench.apply(group, steps);
   group.fork("f", 1);
-  bench.apply(group, steps.map((_, leaf) => dataStep(1, leaf * 768, [leaf + 100])));
+  bench.apply(
+    group,
+    steps.map((_, leaf) => dataStep(1, leaf * 768, [leaf + 100])),
+  );
   group.dropFork("f");
   bench.commit(group, 1);
   bench.world.runFor(4);
