@@ -7,6 +7,7 @@
  * - What is already held is skipped, and must be the same record: another one under a known identity is a divergence.
  */
 
+import { logLimits } from "./limits.ts";
 import type { LogCursors } from "./log_cursors.ts";
 import {
   decodeHeader,
@@ -45,6 +46,13 @@ export class LogReceiver {
     while (offset < bytes.byteLength) {
       if (!decodeHeader(run, offset, bytes.byteLength, log.groupTag, log.digests, header)) {
         return { kind: "corrupt", text: `no valid record at byte ${offset} of a run of ${bytes.byteLength}` };
+      }
+      // A larger one would not fit into a segment of this cache.
+      if (header.payloadBytes > Math.max(log.recordPayloadBytes, logLimits.controlPayloadBytes)) {
+        return {
+          kind: "corrupt",
+          text: `record ${header.firstSeq} has ${header.payloadBytes} bytes, too many for this cache`,
+        };
       }
       if (!payloadIsIntact(run, offset, header, log.digests)) {
         return { kind: "corrupt", text: `the payload of record ${header.firstSeq} does not match its checksums` };

@@ -36,6 +36,8 @@ export type AppendOutcome =
 
 export interface ReplicationLog {
   lineage(): readonly LineageEntry[];
+  /** The largest payload of one record that this log writes and takes. */
+  readonly recordPayloadBytes: number;
   readonly headSeq: number;
   readonly persistedSeq: number;
   readonly commitSeq: number;

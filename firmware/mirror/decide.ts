@@ -5,6 +5,7 @@
  *   ours     theirs    condition                                        decision
  *   primary  golden    gave it a grant, and it has that                 grantTaken, else offerGrant
  *                      follows another array                            idle: follows-other
+ *                      its log cannot take our largest records          idle: cache-too-small
  *                      asked for everything, or its image is mixed      resync (stream, if it can go on where it was)
  *                      holds committed records that we lack             behind us: diverged; ahead of us: idle peer-ahead
  *                      a prefix (or beyond only above its commitSeq)    stream from the fork point; resync when the log is short
@@ -43,7 +44,8 @@ export type IdleReason =
   | "granted-elsewhere"
   | "stopped-here"
   | "stopped-there"
-  | "not-a-peer";
+  | "not-a-peer"
+  | "cache-too-small";
 
 export type Decision =
   | {
@@ -83,7 +85,10 @@ export function decide(meeting: Meeting): Decision {
 export function canConfirm(decision: Decision, theirs: Hello): boolean {
   if (decision.kind === "stream" || decision.kind === "resync") return true;
   if (decision.kind === "supersedes") return !theirs.writable;
-  return decision.kind === "idle" && (decision.reason === "stopped-here" || decision.reason === "stopped-there");
+  if (decision.kind !== "idle") return false;
+  return (
+    decision.reason === "stopped-here" || decision.reason === "stopped-there" || decision.reason === "cache-too-small"
+  );
 }
 
 function toGolden({ ours, theirs, peer, canStreamFrom }: Meeting): Decision {
@@ -93,6 +98,7 @@ function toGolden({ ours, theirs, peer, canStreamFrom }: Meeting): Decision {
   }
   if (theirs.primary !== ours.array) return { kind: "idle", reason: "follows-other" };
   if (peer === null) return { kind: "idle", reason: "not-a-peer" };
+  if (theirs.recordPayloadBytes < ours.recordPayloadBytes) return { kind: "idle", reason: "cache-too-small" };
   if (theirs.wantsResync) return { kind: "resync" };
   const relation = relate(ours, theirs);
   const losesCommitted = relation === null || (relation.theirsBeyond > 0 && relation.forkSeq < theirs.commitSeq);

@@ -126,6 +126,7 @@ export class GroupCommands {
       return refuse("busy", `a ${group.operation.kind} of ${port.name} is under way`);
     }
     role.to("opening");
+    port.acceptCacheLoss();
     await this.#durably((change) => change((current) => ({ ...current, grant: null })));
     group.cacheLost = false;
     group.emit("serve-alone", `${port.name} goes on alone on ${port.array}, on the operator's word`);

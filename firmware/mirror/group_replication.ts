@@ -154,6 +154,7 @@ export class GroupReplication implements GroupCore {
       this.role.to("following");
       if (this.cacheLost && document.image.kind === "consistent") {
         this.emit("image-inconsistent", "the write cache was lost: the image is a mixture until a resync has ended");
+        port.acceptCacheLoss();
         this.keeper.change((current) => ({ ...current, image: lostImage }));
       }
       // From here on the document says what the image is.

@@ -43,5 +43,6 @@ export function helloOf(
     whyStopped: live.whyStopped,
     wantsResync: document.wantsResync,
     completedResync: document.completedResync,
+    recordPayloadBytes: log.recordPayloadBytes,
   };
 }

@@ -8,6 +8,8 @@ import { assert } from "../codec/assert.ts";
 interface SentFrame {
   readonly bytes: number;
   readonly sentMs: number;
+  /** Of a resync: how many bytes of volumes it brings; 0 for live records. */
+  readonly asOfBytes: number;
 }
 
 export class InFlight {
@@ -18,6 +20,8 @@ export class InFlight {
   #bytes = 0;
   #sent = 0;
   #acked = 0;
+  #asOfBytes = 0;
+  #asOfArrivedBytes = 0;
 
   constructor(bytesMax: number, framesMax: number) {
     this.#bytesMax = bytesMax;
@@ -36,15 +40,25 @@ export class InFlight {
     return this.#sent === this.#acked;
   }
 
+  /** Bytes of volumes in as-of frames that are under way, and that have arrived durably. */
+  get asOfBytes(): number {
+    return this.#asOfBytes;
+  }
+
+  get asOfArrivedBytes(): number {
+    return this.#asOfArrivedBytes;
+  }
+
   /** When the oldest unacknowledged frame was sent; null: none is. */
   get oldestMs(): number | null {
     return this.#frames[this.#at]?.sentMs ?? null;
   }
 
   /** Returns the frame's number. */
-  sent(bytes: number, nowMs: number): number {
-    this.#frames.push({ bytes, sentMs: nowMs });
+  sent(bytes: number, nowMs: number, asOfBytes = 0): number {
+    this.#frames.push({ bytes, sentMs: nowMs, asOfBytes });
     this.#bytes += bytes;
+    this.#asOfBytes += asOfBytes;
     this.#sent++;
     return this.#sent;
   }
@@ -56,6 +70,8 @@ export class InFlight {
       const frame = this.#frames[this.#at++];
       assert(frame !== undefined, "an unacknowledged frame is remembered");
       this.#bytes -= frame.bytes;
+      this.#asOfBytes -= frame.asOfBytes;
+      this.#asOfArrivedBytes += frame.asOfBytes;
       this.#acked++;
     }
     if (this.#at === this.#frames.length) {

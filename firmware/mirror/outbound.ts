@@ -86,16 +86,17 @@ export class Outbound {
     return this.entry?.resync == null ? this.#receivedSeq : this.#promotableSeq;
   }
 
+  /** Null: not known yet. 0: there is no resync. */
   get resyncBytesLeft(): number | null {
-    if (this.#state.kind === "streaming" && this.#state.source !== null) return this.#state.source.leftBytes;
-    return this.entry?.resync == null ? 0 : null;
+    const progress = this.resyncProgress;
+    if (progress === null) return this.entry?.resync == null ? 0 : null;
+    return progress.totalBytes === null ? null : Math.max(0, progress.totalBytes - progress.doneBytes);
   }
 
-  /** Bytes sent and bytes in all of the resync on the present link. */
+  /** Bytes that have arrived and bytes in all, of the resync on the present link. */
   get resyncProgress(): { readonly doneBytes: number; readonly totalBytes: number | null } | null {
     if (this.#state.kind !== "streaming" || this.#state.source === null) return null;
-    const { sentBytes, leftBytes } = this.#state.source;
-    return { doneBytes: sentBytes, totalBytes: leftBytes === null ? null : sentBytes + leftBytes };
+    return { doneBytes: this.#state.sender.asOfArrivedBytes, totalBytes: this.#state.source.totalBytes };
   }
 
   get verifyProgress(): { readonly doneBytes: number; readonly totalBytes: number | null } | null {

@@ -106,13 +106,19 @@ export class ResyncCommand {
     if (from === port.array) return refuse("invalid", `${from} is this array; name the array that is primary`);
     if (!core.host.knows(from)) return refuse("not-found", `${from} is not a peer in the board profile`);
     const untilMs = core.clock.nowMs() + timeoutMs;
+    const bytesBefore = core.resyncTarget.receivedBytes;
     const begun = core.document.role === "golden" ? this.#again(from) : await this.#giveWay(from);
     if (!begun.ok) return begun;
     const leftMs = Math.max(1, untilMs - core.clock.nowMs());
     const ended = await core.until(() => core.role.is("failed", "stopped") || this.#inSync(from), leftMs);
     if (!ended) return refuse("timeout", `the resync from ${from} goes on; see: goldcopy status`);
     if (core.role.is("failed", "stopped")) return refuse("stopping", "the group has stopped");
-    return done({ changed: true, from, salvage: begun.value, receivedBytes: 0 });
+    return done({
+      changed: true,
+      from,
+      salvage: begun.value,
+      receivedBytes: core.resyncTarget.receivedBytes - bytesBefore,
+    });
   }
 
   #inSync(from: string): boolean {
@@ -165,6 +171,7 @@ export class ResyncCommand {
     const kept = relation !== null && relation.oursBeyond === 0 ? null : await this.#salvage(relation?.forkSeq ?? 0);
     if (kept === "failed") return refuse("shelf-failed", "what was written here could not be kept as a salvage set");
     return new Promise((resolve) => {
+      port.acceptCacheLoss();
       core.keeper.change(
         (document) => ({
           ...document,

@@ -43,7 +43,6 @@ interface Piece {
 }
 
 const chunkBlocks = chunkBytes / physicalBlockBytes;
-const frameBlocks = resyncLimits.chunkFrameBytes / physicalBlockBytes;
 
 export class ResyncSource implements AsOfFeed {
   readonly id: string;
@@ -52,6 +51,7 @@ export class ResyncSource implements AsOfFeed {
   readonly #owner: ResyncSourceOwner;
   readonly #volumes: ResyncEntry["volumes"];
   readonly #minSeq: number;
+  readonly #frameBlocks: number;
   #state: "table" | "scanning" | "reading" | "ending" | "ended" | "stopped";
   /** In the order in which they enter the stream. */
   #pending: Pending[] = [];
@@ -62,8 +62,7 @@ export class ResyncSource implements AsOfFeed {
   #volumeIndex = 0;
   #nextBlock = 0;
   #windowEnd = 0;
-  #sentBytes = 0;
-  #leftBytes: number | null = null;
+  #totalBytes: number | null = null;
   #tokensBytes = 0;
   #tokensMs: number;
   #rateWaiting = false;
@@ -89,6 +88,7 @@ export class ResyncSource implements AsOfFeed {
     this.id = what.id;
     this.#volumes = [...what.volumes].sort((a, b) => a.number - b.number);
     this.#minSeq = what.minSeq;
+    this.#frameBlocks = Math.min(resyncLimits.chunkFrameBytes, context.log.recordPayloadBytes) / physicalBlockBytes;
     this.#tokensMs = context.clock.nowMs();
     this.#state = "table" in what.begin ? "table" : "scanning";
     if ("table" in what.begin) this.#table = what.begin.table;
@@ -102,13 +102,9 @@ export class ResyncSource implements AsOfFeed {
     if (this.#state === "scanning") this.#scan();
   }
 
-  /** Allocated bytes that have not been sent; null while they are being counted. */
-  get leftBytes(): number | null {
-    return this.#leftBytes === null ? null : Math.max(0, this.#leftBytes - this.#sentBytes);
-  }
-
-  get sentBytes(): number {
-    return this.#sentBytes;
+  /** Allocated bytes from where this source began; null while they are being counted. */
+  get totalBytes(): number | null {
+    return this.#totalBytes;
   }
 
   stop(): void {
@@ -129,12 +125,12 @@ export class ResyncSource implements AsOfFeed {
     const first = this.#pending[0];
     if (first === undefined || first.encode === null || !this.#mayTake(first.allocatedBytes)) return null;
     this.#pending.shift();
-    this.#sentBytes += first.allocatedBytes;
     const record = first.encode(streamSeq);
     this.#advance();
     return {
       payload: [record],
       bytes: record.byteLength,
+      asOfBytes: first.allocatedBytes,
       nextVolume: first.nextVolume,
       nextBlock: first.nextBlock,
     };
@@ -149,6 +145,7 @@ export class ResyncSource implements AsOfFeed {
     return {
       payload: [record],
       bytes: record.byteLength,
+      asOfBytes: 0,
       nextVolume: this.#volumes[0]?.number ?? 0,
       nextBlock: 0,
     };
@@ -260,11 +257,12 @@ export class ResyncSource implements AsOfFeed {
     if (this.#pieces.length === 0 && this.#pending.length === 0) this.#advance();
   }
 
-  /** Pieces of whole chunks, aligned, at most one frame each. */
+  /** Pieces of whole chunks (if the log takes such records), aligned, at most one frame each. */
   #cut(volume: number, first: number, end: number): void {
     let block = first;
     while (block < end) {
-      const aligned = Math.floor((block + frameBlocks) / chunkBlocks) * chunkBlocks;
+      const full = block + this.#frameBlocks;
+      const aligned = this.#frameBlocks < chunkBlocks ? full : Math.floor(full / chunkBlocks) * chunkBlocks;
       const stop = Math.min(end, aligned);
       this.#pieces.push({ volume, firstBlock: block, blockCount: stop - block });
       block = stop;
@@ -309,7 +307,6 @@ export class ResyncSource implements AsOfFeed {
       if (error !== null) return this.#fail(`the end of the resync could not be recorded: ${error.text}`);
       this.#state = "ended";
       this.#scanGateSeq = null;
-      this.#leftBytes = this.#sentBytes;
       this.#owner.onEnded(seq);
     });
   }
@@ -329,7 +326,7 @@ export class ResyncSource implements AsOfFeed {
       if (this.#state === "stopped" || this.#state === "ended") return;
       for (;;) {
         if (index >= this.#volumes.length) {
-          this.#leftBytes = total;
+          this.#totalBytes = total;
           return;
         }
         const blocks = this.#blocksOf(index);

@@ -37,6 +37,8 @@ export class ResyncTarget {
   #waiting: Prepare | null = null;
   #announced: { readonly id: string; readonly seq: number } | null = null;
   #markedSeqs: number[] = [];
+  /** Bytes of as-of frames that have arrived durably since the start. */
+  receivedBytes = 0;
   #unsavedBytes = 0;
   #savedMs = 0;
   #onConsistent: (id: string, seq: number) => void = () => {};
@@ -81,6 +83,7 @@ export class ResyncTarget {
   progress(nextVolume: number, nextBlock: number, bytes: number): void {
     const image = this.#image();
     if (image === null) return;
+    this.receivedBytes += bytes;
     this.#unsavedBytes += bytes;
     const nowMs = this.#context.clock.nowMs();
     const due =

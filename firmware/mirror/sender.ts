@@ -31,6 +31,8 @@ export interface AsOfFeed {
 export interface AsOfFrame {
   readonly payload: readonly Uint8Array[];
   readonly bytes: number;
+  /** Bytes of volumes in it. */
+  readonly asOfBytes: number;
   readonly nextVolume: number;
   readonly nextBlock: number;
 }
@@ -97,6 +99,11 @@ export class Sender {
     return this.#inFlight.bytes;
   }
 
+  /** Bytes of volumes that a resync on this link has brought there durably. */
+  get asOfArrivedBytes(): number {
+    return this.#inFlight.asOfArrivedBytes;
+  }
+
   /** Since when the oldest unacknowledged frame waits; null: nothing does. */
   get waitingSinceMs(): number | null {
     return this.#inFlight.oldestMs;
@@ -158,9 +165,10 @@ export class Sender {
   }
 
   #sendAsOf(): boolean {
-    const frame = this.#feed?.take(this.#cursor.seq) ?? null;
-    if (frame === null || this.#feed === null) return false;
-    const number = this.#inFlight.sent(frame.bytes, this.#context.clock.nowMs());
+    if (this.#feed === null || this.#inFlight.asOfBytes >= linkLimits.asOfInFlightBytesMax) return false;
+    const frame = this.#feed.take(this.#cursor.seq);
+    if (frame === null) return false;
+    const number = this.#inFlight.sent(frame.bytes, this.#context.clock.nowMs(), frame.asOfBytes);
     this.#link.send(
       {
         kind: "chunk",

@@ -86,6 +86,8 @@ export interface Hello {
   readonly whyStopped: string | null;
   readonly wantsResync: boolean;
   readonly completedResync: string | null;
+  /** The largest payload of one record that its log writes and takes. */
+  readonly recordPayloadBytes: number;
 }
 
 export type Frame =

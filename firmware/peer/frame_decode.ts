@@ -343,6 +343,7 @@ function toHello(hello: goldcopy.peer.IHello, check: Check): Hello {
     whyStopped: hello.whyStopped ? check.text(hello.whyStopped) : null,
     wantsResync: hello.wantsResync === true,
     completedResync: check.optionalId(hello.completedResync, "completedResync"),
+    recordPayloadBytes: hello.recordPayloadBytes ?? 0,
   };
 }
 

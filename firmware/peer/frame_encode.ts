@@ -156,6 +156,7 @@ function helloMessage(hello: Hello): goldcopy.peer.IHello {
     whyStopped: clip(hello.whyStopped ?? ""),
     wantsResync: hello.wantsResync,
     completedResync: optionalId(hello.completedResync),
+    recordPayloadBytes: hello.recordPayloadBytes,
   };
 }
 

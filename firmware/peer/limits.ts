@@ -16,6 +16,8 @@ export const linkLimits = {
   runBytesMax: 256 * 1024,
   /** What is sent and not yet acknowledged: 16 MiB fills 1 Gbit/s over 130 ms of round trip. */
   inFlightBytesMax: 16 * 1024 * 1024,
+  /** As-of frames of a resync among them: a live write waits behind 4 MiB at most, 32 ms at 1 Gbit/s. */
+  asOfInFlightBytesMax: 4 * 1024 * 1024,
   /** Small frames are bounded by number: 4,096 of 4 KiB make the same 16 MiB. */
   inFlightFramesMax: 4096,
   /** Handed to the stream at once; more waits in our queue, where an abort of the link can still drop it. */

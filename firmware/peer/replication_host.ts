@@ -37,8 +37,8 @@ export interface GoldenGroupInfo {
 }
 
 export interface GroupDirectory {
-  /** The replication of a group of this appliance, or null. */
-  find(id: string): GroupReplication | null;
+  /** The replication of a group of this appliance; "starting" while it is being recovered; null: there is no such group. */
+  find(id: string): GroupReplication | "starting" | null;
   /** `done` with the started replication, or why not. Called again for the same id only after `done`. */
   createGolden(info: GoldenGroupInfo, done: (group: GroupReplication | null, why: string | null) => void): void;
 }
@@ -198,6 +198,9 @@ export class ReplicationHost implements LinkHost {
     const fault = this.#judge(theirs);
     if (fault !== null) return this.#refuse(link, theirs, fault.code, fault.text);
     const group = this.#groups.find(theirs.groupId);
+    if (group === "starting") {
+      return this.#refuse(link, theirs, "busy", `${theirs.groupName} is being recovered on ${this.array.name}`);
+    }
     if (group !== null) return this.#bring(link, theirs, group);
     if (theirs.role !== "primary" || !theirs.peers.some((peer) => peer.array === this.array.name)) {
       return this.#refuse(link, theirs, "unknown-group", `${this.array.name} has no group ${theirs.groupName}`);

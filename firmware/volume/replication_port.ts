@@ -23,7 +23,12 @@ export function replicationPort(
     log: replicationLog(group),
     replicationDocument: () => group.replicationDocument(),
     saveReplicationDocument: (document, done) => group.saveReplicationDocument(document, done),
-    cacheWasLost: group.cacheWasLost,
+    get cacheWasLost() {
+      return group.cacheWasLost;
+    },
+    acceptCacheLoss: () => {
+      group.cacheWasLost = false;
+    },
     serving: () => group.serving(),
     setServing: (serving) => group.setServing(serving),
     holdWrites: () => group.admission.hold(),
@@ -67,6 +72,7 @@ function replicationLog(group: Group): ReplicationLog {
   const { log, cursors, room, receiver } = group;
   return {
     lineage: () => log.lineage(),
+    recordPayloadBytes: log.recordPayloadBytes,
     get headSeq() {
       return log.headSeq;
     },

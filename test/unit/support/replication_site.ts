@@ -184,7 +184,10 @@ export class Site {
         events: this.#sink(),
         settings: this.lab.settings,
         groups: {
-          find: (id) => (id === groupId ? this.replication : null),
+          find: (id) => {
+            if (id !== groupId) return null;
+            return this.replication ?? (this.#store === null ? null : "starting");
+          },
           createGolden: (info, done) => {
             this.create(info.document);
             this.#open(() => done(this.replication, null));
