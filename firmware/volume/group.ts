@@ -181,7 +181,8 @@ export class Group {
       if (error !== null) return done(error);
       const through = document.cacheValidThrough;
       const wholeOnShelf = through !== "open" && recovered.headSeq >= through;
-      this.cacheWasLost = !this.#options.cacheTrusted && !document.clean && !wholeOnShelf;
+      const lostNow = !this.#options.cacheTrusted && !document.clean && !wholeOnShelf;
+      this.cacheWasLost = lostNow || document.cacheLost;
       this.#retakeSpace();
       this.log.followPrimary(this.log.knownCommitSeq);
       // What was durable on the shelf only is again in the cache, which is persisted before anything is served.
@@ -269,6 +270,7 @@ export class Group {
       homeVersion: this.#version.value,
       cacheValidThrough: this.cacheValidThrough,
       clean: false,
+      cacheLost: this.cacheWasLost,
       volumes: this.#homeVolumes.map((volume) => ({ ...volume })),
       forks: this.#document.forks.filter((fork) => this.store.forks().some((stored) => stored.id === fork.id)),
       replication: this.#replication,

@@ -25,6 +25,8 @@ export const groupDocumentSchema = v.object({
   cacheValidThrough: v.union([v.literal("open"), seq]),
   /** Stopped in order: the log held nothing that was not at home. */
   clean: v.boolean(),
+  /** The cache was lost with records that were not at home, and nobody has taken note of it yet. */
+  cacheLost: v.boolean(),
   volumes: v.pipe(v.array(volumeSchema), v.maxLength(volumesMax)),
   nextVolumeNumber: seq,
   forks: v.array(v.object({ id: v.string(), seq, lineage })),
@@ -46,6 +48,7 @@ export function newGroupDocument(name: string, replication: unknown = null): Gro
     homeVersion: 0,
     cacheValidThrough: "open",
     clean: true,
+    cacheLost: false,
     volumes: [],
     nextVolumeNumber: 1,
     forks: [],

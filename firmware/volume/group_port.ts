@@ -47,6 +47,8 @@ export interface GroupPort {
 
   /** True when the cache that held this group's log was lost with records that were not destaged: the home image is a mixture. */
   readonly cacheWasLost: boolean;
+  /** Replication's next save records the loss in its own way (or the operator has accepted it): the group's root forgets it then. */
+  acceptCacheLoss(): void;
 
   serving(): Serving;
   setServing(serving: Serving): void;
