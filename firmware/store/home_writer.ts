@@ -6,9 +6,10 @@
  * memory, and its blocks written.
  *
  *   nothing there          -> a new chunk for the blocks written
- *   exclusive              -> in place (if its disk is there, else as if it were shared)
+ *   exclusive              -> in place; but as if it were shared when its disk is missing, or when a step says that the block it
+ *                             overwrites must survive a crash (`fresh`)
  *   shared                 -> a new chunk for the blocks written; the other blocks stay in the shared one, now the base
- *   shared, with a base    -> the same, and the base's blocks are copied into the new chunk (an entry has one base at most)
+ *   shared, with a base    -> the same, and the smaller part of the old blocks is copied into the new chunk (one base at most)
  *   nothing left of it     -> unmapped; what was exclusive is freed
  *
  * Invariants:
@@ -41,6 +42,14 @@ import { WriteStream } from "./write_stream.ts";
 
 const leavesAheadMax = 64;
 const fullMask = 0xffff;
+
+/** What the steps of an apply do to one chunk, as masks of its blocks. */
+interface ChunkBlocks {
+  readonly writes: number;
+  readonly zeros: number;
+  /** Those of `writes` that must not overwrite what is there. */
+  readonly fresh: number;
+}
 
 const outOfSpace: StoreError = { code: "no-space", text: "the pool has no space for this" };
 
@@ -287,16 +296,20 @@ export class HomeWriter {
     const chunkEnd = chunkBlock + blocksPerChunk;
     let writes = 0;
     let zeros = 0;
+    let fresh = 0;
     for (let place = this.#next; place < this.#order.length; place += 1) {
       const step = this.#step(place);
       const first = place === this.#next ? this.#nextBlock : step.firstBlock;
       if (step.volume !== volume || first >= chunkEnd) break;
       const mask = maskWithin(chunkBlock, first, step.firstBlock + countOf(step));
-      if (step.kind === "data") writes |= mask;
-      else zeros |= mask;
+      if (step.kind === "zero") zeros |= mask;
+      else {
+        writes |= mask;
+        if (step.fresh) fresh |= mask;
+      }
     }
     assert((writes & zeros) === 0, "the steps of one apply do not overlap");
-    if (!this.#prepareEntry(words, entry, writes, zeros, origin)) return false;
+    if (!this.#prepareEntry(words, entry, { writes, zeros, fresh }, origin)) return false;
     if (writes === 0) {
       this.#skipTo(volume, chunkEnd);
       return true;
@@ -305,39 +318,55 @@ export class HomeWriter {
     return true;
   }
 
-  /** Brings the entry to what it is after the chunk's steps, but for the checksums of the blocks written. */
-  #prepareEntry(words: Uint32Array, entry: number, writes: number, zeros: number, origin: number): boolean {
-    let location = words[entry + entryLocation]!;
+  /** Brings the entry to what it is after the chunk's steps, but for the checksums of the blocks written. False: no space. */
+  #prepareEntry(words: Uint32Array, entry: number, blocks: ChunkBlocks, origin: number): boolean {
+    const { writes, zeros, fresh } = blocks;
     const masks = words[entry + entryMasks]!;
-    let mask = masks & fullMask & ~zeros;
-    let baseMask = (masks >>> 16) & ~(zeros | writes);
-    if (writes === 0) {
-      // Zeros alone: no chunk is needed, and a shared one may stay where it is.
-      this.#setMasks(words, entry, mask, baseMask, origin);
+    const mask = masks & fullMask & ~zeros;
+    const baseMask = (masks >>> 16) & ~(zeros | writes);
+    const location = words[entry + entryLocation]!;
+    const isOwn = location !== 0 && words[entry + entryBirth]! > origin;
+    // Zeros alone: no chunk is needed, and a shared one may stay where it is.
+    const inPlace = isOwn && this.#disks.hasChunk(location) && (fresh & masks & fullMask) === 0;
+    if (writes === 0 || inPlace) {
+      this.#setMasks(words, entry, mask | writes, baseMask, origin);
       return true;
     }
-    // A chunk on a missing disk can not be written in place: it is left behind like a shared one.
-    const inPlace = location !== 0 && words[entry + entryBirth]! > origin && this.#disks.hasChunk(location);
-    if (!inPlace) {
-      const fresh = this.#allocator.allocateChunk();
-      if (fresh < 0) return false;
-      const kept = mask & ~writes;
-      if (location !== 0) {
-        if (baseMask !== 0) this.#copyBase(words[entry + entryBase]!, fresh, baseMask);
-        // The old base is left to the fork, or freed when it is the head's own (inherited) and nothing needs it.
-        const base = words[entry + entryBase]!;
-        if (base !== 0 && words[entry + entryBaseBirth]! > origin) this.#allocator.freeChunk(base);
-        words[entry + entryBase] = location;
-        words[entry + entryBaseBirth] = words[entry + entryBirth]!;
-        mask = writes | baseMask;
-        baseMask = kept;
-      }
-      location = fresh;
-      words[entry + entryLocation] = location;
-      words[entry + entryBirth] = this.#family.epoch;
-    }
-    this.#setMasks(words, entry, mask | writes, baseMask, origin);
+    const chunk = this.#allocator.allocateChunk();
+    if (chunk < 0) return false;
+    this.#moveEntry(words, entry, { chunk, writes, kept: mask & ~writes, baseMask }, origin);
     return true;
+  }
+
+  /** Gives the entry a new location. The blocks `kept` in the old one and `baseMask` in the base stay where they are, or are copied. */
+  #moveEntry(
+    words: Uint32Array,
+    entry: number,
+    to: { chunk: number; writes: number; kept: number; baseMask: number },
+    origin: number,
+  ): void {
+    const { chunk, writes, kept, baseMask } = to;
+    const location = words[entry + entryLocation]!;
+    const base = words[entry + entryBase]!;
+    const bothNeeded = kept !== 0 && baseMask !== 0;
+    const copyKept = bothNeeded && this.#disks.hasChunk(location) && bitCount(kept) <= bitCount(baseMask);
+    let newMask = writes;
+    let newBaseMask = baseMask;
+    if (kept === 0 || copyKept) {
+      if (copyKept) this.#copyBlocks(location, chunk, kept);
+      if (location !== 0 && words[entry + entryBirth]! > origin) this.#allocator.freeChunk(location);
+      newMask |= kept;
+    } else {
+      if (bothNeeded) this.#copyBlocks(base, chunk, baseMask);
+      if (base !== 0 && words[entry + entryBaseBirth]! > origin) this.#allocator.freeChunk(base);
+      words[entry + entryBase] = location;
+      words[entry + entryBaseBirth] = words[entry + entryBirth]!;
+      newMask |= baseMask;
+      newBaseMask = kept;
+    }
+    words[entry + entryLocation] = chunk;
+    words[entry + entryBirth] = this.#family.epoch;
+    this.#setMasks(words, entry, newMask, newBaseMask, origin);
   }
 
   /** Stores the masks and lets go of chunks that no block needs any more. */
@@ -395,23 +424,23 @@ export class HomeWriter {
   }
 
   /**
-   * Copies blocks of a base as they are: their checksums stay, so a block that can not be read, or is damaged, is still found to be
-   * so when it is read from its new place.
+   * Copies blocks as they are: their checksums stay, so a block that can not be read, or is damaged, is still found to be so when it
+   * is read from its new place. What they are copied from, if it is freed, is held until the commit.
    */
-  #copyBase(base: number, fresh: number, mask: number): void {
+  #copyBlocks(source: number, chunk: number, mask: number): void {
     const stream = this.#stream;
     const buffer = new Uint8Array(chunkBytes);
-    const disk = this.#diskOf(fresh);
-    const offset = this.#offsetOf(fresh);
+    const disk = this.#diskOf(chunk);
+    const offset = this.#offsetOf(chunk);
     stream.beginOther();
-    this.#disks.read(this.#diskOf(base), this.#offsetOf(base), buffer, (error) => {
-      // A base that can not be read: zeros in its place fail their checksums. One unreadable block must not take its neighbours along.
-      if (error) this.#copySingly(base, buffer, mask, () => this.#writeCopied(stream, disk, offset, buffer, mask));
+    this.#disks.read(this.#diskOf(source), this.#offsetOf(source), buffer, (error) => {
+      // What can not be read: zeros in its place fail their checksums. One unreadable block must not take its neighbours along.
+      if (error) this.#copySingly(source, buffer, mask, () => this.#writeCopied(stream, disk, offset, buffer, mask));
       else this.#writeCopied(stream, disk, offset, buffer, mask);
     });
   }
 
-  #copySingly(base: number, buffer: Uint8Array, mask: number, done: () => void): void {
+  #copySingly(source: number, buffer: Uint8Array, mask: number, done: () => void): void {
     let block = 0;
     const next = () => {
       while (block < blocksPerChunk && (mask & (1 << block)) === 0) block += 1;
@@ -420,7 +449,7 @@ export class HomeWriter {
         return;
       }
       const target = buffer.subarray(block * pageBytes, (block + 1) * pageBytes);
-      this.#disks.read(this.#diskOf(base), this.#offsetOf(base) + block * pageBytes, target, (error) => {
+      this.#disks.read(this.#diskOf(source), this.#offsetOf(source) + block * pageBytes, target, (error) => {
         if (error) target.fill(0);
         block += 1;
         next();
@@ -490,4 +519,10 @@ function orderOf(steps: readonly HomeStep[]): Int32Array {
     order.sort((a, b) => steps[a]!.volume - steps[b]!.volume || steps[a]!.firstBlock - steps[b]!.firstBlock);
   }
   return order;
+}
+
+function bitCount(mask: number): number {
+  let count = 0;
+  for (let left = mask; left !== 0; left &= left - 1) count += 1;
+  return count;
 }

@@ -52,6 +52,11 @@ export type HomeStep =
       readonly bytes: Uint8Array;
       /** CRC-32 of each block. */
       readonly crcs: ArrayLike<number>;
+      /**
+       * True when the log alone can not give these bytes again (a block that was written in part and completed from its home): what
+       * is at home now stays readable through a crash until the commit. Such a write takes a chunk, as a new one does.
+       */
+      readonly fresh?: boolean;
     }
   | {
       readonly kind: "zero";

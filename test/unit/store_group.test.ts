@@ -338,6 +338,32 @@ test("reads while the same blocks are applied again and again -> old or new, nev
   assert.ok(reads > 5);
 });
 
+test("fresh steps -> what was there stays readable through a crash before the commit, also when they come again and again", () => {
+  const bench = new StoreBench({ seed: 20 });
+  let group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 8 * mebibyte });
+  const tags = Array.from({ length: 16 }, (_, block) => block + 1);
+  bench.apply(group, [dataStep(1, 0, tags)]);
+  bench.commit(group, 0);
+  for (let round = 1; round <= 40; round += 1) {
+    const block = (round * 5) % 16;
+    const step = { ...dataStep(1, block, [1000 + round]), fresh: true };
+    bench.apply(group, [step]);
+    bench.powerLoss();
+    group = bench.reopen();
+    for (let at = 0; at < 16; at += 1)
+      assert.is(tagOf(bench.read(group, "head", 1, at).bytes), tags[at], `round ${round}`);
+    bench.apply(group, [step]);
+    bench.commit(group, round);
+    tags[block] = 1000 + round;
+  }
+  for (let at = 0; at < 16; at += 1) assert.is(tagOf(bench.read(group, "head", 1, at).bytes), tags[at]);
+  assert.ok(group.usage().dataBytes <= 2 * 65536);
+  bench.apply(group, [dataStep(1, 0, tags)]);
+  bench.commit(group, 99);
+  assert.is(group.usage().dataBytes, 65536);
+});
+
 test("a disk missing -> blocks on it are written anew elsewhere, the rest of their chunk stays an error", () => {
   const bench = new StoreBench({ seed: 17, slots: [64 * mebibyte, 64 * mebibyte] });
   const group = bench.create();

@@ -119,7 +119,8 @@ export class StoreOracle {
       if (overlaps) continue;
       for (const key of keys) taken.add(key);
       const tags = Array.from({ length: zero ? 0 : blockCount }, () => this.#tag++);
-      steps.push(zero ? zeroStep(volume, firstBlock, blockCount) : dataStep(volume, firstBlock, tags));
+      const data = { ...dataStep(volume, firstBlock, tags), fresh: prng.chance(0.3) };
+      steps.push(zero ? zeroStep(volume, firstBlock, blockCount) : data);
     }
     return steps.length > 0 ? { kind: "apply", steps } : null;
   }
@@ -172,11 +173,17 @@ export class StoreOracle {
       this.commits = number;
     }
     const touched = new Set<string>();
+    const zeroed = new Set<string>();
     for (const operation of this.journal) {
       if (operation.kind !== "apply") continue;
       for (const step of operation.steps) {
         const count = step.kind === "data" ? step.crcs.length : step.blockCount;
-        for (const block of hotBlocksIn(step.firstBlock, count)) touched.add(`${step.volume}/${block}`);
+        for (const block of hotBlocksIn(step.firstBlock, count)) {
+          const key = `${step.volume}/${block}`;
+          // Zeroing changes no content, and a fresh step leaves it alone unless the map says that nothing is there.
+          if (step.kind === "zero") zeroed.add(key);
+          else if (!step.fresh || zeroed.has(key)) touched.add(key);
+        }
       }
     }
     this.model = copyModel(this.durable);
