@@ -127,7 +127,7 @@ export class GroupCommands {
     }
     role.to("opening");
     port.acceptCacheLoss();
-    await this.#durably((change) => change((current) => ({ ...current, grant: null })));
+    await new Promise<void>((resolve) => group.changeRole((current) => ({ ...current, grant: null }), resolve));
     group.cacheLost = false;
     group.emit("serve-alone", `${port.name} goes on alone on ${port.array}, on the operator's word`);
     const opened = new Promise<string>((resolve) => openForHosts(group, "alone", ({ timeline }) => resolve(timeline)));

@@ -25,6 +25,8 @@ export interface GroupCore extends GroupContext {
   channelTo(array: string): PeerChannel;
   readonly channels: Iterable<PeerChannel>;
   entry(array: string): PeerEntry | null;
+  /** `keeper.change` for what a hello tells about the role: until it is durable nobody is met. */
+  changeRole(next: (document: ReplicationDocument) => ReplicationDocument, done: () => void): void;
   /** Ends every link, so that both sides meet anew with what is durable now. */
   meetAnew(text: string): void;
   /** Meets again, on the same links, with our present stand. */

@@ -63,6 +63,8 @@ export class GroupReplication implements GroupCore {
   readonly #waiters = new Set<Waiter>();
   #wakeQueued = false;
   #epoch = 0;
+  /** Changes of role that are not durable yet. */
+  #roleChanges = 0;
   #commitTellQueued = false;
   #startedMs = 0;
   readonly #unreadable: boolean;
@@ -222,6 +224,7 @@ export class GroupReplication implements GroupCore {
   /** What this group says first; null: not now. */
   hello(): Hello | null {
     if (this.role.is("starting", "promoting", "failed", "stopped") || this.keeper.failed) return null;
+    if (this.#roleChanges > 0) return null;
     return helloOf(this, this.host, this.document, { writable: this.role.is("serving"), whyStopped: this.faults.why });
   }
 
@@ -257,6 +260,7 @@ export class GroupReplication implements GroupCore {
         this.confirmation.forget(lost);
         this.emit("peer-lost", `the link to ${array} is gone: ${lost.why}`, { peer: array });
         if (this.#dials(array)) lost.dialling?.start();
+        if (array === this.document.primary) this.#lookForPrimary();
         this.changed();
       },
       onBeat: (beating) => this.#onBeat(beating),
@@ -291,6 +295,14 @@ export class GroupReplication implements GroupCore {
 
   entry(array: string): PeerEntry | null {
     return this.document.peers.find((peer) => peer.array === array) ?? null;
+  }
+
+  changeRole(next: (document: ReplicationDocument) => ReplicationDocument, done: () => void): void {
+    this.#roleChanges++;
+    this.keeper.change(next, () => {
+      this.#roleChanges--;
+      done();
+    });
   }
 
   meetAnew(text: string): void {
@@ -410,6 +422,19 @@ export class GroupReplication implements GroupCore {
       channel.drop(text, true);
     }
     this.refreshServing();
+  }
+
+  /** The primary is gone: if it stays so, whoever else says to be primary is met anew, and may be the one to follow. */
+  #lookForPrimary(): void {
+    this.clock.after(this.settings.peerTimeoutMs, () => {
+      const { primary } = this.document;
+      if (!this.role.is("following") || primary === null || this.channel(primary)?.connected === true) return;
+      for (const channel of this.#channels.values()) {
+        if (channel.decision?.kind !== "idle") continue;
+        channel.link?.send({ kind: "bye", code: "role-changed", text: "the primary is gone", seq: 0 });
+        channel.drop("the primary is gone", true);
+      }
+    });
   }
 
   #dials(array: string): boolean {

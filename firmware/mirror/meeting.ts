@@ -97,7 +97,7 @@ function asGolden(core: MeetingCore, channel: PeerChannel, theirs: Hello, decisi
     if (changed !== core.document) core.keeper.change((document) => afterMeeting(document, core.port.array, theirs));
     return;
   }
-  core.keeper.change(
+  core.changeRole(
     (document) => ({ ...afterMeeting(document, core.port.array, theirs), primary: array, closed: null }),
     () => {
       core.emit("primary-adopted", `${array} is primary of ${core.port.name} now, and this copy follows it`, {

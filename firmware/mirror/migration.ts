@@ -94,7 +94,7 @@ export class Migration {
     port.closeForWriting();
     core.role.to("granting");
     core.refreshServing();
-    core.keeper.change(
+    core.changeRole(
       (document) => ({ ...document, grant }),
       () => {
         port.releaseWrites();
@@ -135,7 +135,7 @@ export class Migration {
     const { grant } = core.document;
     if (grant === null || grant.to !== channel.array || !core.role.is("granting")) return;
     this.#grantedTimeline = timeline;
-    core.keeper.change(
+    core.changeRole(
       (document) => ({ ...document, role: "golden", primary: grant.to, grant: null }),
       () => {
         if (!core.role.to("following")) return;
@@ -159,7 +159,7 @@ export class Migration {
       return;
     }
     this.#declined = answer.text;
-    core.keeper.change(
+    core.changeRole(
       (document) => ({ ...document, grant: null }),
       () => {
         core.emit("grant-declined", `${channel.array} declined the primary role of ${core.port.name}: ${answer.text}`, {
@@ -190,7 +190,7 @@ export class Migration {
     const siblings = givers.filter((peer) => peer.array !== port.array && peer.array !== channel.array);
     core.role.to("promoting");
     core.refreshServing();
-    core.keeper.change(
+    core.changeRole(
       (current) => ({
         ...current,
         role: "primary",

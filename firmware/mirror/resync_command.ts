@@ -172,7 +172,7 @@ export class ResyncCommand {
     if (kept === "failed") return refuse("shelf-failed", "what was written here could not be kept as a salvage set");
     return new Promise((resolve) => {
       port.acceptCacheLoss();
-      core.keeper.change(
+      core.changeRole(
         (document) => ({
           ...document,
           role: "golden",

@@ -127,7 +127,7 @@ export class Takeover {
   #promoteFork(fork: KeptFork): Promise<KeptFork | null> {
     const core = this.#core;
     return new Promise((resolve) => {
-      core.keeper.change(
+      core.changeRole(
         (document) => ({ ...document, promotion: fork }),
         () => finishPromotion(core, fork, (promoted) => resolve(promoted ? fork : null)),
       );
@@ -138,7 +138,7 @@ export class Takeover {
     const core = this.#core;
     const { port, log } = core;
     return new Promise((resolve) => {
-      core.keeper.change(
+      core.changeRole(
         (document) => asPrimary(document, former, log.persistedSeq, log.destagedSeq),
         () => {
           core.emit(
