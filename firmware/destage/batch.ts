@@ -176,15 +176,25 @@ export class BatchBuilder {
     };
     for (const { volume, block } of partial) {
       const bytes = new Uint8Array(physicalBlockBytes);
+      const whole = covers(this.#index, volume, block);
       waiting++;
       const complete: StoreDone = (error) => {
         if (error === null) {
           overlay(this.#index, this.#log.list.region.bytes, volume, block, bytes);
-          batch.steps.push({ kind: "data", volume, firstBlock: block, bytes, crcs: [this.#digests.crc32(bytes)] });
+          // Completed from its home: if the appliance dies before the commit, that content is needed once more.
+          const fresh = !whole;
+          batch.steps.push({
+            kind: "data",
+            volume,
+            firstBlock: block,
+            bytes,
+            crcs: [this.#digests.crc32(bytes)],
+            fresh,
+          });
         }
         finished(error);
       };
-      if (covers(this.#index, volume, block)) complete(null);
+      if (whole) complete(null);
       else this.#store.read("head", volume, block, bytes, complete);
     }
     finished(null);

@@ -145,7 +145,10 @@ export class Admission {
       const blocks = Math.floor((startLba + blockCount - 1) / 8) - firstBlock + 1;
       const { store, ledger } = this.#options;
       store.loadMap(first.volume, firstBlock, blocks, (error) => {
-        const needed = error === null ? store.chunksNeeded(first.volume, firstBlock, blocks) : null;
+        const inMaps = error === null ? store.chunksNeeded(first.volume, firstBlock, blocks) : null;
+        // A block written in part never goes over its old content in place, so each end may take a chunk of its own.
+        const partialEnds = (startLba % 8 === 0 ? 0 : 1) + ((startLba + blockCount) % 8 === 0 ? 0 : 1);
+        const needed = inMaps === null ? null : inMaps + partialEnds;
         if (this.#queue[0] !== first) return this.#weighed();
         if (needed === null || (needed > 0 && !store.reserveChunks(needed))) {
           this.#queue.shift();
