@@ -14,6 +14,7 @@ import { bitCount, indexRecord } from "../log/record_blocks.ts";
 import type { LogPlace } from "../log/segment_list.ts";
 import type { WriteLog } from "../log/write_log.ts";
 import { type GroupStore, type HomeStep, physicalBlockBytes, type StoreDone } from "../store/store.ts";
+import { readHome } from "../volume/home_read.ts";
 
 const sectorBytes = 512;
 const keyBase = 4294967296;
@@ -195,7 +196,7 @@ export class BatchBuilder {
         finished(error);
       };
       if (whole) complete(null);
-      else this.#store.read("head", volume, block, bytes, complete);
+      else readHome(this.#store, volume, block, bytes, complete);
     }
     finished(null);
   }

@@ -31,6 +31,7 @@ import type { BlockRequest } from "./block_request.ts";
 import { type GroupDocument, lineageMax, readGroupDocument } from "./group_document.ts";
 import { indexStates, mergeExtents } from "./group_extents.ts";
 import type { GroupVolume, Serving } from "./group_port.ts";
+import { homeExtents } from "./home_read.ts";
 import { ReadPath } from "./read_path.ts";
 import { ChunkLedger } from "./space_ledger.ts";
 import { StoreQueue } from "./store_queue.ts";
@@ -364,7 +365,7 @@ export class Group {
   ): void {
     const { index } = this.log;
     const before = indexStates(index, volume, range.firstBlock, range.blockCount);
-    this.store.extents("head", volume, range, (error, home) => {
+    homeExtents(this.store, volume, range, (error, home) => {
       if (error !== null) return done(error, []);
       const covered = home.reduce((sum, extent) => sum + extent.blockCount, 0);
       const after = indexStates(index, volume, range.firstBlock, covered);

@@ -10,6 +10,7 @@
 import { covers, overlay } from "../destage/batch.ts";
 import { fullMask, type LogIndex, zeros } from "../log/log_index.ts";
 import { type GroupStore, physicalBlockBytes, type StoreDone, type StoreError } from "../store/store.ts";
+import { readHome } from "./home_read.ts";
 
 /** A block that is partly in the index: captured when the read began. */
 interface Captured {
@@ -124,7 +125,7 @@ export class ReadPath {
     if (waiting === 0) return done(null);
     for (const { from, to } of runs) {
       const part = target.subarray(from * physicalBlockBytes, to * physicalBlockBytes);
-      this.#store.read("head", volume, firstBlock + from, part, (error) => {
+      readHome(this.#store, volume, firstBlock + from, part, (error) => {
         failure ??= error;
         if (--waiting === 0) done(failure);
       });
