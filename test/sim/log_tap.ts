@@ -1,0 +1,47 @@
+/**
+ * A tap on every write log of the process: the simulation learns of each record at the moment it is appended, on whichever array,
+ * and of each log that is emptied. It looks, and changes nothing.
+ *
+ * The log's methods are wrapped once per process; records go to the tap in force, so that one process can run many worlds in turn.
+ */
+import { emptyHeader, isAsOf, type RecordHeader, readHeader } from "../../firmware/log/record.ts";
+import { WriteLog } from "../../firmware/log/write_log.ts";
+import { Group } from "../../firmware/volume/group.ts";
+import type { Serving } from "../../firmware/volume/group_port.ts";
+
+export interface LogTap {
+  /** `at`: where the record stands in the log's memory. As-of records are not told. */
+  appended(log: WriteLog, header: RecordHeader, at: number): void;
+  emptied(log: WriteLog): void;
+  servingChanged(group: Group, serving: Serving): void;
+}
+
+let tapInForce: LogTap | null = null;
+let wrapped = false;
+const header = emptyHeader();
+
+/** From now on `tap` is told; null: nobody. */
+export function tapLogs(tap: LogTap | null): void {
+  tapInForce = tap;
+  if (!wrapped) wrap();
+  wrapped = true;
+}
+
+function wrap(): void {
+  const { recordAppended, reset } = WriteLog.prototype;
+  WriteLog.prototype.recordAppended = function (this: WriteLog, at, totalBytes, lastSeq, wallMs) {
+    recordAppended.call(this, at, totalBytes, lastSeq, wallMs);
+    if (tapInForce === null) return;
+    readHeader(this.list.region, at, header);
+    if (!isAsOf(header.kind)) tapInForce.appended(this, header, at);
+  };
+  WriteLog.prototype.reset = function (this: WriteLog, lineage, seq) {
+    reset.call(this, lineage, seq);
+    tapInForce?.emptied(this);
+  };
+  const { setServing } = Group.prototype;
+  Group.prototype.setServing = function (this: Group, serving) {
+    setServing.call(this, serving);
+    tapInForce?.servingChanged(this, serving);
+  };
+}

@@ -1,0 +1,428 @@
+/**
+ * The judge of a simulated site: it knows every host command and every record that a log ever admitted, and compares what arrays
+ * show with what they promised.
+ *
+ * Checked here, continuously:
+ * - D1, D3, O3: what was acknowledged or read on an array is in the past of every later opening of its log, and of every later view;
+ *   the exceptions are a takeover's reported loss and a discarded branch.
+ * - D3, D5, O1: a read shows the group at some commitSeq between its issue and its answer, and nothing else.
+ * - O1, O3: records come in order; one identity is one record, on whichever array.
+ * - O2: follows from the order of the log: a write that was issued after another's acknowledgement stands behind it.
+ * - D4: while the protection of a sync peer stands, that peer's log holds durably what hosts were told is done.
+ */
+import { headerTimeline, parentTimeline, type RecordHeader, RecordKind } from "../../firmware/log/record.ts";
+import type { WriteLog } from "../../firmware/log/write_log.ts";
+import type { Group } from "../../firmware/volume/group.ts";
+import type { Serving } from "../../firmware/volume/group_port.ts";
+import type { World } from "../../hal/mock/world.ts";
+import type { Chronicle } from "./chronicle.ts";
+import { CopyView, type ReadTicket } from "./copy_view.ts";
+import {
+  History,
+  type HistoryRecord,
+  type HistoryVolume,
+  type HostWrite,
+  type Image,
+  type Position,
+  rootTimelineId,
+  type Timeline,
+} from "./history.ts";
+import type { LogTap } from "./log_tap.ts";
+import { asBuffer, sectorBytes, stampAt } from "./stamp.ts";
+
+/** One boot of an array's appliance, as the oracle needs it. */
+export interface BootFacts {
+  readonly array: string;
+  readonly cacheBuffer: ArrayBufferLike;
+  alive(): boolean;
+  /** The demo group, once the boot has it. */
+  group(): Group | null;
+}
+
+/** Why a new timeline may leave behind what another array has acknowledged. */
+export interface LossLicence {
+  /** Whether the operator has asked that array for a takeover or to serve alone, so that a branch may begin there. */
+  mayFork(array: string): boolean;
+  /** Whether that array's own newest data may be gone: its cache was given up, or an older image was promoted, by the operator. */
+  mayForget(array: string): boolean;
+}
+
+export interface Loss {
+  readonly timeline: Timeline;
+  readonly lostCommands: readonly HostWrite[];
+}
+
+export class Oracle implements LogTap {
+  readonly history: History;
+  readonly chronicle: Chronicle;
+  /** By array: the newest position that its hosts have certainly seen, by an acknowledgement or a read. */
+  readonly shown = new Map<string, Position>();
+  /** By array: the timeline that it opened last. */
+  readonly opened = new Map<string, Timeline>();
+  readonly losses: Loss[] = [];
+  onServingChanged: (boot: BootFacts, group: Group, serving: Serving) => void = () => {};
+  onOpened: (timeline: Timeline, boot: BootFacts) => void = () => {};
+  readonly #world: World;
+  readonly #licence: LossLicence;
+  readonly #boots = new Map<ArrayBufferLike, BootFacts>();
+  readonly #views = new Map<BootFacts, CopyView>();
+  readonly #commands = new Map<number, HostWrite>();
+  readonly #clears: HostWrite[] = [];
+  readonly #forkImages = new Map<string, Image>();
+  #nextWrite = 1;
+  acknowledgedWrites = 0;
+  checkedReads = 0;
+
+  constructor(world: World, chronicle: Chronicle, volumes: readonly HistoryVolume[], licence: LossLicence) {
+    this.#world = world;
+    this.chronicle = chronicle;
+    this.history = new History(volumes);
+    this.#licence = licence;
+  }
+
+  booted(boot: BootFacts): void {
+    this.#boots.set(boot.cacheBuffer, boot);
+  }
+
+  // ---------------------------------------------------------------- the logs
+
+  appended(log: WriteLog, header: RecordHeader, at: number): void {
+    const boot = this.#boots.get(log.list.region.bytes.buffer);
+    if (boot === undefined) return;
+    const id = headerTimeline(header);
+    let timeline = this.history.timeline(id);
+    if (timeline === undefined) {
+      if (header.kind !== RecordKind.opening) {
+        this.chronicle.fail(
+          "O3",
+          `${boot.array} appended record ${header.firstSeq} of timeline ${id}, which nobody opened`,
+        );
+        return;
+      }
+      timeline = this.#openTimeline(boot, id, parentTimeline(log.list.region, at), header.firstSeq - 1);
+    }
+    const known = timeline.at(header.firstSeq);
+    if (known !== undefined) {
+      if (known.headerCrc !== header.headerCrc) {
+        this.chronicle.fail("O3", `two different records have the identity (${id.slice(0, 8)}, ${header.firstSeq})`, [
+          `kinds ${known.kind} and ${header.kind}, the second one appended on ${boot.array}`,
+        ]);
+      }
+      return;
+    }
+    if (header.firstSeq !== timeline.lastSeq + 1) {
+      const text = `${boot.array} appended record ${header.firstSeq} behind ${timeline.lastSeq} of timeline ${id.slice(0, 8)}`;
+      this.chronicle.fail("O1", text);
+      return;
+    }
+    const record = this.#recordOf(timeline, header, log, at);
+    timeline.records.push(record);
+    if (record.command === null) return;
+    record.command.records.push(record);
+    record.command.recordedSectors += record.sectorCount;
+  }
+
+  #openTimeline(boot: BootFacts, id: string, parentId: string, forkSeq: number): Timeline {
+    const { history } = this;
+    const parent = history.timeline(parentId);
+    if (parent === undefined) this.chronicle.fail("O3", `timeline ${id} continues ${parentId}, which nobody opened`);
+    const known = parent ?? history.root;
+    const timeline = history.open(id, known, forkSeq, boot.array, this.#world.nowMs);
+    const from = `${parentId === rootTimelineId ? "nothing" : parentId.slice(0, 8)}:${forkSeq}`;
+    this.chronicle.note(boot.array, `opened timeline ${id.slice(0, 8)} behind ${from}`);
+    if (forkSeq > known.lastSeq) {
+      this.chronicle.fail(
+        "O1",
+        `timeline ${id.slice(0, 8)} begins behind ${from}, but the parent ends at ${known.lastSeq}`,
+      );
+    }
+    this.#judgeOpening(timeline, boot);
+    this.opened.set(boot.array, timeline);
+    this.onOpened(timeline, boot);
+    return timeline;
+  }
+
+  /** What may be missing in the past of a new timeline. */
+  #judgeOpening(timeline: Timeline, boot: BootFacts): void {
+    const { history } = this;
+    const from: Position = history.normal({ timeline: timeline.parent!, seq: timeline.forkSeq });
+    for (const [array, shown] of this.shown) {
+      if (history.contains(from, shown.timeline, shown.seq)) continue;
+      const facts = [
+        `new timeline ${timeline.id.slice(0, 8)} continues ${history.describe(from)}`,
+        `hosts of ${array} have seen ${history.describe(shown)}`,
+        ...this.#describeLost(shown, from),
+      ];
+      if (array === boot.array) {
+        if (this.#licence.mayForget(array)) continue;
+        this.chronicle.fail("D1", `${array} opened its log without what its hosts have seen`, facts);
+      } else if (history.contains(shown, timeline.parent!, timeline.forkSeq)) {
+        this.losses.push({ timeline, lostCommands: this.#lostCommands(shown, from) });
+        if (this.#licence.mayFork(boot.array)) continue;
+        this.chronicle.fail("L2", `${boot.array} became primary without what the hosts of ${array} have seen`, facts);
+      }
+    }
+  }
+
+  /** Acknowledged commands in the past of `shown` that are not in the past of `kept`. */
+  #lostCommands(shown: Position, kept: Position): HostWrite[] {
+    const fork = this.history.forkOf(shown, kept);
+    const lost = new Set<HostWrite>();
+    for (const { command } of this.history.between(fork, shown) ?? []) {
+      if (command !== null && command.ackedMs !== null) lost.add(command);
+    }
+    return [...lost];
+  }
+
+  #describeLost(shown: Position, kept: Position): string[] {
+    const lost = this.#lostCommands(shown, kept).slice(-6);
+    return lost.map((command) => {
+      const at = command.records.map((record) => `${record.timeline.id.slice(0, 8)}:${record.seq}`).join(" ");
+      return `acknowledged at ${command.ackedMs!.toFixed(3)} ms: ${describeCommand(command)}, records ${at}`;
+    });
+  }
+
+  #recordOf(timeline: Timeline, header: RecordHeader, log: WriteLog, at: number): HistoryRecord {
+    const isData = header.kind === RecordKind.write;
+    const isClear = header.kind === RecordKind.zero || header.kind === RecordKind.unmap;
+    const write = isData ? this.#writeIn(header, log, at) : 0;
+    const command = isData ? (this.#commands.get(write) ?? null) : isClear ? this.#clearOf(header) : null;
+    if ((isData || isClear) && command === null) {
+      this.chronicle.fail("D5", `record ${header.firstSeq} holds what no host has written`, [
+        `kind ${header.kind}, volume ${header.volume}, LBA ${header.startLba}, ${header.blockCount} sectors, write ${write}`,
+      ]);
+    }
+    return {
+      timeline,
+      seq: header.firstSeq,
+      kind: header.kind,
+      headerCrc: header.headerCrc,
+      volume: header.volume,
+      startLba: header.startLba,
+      sectorCount: header.blockCount,
+      write,
+      command,
+      atMs: this.#world.nowMs,
+    };
+  }
+
+  /** The write whose data the record holds; -1 when it is not one whole write's. */
+  #writeIn(header: RecordHeader, log: WriteLog, at: number): number {
+    const from = at + header.headerBytes;
+    const payload = asBuffer(log.list.region.bytes.subarray(from, from + header.payloadBytes));
+    const write = stampAt(payload, 0, header.volume, header.startLba);
+    for (let sector = 1; sector < header.blockCount; sector++) {
+      if (stampAt(payload, sector * sectorBytes, header.volume, header.startLba + sector) !== write) return -1;
+    }
+    return write;
+  }
+
+  #clearOf(header: RecordHeader): HostWrite | null {
+    const at = this.#clears.findIndex(
+      (clear) =>
+        clear.volume === header.volume &&
+        clear.startLba <= header.startLba &&
+        clear.startLba + clear.recordedSectors === header.startLba &&
+        header.startLba + header.blockCount <= clear.startLba + clear.sectorCount,
+    );
+    if (at < 0) return null;
+    const clear = this.#clears[at]!;
+    if (clear.recordedSectors + header.blockCount === clear.sectorCount) this.#clears.splice(at, 1);
+    return clear;
+  }
+
+  emptied(log: WriteLog): void {
+    const boot = this.#boots.get(log.list.region.bytes.buffer);
+    if (boot === undefined) return;
+    this.#views.get(boot)?.emptied();
+    // Its own branch is kept aside or given up; what its hosts see next is another one.
+    this.shown.delete(boot.array);
+  }
+
+  servingChanged(group: Group, serving: Serving): void {
+    const boot = this.#boots.get(group.log.list.region.bytes.buffer);
+    if (boot !== undefined && boot.alive()) this.onServingChanged(boot, group, serving);
+  }
+
+  // ---------------------------------------------------------------- views
+
+  /** The boot's view, up to date; null while it has no group. */
+  view(boot: BootFacts): CopyView | null {
+    const group = boot.group();
+    if (group === null) return null;
+    let view = this.#views.get(boot);
+    if (view === undefined) {
+      view = new CopyView(this.history, group, boot.array);
+      this.#views.set(boot, view);
+      return view;
+    }
+    const former = view.advance();
+    if (former !== null) {
+      const facts = [`was at ${this.history.describe(former)}, is at ${this.history.describe(view.position)}`];
+      this.chronicle.fail("O3", `the committed position of ${boot.array} went back, or to another branch`, facts);
+    }
+    return view;
+  }
+
+  /** The boot's memory may go. */
+  forget(boot: BootFacts): void {
+    this.#views.delete(boot);
+    this.#boots.delete(boot.cacheBuffer);
+  }
+
+  #noteShown(boot: BootFacts, position: Position): void {
+    const { history } = this;
+    const before = this.shown.get(boot.array);
+    if (before !== undefined && history.contains(before, position.timeline, position.seq)) return;
+    if (before !== undefined && !history.contains(position, before.timeline, before.seq)) {
+      if (!this.#licence.mayForget(boot.array)) {
+        const facts = [`seen before: ${history.describe(before)}`, `seen now: ${history.describe(position)}`];
+        this.chronicle.fail("D3", `what hosts of ${boot.array} had seen is absent from what they see now`, facts);
+      }
+    }
+    this.shown.set(boot.array, position);
+  }
+
+  // ---------------------------------------------------------------- host commands
+
+  writeIssued(
+    array: string,
+    command: { kind: HostWrite["kind"]; volume: number; startLba: number; sectorCount: number },
+  ): HostWrite {
+    const issued: HostWrite = {
+      ...command,
+      number: this.#nextWrite++,
+      issuedMs: this.#world.nowMs,
+      ackedMs: null,
+      records: [],
+      recordedSectors: 0,
+      array,
+    };
+    this.#commands.set(issued.number, issued);
+    if (command.kind !== "write") this.#clears.push(issued);
+    return issued;
+  }
+
+  /** The command failed or its session ended before an answer: it may still have happened. */
+  writeAcknowledged(boot: BootFacts, command: HostWrite): void {
+    command.ackedMs = this.#world.nowMs;
+    this.acknowledgedWrites++;
+    const view = this.view(boot);
+    const last = command.records.at(-1);
+    if (view === null || last === undefined || command.recordedSectors < command.sectorCount) {
+      const text = `${boot.array} acknowledged ${describeCommand(command)}, of which ${command.recordedSectors} sectors are in its log`;
+      this.chronicle.fail("D1", text);
+      return;
+    }
+    if (!this.history.contains(view.position, last.timeline, last.seq)) {
+      this.chronicle.fail("D1", `${boot.array} acknowledged ${describeCommand(command)} before it was committed`, [
+        `record ${last.timeline.id.slice(0, 8)}:${last.seq}, committed ${this.history.describe(view.position)}`,
+      ]);
+      return;
+    }
+    const newest = this.opened.get(boot.array);
+    if (newest !== undefined && !boot.alive()) this.#judgeLateAck(boot, command, last, newest);
+    this.#noteShown(boot, { timeline: last.timeline, seq: last.seq });
+  }
+
+  /** The acknowledgement was under way while the array died and came back. */
+  #judgeLateAck(boot: BootFacts, command: HostWrite, last: HistoryRecord, newest: Timeline): void {
+    const end = { timeline: newest, seq: newest.lastSeq };
+    const isPast = this.history.contains(end, last.timeline, last.seq);
+    if (isPast || this.#licence.mayForget(boot.array)) return;
+    if (!this.history.contains({ timeline: last.timeline, seq: last.seq }, newest, newest.lastSeq)) {
+      this.chronicle.fail("D1", `${boot.array} had acknowledged ${describeCommand(command)}, and came back without it`);
+    }
+  }
+
+  /** null: nothing to hold the answer against. */
+  readIssued(boot: BootFacts): ReadTicket | null {
+    return this.view(boot)?.readIssued() ?? null;
+  }
+
+  readAnswered(
+    boot: BootFacts,
+    ticket: ReadTicket,
+    read: { volume: number; startLba: number; data: Uint8Array },
+  ): void {
+    const view = this.view(boot);
+    ticket.view.readForgotten(ticket);
+    if (view === null || view !== ticket.view || view.epoch !== ticket.epoch) return;
+    this.checkedReads++;
+    const { misread, shownSeq } = view.judge(ticket, read.volume, read.startLba, read.data);
+    if (misread !== null) {
+      this.#reportMisread(boot, ticket, read, misread);
+      return;
+    }
+    if (shownSeq > 0) this.#noteShown(boot, this.history.normal({ timeline: view.position.timeline, seq: shownSeq }));
+  }
+
+  readForgotten(ticket: ReadTicket): void {
+    ticket.view.readForgotten(ticket);
+  }
+
+  #reportMisread(
+    boot: BootFacts,
+    ticket: ReadTicket,
+    read: { volume: number; startLba: number; data: Uint8Array },
+    misread: { lba: number; found: number; allowed: readonly number[] },
+  ): void {
+    const { history } = this;
+    const at = (misread.lba - read.startLba) * sectorBytes;
+    const words = Array.from({ length: 4 }, (_, word) =>
+      asBuffer(read.data)
+        .readUInt32LE(at + 4 * word)
+        .toString(16),
+    );
+    const name = history.volumes[history.volumeIndex(read.volume)]!.name;
+    const invariant = misread.found < 0 ? "D5" : ticket.view.group.serving().writable ? "D3" : "O1";
+    this.chronicle.fail(invariant, `${boot.array} answered a read of ${name} with what was not there`, [
+      `sector ${misread.lba} of a read of ${read.data.byteLength / sectorBytes} sectors from ${read.startLba}`,
+      `found ${this.#describeWrite(misread.found)}; first words ${words.join(" ")}`,
+      ...misread.allowed.map((write) => `allowed ${this.#describeWrite(write)}`),
+      `issued at ${history.describe(ticket.issuedAt)}, answered at ${history.describe(ticket.view.position)}`,
+    ]);
+  }
+
+  #describeWrite(number: number): string {
+    if (number < 0) return "bytes that nobody wrote there";
+    if (number === 0) return "zeros";
+    const command = this.#commands.get(number);
+    if (command === undefined) return `write ${number}, unknown`;
+    const at = command.records.map((record) => `${record.timeline.id.slice(0, 8)}:${record.seq}`).join(" ");
+    return `${describeCommand(command)}, records ${at === "" ? "none" : at}`;
+  }
+
+  // ---------------------------------------------------------------- forks
+
+  /** A read of a fork (a kept fork, a salvage set): exactly the image at its position. */
+  forkReadAnswered(
+    array: string,
+    fork: { id: string; at: Position },
+    read: { volume: number; startLba: number; data: Uint8Array },
+  ): void {
+    const key = `${fork.id} ${fork.at.timeline.id} ${fork.at.seq}`;
+    let image = this.#forkImages.get(key);
+    if (image === undefined) {
+      image = this.history.imageAt(fork.at);
+      this.#forkImages.set(key, image);
+    }
+    this.checkedReads++;
+    const expected = image[this.history.volumeIndex(read.volume)]!;
+    const bytes = asBuffer(read.data);
+    for (let at = 0, lba = read.startLba; at < bytes.byteLength; at += sectorBytes, lba++) {
+      const found = stampAt(bytes, at, read.volume, lba);
+      if (found === expected[lba]) continue;
+      this.chronicle.fail("O1", `fork ${fork.id} on ${array} is not the group at ${this.history.describe(fork.at)}`, [
+        `volume ${read.volume}, sector ${lba}: found ${this.#describeWrite(found)}`,
+        `expected ${this.#describeWrite(expected[lba]!)}`,
+      ]);
+      return;
+    }
+  }
+}
+
+export function describeCommand(command: HostWrite): string {
+  const { kind, number, volume, startLba, sectorCount } = command;
+  return `${kind} ${number} (volume ${volume}, LBA ${startLba}, ${sectorCount} sectors)`;
+}

@@ -1,0 +1,73 @@
+/**
+ * One simulated run: a site is made, hosts work, faults strike, everything is healed, and then it must be whole again.
+ *
+ *     prepare ──▶ `ticks` ms of load under faults ──▶ heal ──▶ one writable array, golden copy in sync, images equal
+ */
+
+import type { Violation } from "./chronicle.ts";
+import { healAndJudge } from "./heal.ts";
+import { type HostOrders, HostSession } from "./host_session.ts";
+import { Site, type SiteOptions } from "./site.ts";
+
+export interface RunOptions {
+  readonly seed: number | string;
+  /** Milliseconds of world time under load. */
+  readonly ticks: number;
+  readonly site?: Omit<SiteOptions, "seed">;
+  /** Gets every line of what happens. */
+  readonly trace?: (line: string) => void;
+}
+
+export interface RunReport {
+  readonly seed: number | string;
+  readonly violation: Violation | null;
+  readonly hostWrites: number;
+  readonly checkedReads: number;
+  readonly simulatedMs: number;
+  readonly events: number;
+  readonly fingerprint: string;
+  /** What happened near the violation. */
+  readonly recent: readonly string[];
+}
+
+export function runSeed(options: RunOptions): RunReport {
+  const site = new Site({ seed: options.seed, ...options.site });
+  if (options.trace !== undefined) site.chronicle.listener = options.trace;
+  try {
+    play(site, options);
+  } catch (error) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    site.chronicle.fail("panic", text.split("\n")[0]!, text.split("\n").slice(1, 10));
+  }
+  const { violation } = site.chronicle;
+  return {
+    seed: options.seed,
+    violation,
+    hostWrites: site.oracle.acknowledgedWrites,
+    checkedReads: site.oracle.checkedReads,
+    simulatedMs: site.world.nowMs,
+    events: site.world.eventCount,
+    fingerprint: site.world.fingerprint(),
+    recent: violation === null ? [] : site.chronicle.recent(),
+  };
+}
+
+function play(site: Site, options: RunOptions): void {
+  site.prepare();
+  if (site.failed) return;
+  site.chronicle.note("world", `prepared; plan ${JSON.stringify(site.plan)}`);
+  const orders: HostOrders = { active: true, writes: true, sweeps: false, mayFail: () => false };
+  const sessions: HostSession[] = [];
+  for (const array of site.arrays) {
+    for (const volume of site.oracle.history.volumes) {
+      for (let index = 0; index < site.plan.sessionsPerVolume; index++) {
+        sessions.push(new HostSession(site, array, volume, index, orders));
+      }
+    }
+  }
+  for (const session of sessions) session.start();
+  const untilMs = site.world.nowMs + options.ticks;
+  site.runUntil(() => site.world.nowMs >= untilMs, options.ticks);
+  if (site.failed) return;
+  healAndJudge(site, sessions, orders);
+}

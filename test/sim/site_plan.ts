@@ -1,0 +1,64 @@
+/**
+ * What a simulated site is made of, drawn from its seed: small caches, small disks and small logs, so that spills, overflows and
+ * full pools come about within seconds of world time.
+ */
+import type { PersistenceDomain } from "../../hal/api/write_cache.ts";
+import type { Prng } from "../../hal/mock/prng.ts";
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+export interface ArrayPlan {
+  readonly name: string;
+  readonly appliance: string;
+  readonly cacheBytes: number;
+  readonly domain: PersistenceDomain;
+  /** By slot of its one shelf. */
+  readonly diskBytes: readonly number[];
+}
+
+export interface SitePlan {
+  readonly arrays: readonly ArrayPlan[];
+  readonly slabBytes: number;
+  readonly logSlotBytes: number;
+  readonly mapCacheBytes: number;
+  readonly shelfLogBytes: number;
+  readonly volumes: readonly { readonly name: string; readonly number: number; readonly sectorCount: number }[];
+  readonly mode: "sync" | "async";
+  /** Sessions per array and volume, and commands that each keeps open. */
+  readonly sessionsPerVolume: number;
+  readonly depth: number;
+  /** Mean wait between a session's commands, ms; 0: none. */
+  readonly thinkMs: number;
+}
+
+export function drawSitePlan(prng: Prng, smallPool: boolean): SitePlan {
+  const domain = prng.pick(["battery", "battery", "flush"] as const);
+  const cacheBytes = prng.pick([2, 2, 4]) * MiB + 64 * KiB;
+  const diskCount = prng.pick([1, 1, 2]);
+  // 17 MiB go to the roots of 64 groups; a small pool then has room for about half of the volumes.
+  const diskBytes = smallPool ? 24 * MiB : prng.pick([64, 100]) * MiB;
+  const array = (name: string, ownDomain: PersistenceDomain): ArrayPlan => ({
+    name,
+    appliance: `${name}-a`,
+    cacheBytes,
+    domain: ownDomain,
+    diskBytes: Array.from({ length: diskCount }, () => diskBytes),
+  });
+  return {
+    arrays: [array("oak", domain), array("elm", prng.chance(0.8) ? domain : domain === "flush" ? "battery" : "flush")],
+    slabBytes: MiB,
+    logSlotBytes: 256 * KiB,
+    mapCacheBytes: prng.pick([256 * KiB, 4 * MiB]),
+    shelfLogBytes: prng.pick([512 * KiB, 2 * MiB, 16 * MiB]),
+    volumes: [
+      { name: "demo-1", number: 1, sectorCount: prng.pick([1, 2, 4]) * 2048 },
+      // Not a whole number of chunks, nor of physical blocks.
+      { name: "demo-2", number: 2, sectorCount: prng.pick([2048, 4096 + 136, 2048 + 8]) },
+    ],
+    mode: prng.pick(["async", "async", "sync"] as const),
+    sessionsPerVolume: prng.pick([1, 1, 2]),
+    depth: prng.pick([1, 4, 8, 16]),
+    thinkMs: prng.pick([0.2, 1, 1, 5]),
+  };
+}
