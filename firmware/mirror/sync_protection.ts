@@ -120,7 +120,7 @@ export class SyncProtection {
 
   /** The group is no longer written here, or the peer is gone: nothing waits for it. */
   end(): void {
-    this.#state = "off";
+    this.#state = this.#wanted() ? "unprotected" : "off";
     this.#sender = null;
     this.#context.log.require(this.#peer, null);
   }
