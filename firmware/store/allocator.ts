@@ -86,9 +86,9 @@ export class Allocator {
     return Math.max(0, this.#reserved - this.#consumed);
   }
 
-  /** Freed space that only a commit brings back. */
-  get waitsForCommit(): boolean {
-    return this.#freed.chunks.length > 0;
+  /** Chunks freed, which only a commit brings back. */
+  get awaitingCommit(): number {
+    return this.#freed.chunks.length;
   }
 
   /** A chunk's number, or -1: no space. */
@@ -140,12 +140,6 @@ export class Allocator {
     const freed = this.#freed;
     this.#freed = { chunks: [], pages: [] };
     return freed;
-  }
-
-  /** The commit did not take place after all, and may be tried again. */
-  putBackFreed(freed: Freed): void {
-    this.#freed.chunks.push(...freed.chunks);
-    this.#freed.pages.push(...freed.pages);
   }
 
   committed(freed: Freed): void {
@@ -202,6 +196,7 @@ export class Allocator {
 
   /** Slabs found empty at start (a crash came between emptying and giving back). */
   giveBackEmpty(): void {
+    if (this.#retired) return;
     for (const space of [this.data, this.map]) {
       for (const slab of [...space.slabs]) if (space.isEmpty(slab)) this.#giveBack(space, slab);
     }

@@ -13,7 +13,6 @@
  * - Changes made while the commit runs (reaper, forks, volumes) belong to the next one.
  */
 import { assert } from "./assert.ts";
-import { encodeBody } from "./cbor_body.ts";
 import { encodeGroupRoot } from "./group_root.ts";
 import { slotBodyBytesMax } from "./slot_pair.ts";
 import { sealSpace } from "./space_tree.ts";
@@ -27,12 +26,11 @@ const rootGrowthBytesMax = 8192;
 /** `fatal`: the outcome is unknown; the group must be opened anew. */
 export function commitGroup(
   group: StoredGroup,
-  document: unknown,
+  documentBytes: Uint8Array,
   done: (error: StoreError | null, fatal: boolean) => void,
 ): void {
   const { parts, trees, family, allocator, writer } = group;
   const { clock, digests, disks, table, slots } = parts;
-  const documentBytes = encodeBody(document);
   const generation = slots.generation + 1;
   const refuse = (text: string) => clock.defer(() => done({ code: "no-space", text }, false));
 

@@ -32,11 +32,20 @@ export class Reaper {
   readonly #family: ForkFamily;
   readonly #trees: MapTrees;
   readonly #allocator: Allocator;
+  readonly #progressed: () => void;
   #timer: Timer | null = null;
   #loading = false;
   #stopped = false;
 
-  constructor(options: { clock: Clock; family: ForkFamily; trees: MapTrees; allocator: Allocator }) {
+  /** `progressed`: something may have been freed; called after every slice. */
+  constructor(options: {
+    clock: Clock;
+    family: ForkFamily;
+    trees: MapTrees;
+    allocator: Allocator;
+    progressed: () => void;
+  }) {
+    this.#progressed = options.progressed;
     this.#clock = options.clock;
     this.#family = options.family;
     this.#trees = options.trees;
@@ -54,6 +63,7 @@ export class Reaper {
     this.#timer = this.#clock.after(pauseMs, () => {
       this.#timer = null;
       this.#slice();
+      this.#progressed();
     });
   }
 

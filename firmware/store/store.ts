@@ -101,9 +101,15 @@ export interface GroupStore {
     done: (error: StoreError | null, extents: readonly HomeExtent[]) => void,
   ): void;
 
-  /** Moves blocks to their home. `birthSeq`: the newest seq in the batch, above that of every fork taken before. */
+  /**
+   * Moves blocks to their home. `birthSeq`: the newest seq in the batch, above that of every fork taken before.
+   *
+   * `no-space` (nothing was promised, or more than `applyLeavesMax` map leaves were touched since the last commit on a full pool):
+   * commit, and apply again in smaller pieces. `disk-failed` because a disk was absent or full: apply the same steps again; commits
+   * are refused until that has succeeded. After any other `disk-failed`, here or in `commit`, the group must be opened anew.
+   */
   apply(steps: readonly HomeStep[], birthSeq: number, done: StoreDone): void;
-  /** Makes everything applied so far, and `document`, durable as one. */
+  /** Makes everything applied so far, and `document`, durable as one. `no-space`: the document is too large; nothing has changed. */
   commit(document: unknown, done: StoreDone): void;
 
   forks(): readonly StoredFork[];
@@ -123,7 +129,10 @@ export interface GroupStore {
   chunksNeeded(volume: number, firstBlock: number, blockCount: number): number | null;
   loadMap(volume: number, firstBlock: number, blockCount: number, done: StoreDone): void;
 
-  /** Slots that hold, or once held, a segment of this group: what recovery scans. */
+  /**
+   * Slots that hold, or once held, a segment of this group: what recovery scans. After a start all of them count as in use until they
+   * are freed; some may never have been written, and hold anything.
+   */
   logSlots(): readonly LogSlot[];
   readonly logSlotBytes: number;
   /** null: no space. The slot is this group's, durably, before `done`. */
@@ -154,7 +163,7 @@ export interface GroupUsage {
   readonly reservedBytes: number;
 }
 
-/** What was found in a slot when the pool was opened. Only `in-use` and `blank` disks are ever written. */
+/** What was found in a slot when the pool was opened. Only `in-use`, `misplaced` and (at creation) `blank` disks are ever written. */
 export interface DiskReport {
   readonly place: string;
   readonly state: "in-use" | "blank" | "missing" | "foreign" | "stale" | "newer-version" | "corrupt" | "misplaced";

@@ -13,7 +13,7 @@ import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
 import { Allocator, type MapShape } from "./allocator.ts";
 import { assert } from "./assert.ts";
-import { decodeBody } from "./cbor_body.ts";
+import { decodeBody, encodeBody } from "./cbor_body.ts";
 import { commitGroup } from "./commit.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { ForkFamily } from "./fork_family.ts";
@@ -67,6 +67,9 @@ export interface GroupParts {
   readonly tag: PoolTag;
 }
 
+/** So many freed chunks (256 MiB) are worth a commit of the group's own while more is being freed. */
+const ownCommitChunks = 4096;
+
 type Readiness =
   | { readonly kind: "loading" }
   | { readonly kind: "ready" }
@@ -92,7 +95,11 @@ export class StoredGroup implements GroupStore {
   /** Odd while an apply runs. */
   #applySequence = 0;
   #shape: MapShape = { leaves: 0, inner: 0, height: 0 };
-  #busy: "apply" | "commit" | null = null;
+  /** `own`: a commit that the group makes by itself (`#bringBack`); callers wait for its end. */
+  #busy: "apply" | "commit" | "own" | null = null;
+  /** Something has changed since the last commit that the caller will commit together with its document. */
+  #changed = false;
+  #afterOwn: (() => void)[] = [];
   #failed: StoreError | null = null;
   /** An apply was refused by a disk and has to be repeated before anything is committed. */
   #applyOwed = false;
@@ -130,7 +137,7 @@ export class StoredGroup implements GroupStore {
       },
     };
     this.reader = new HomeReader({ disks, trees, family, allocator, digests, applies });
-    this.reaper = new Reaper({ clock, family, trees, allocator });
+    this.reaper = new Reaper({ clock, family, trees, allocator, progressed: () => this.#bringBack() });
     this.#log = new LogSlots({ disks, table, clock, owner: number });
     this.#updateShape();
   }
@@ -177,8 +184,11 @@ export class StoredGroup implements GroupStore {
     return this.#failed !== null;
   }
 
-  get idle(): boolean {
-    return this.#busy === null;
+  /** Calls back when nothing of the group's own is under way; the caller has nothing under way itself (asserted). */
+  whenIdle(callback: () => void): void {
+    assert(this.#busy === null || this.#busy === "own", `the group is still in use: ${this.#busy} runs`);
+    if (this.#busy === "own") this.#afterOwn.push(callback);
+    else callback();
   }
 
   document(): unknown {
@@ -195,6 +205,7 @@ export class StoredGroup implements GroupStore {
     assert(Number.isInteger(number) && number >= 0 && number < 2 ** 32, `not a volume number: ${number}`);
     assert(!this.family.headTrees.has(number), `volume ${number} exists already`);
     assert(isVolumeSize(sizeBytes), `not a volume size: ${sizeBytes}`);
+    this.#changed = true;
     this.family.headTrees.set(number, { volume: number, sizeBytes, height: 0, page: 0, checksum: 0, birth: 0 });
     this.#updateShape();
   }
@@ -206,12 +217,14 @@ export class StoredGroup implements GroupStore {
       isVolumeSize(sizeBytes) && sizeBytes >= tree.sizeBytes,
       `volume ${number} can not get the size ${sizeBytes}`,
     );
+    this.#changed = true;
     tree.sizeBytes = sizeBytes;
     this.#updateShape();
   }
 
   deleteVolume(number: number): void {
     assert(this.#busy !== "apply", "no volume is deleted while an apply runs");
+    this.#changed = true;
     this.family.deleteVolume(number);
     this.#updateShape();
   }
@@ -257,18 +270,46 @@ export class StoredGroup implements GroupStore {
         finish({ code: "disk-failed", text: "an apply was refused by a disk and has not been repeated" });
         return;
       }
-      commitGroup(this, document, (error, fatal) => {
-        if (error && fatal) this.#failed = error;
-        finish(error);
-        this.reaper.wake();
-      });
+      this.#commit(encodeBody(document), finish);
+    });
+  }
+
+  #commit(documentBytes: Uint8Array, finish: StoreDone): void {
+    this.#changed = false;
+    commitGroup(this, documentBytes, (error, fatal) => {
+      if (error) this.#changed = true;
+      if (error && fatal) this.#failed = error;
+      finish(error);
+      this.reaper.wake();
+    });
+  }
+
+  /**
+   * Makes what the reaper has freed usable when the caller has nothing to commit: the same document again. Never when anything else
+   * has changed, for that has to become durable together with the caller's next document.
+   */
+  #bringBack(): void {
+    const freed = this.allocator.awaitingCommit;
+    const enough = freed >= ownCommitChunks || (freed > 0 && this.family.nextToReap() === null);
+    if (!enough || this.#busy !== null || this.#changed || this.#applyOwed || this.#failed) return;
+    this.#busy = "own";
+    this.#commit(this.documentBytes, () => {
+      this.#busy = null;
+      const waiting = this.#afterOwn;
+      this.#afterOwn = [];
+      for (const callback of waiting) callback();
     });
   }
 
   /** Runs `work` alone, when the bitmaps are there; refusals come later, never at once. */
   #begin(what: "apply" | "commit", done: StoreDone, work: (finish: StoreDone) => void): void {
+    if (this.#busy === "own") {
+      this.#afterOwn.push(() => this.#begin(what, done, work));
+      return;
+    }
     assert(this.#busy === null, `${what} while ${this.#busy} runs`);
     this.#busy = what;
+    if (what === "apply") this.#changed = true;
     const finish = (error: StoreError | null) => {
       this.#busy = null;
       done(error);
@@ -296,16 +337,19 @@ export class StoredGroup implements GroupStore {
 
   fork(id: string, seq: number): void {
     assert(this.#busy !== "apply", "no fork is taken while an apply runs");
+    this.#changed = true;
     const node = this.family.fork(id, seq, this.family.headTrees);
     this.family.headParent = node.key;
   }
 
   dropFork(id: string): void {
+    this.#changed = true;
     this.family.doom(id);
   }
 
   promoteFork(id: string, keepHeadAs: { readonly id: string; readonly seq: number } | null): void {
     assert(this.#busy !== "apply", "no fork is promoted while an apply runs");
+    this.#changed = true;
     this.family.promote(id, keepHeadAs);
     this.#updateShape();
   }
@@ -401,7 +445,7 @@ export class StoredGroup implements GroupStore {
 
   /** A commit would let the map cache breathe, or bring freed space back. */
   wantsCommit(): boolean {
-    return this.parts.cache.crowded || this.allocator.waitsForCommit;
+    return this.parts.cache.crowded || this.allocator.awaitingCommit > 0;
   }
 
   #updateShape(): void {

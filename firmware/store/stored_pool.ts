@@ -132,9 +132,18 @@ export class StoredPool implements Pool {
       this.#parts.clock.defer(() => done({ code: "unknown-version", text: `the pool has no group ${id}` }, null));
       return;
     }
-    assert(!before || before.idle, "a group is opened anew when nothing of it is under way");
-    before?.retire({ code: "disk-failed", text: "the group was opened anew" });
     this.#open.delete(id);
+    if (!before) this.#load(place, done);
+    else {
+      before.whenIdle(() => {
+        before.retire({ code: "disk-failed", text: "the group was opened anew" });
+        this.#load(place, done);
+      });
+    }
+  }
+
+  #load(place: GroupPlace, done: GroupDone): void {
+    const { id } = place;
     const parts = this.#groupParts(place);
     parts.slots.load((result) => {
       if (result.kind === "failed") {
@@ -161,9 +170,17 @@ export class StoredPool implements Pool {
       return;
     }
     const group = this.#open.get(id);
-    assert(!group || group.idle, "a group is removed when nothing of it is under way");
-    group?.retire({ code: "disk-failed", text: "the group was removed" });
     this.#open.delete(id);
+    if (!group) this.#remove(place, done);
+    else {
+      group.whenIdle(() => {
+        group.retire({ code: "disk-failed", text: "the group was removed" });
+        this.#remove(place, done);
+      });
+    }
+  }
+
+  #remove(place: GroupPlace, done: StoreDone): void {
     this.#forget(place);
     this.#save((error) => {
       if (error) {

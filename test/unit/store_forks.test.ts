@@ -123,6 +123,35 @@ test("a drop that is not committed yet -> a crash brings the fork back whole, wh
   }
 });
 
+test("space freed while nobody writes -> comes back without a commit of the caller's, the document stays", () => {
+  const { bench, group } = benchWithVolume(11);
+  bench.apply(group, [dataStep(1, 0, new Array<number>(1600).fill(1))]);
+  bench.commit(group, "first");
+  const free = bench.pool!.usage().freeBytes;
+  group.deleteVolume(1);
+  bench.commit(group, "second");
+  bench.world.runFor(2000);
+  assert.ok(bench.pool!.usage().freeBytes >= free + 6 * mebibyte);
+  assert.is(group.document(), "second");
+  bench.powerLoss();
+  const again = bench.reopen();
+  assert.is(again.document(), "second");
+  assert.is(again.usage().dataBytes, 0);
+});
+
+test("a change that is not committed -> is not made durable by the group's own commit", () => {
+  const { bench, group } = benchWithVolume(12);
+  group.createVolume({ number: 2, sizeBytes: 8 * mebibyte });
+  bench.apply(group, [dataStep(1, 0, new Array<number>(1600).fill(1)), dataStep(2, 0, [7])]);
+  bench.commit(group, "first");
+  group.deleteVolume(1);
+  bench.commit(group, "second");
+  group.fork("f", 1);
+  bench.world.runFor(2000);
+  bench.powerLoss();
+  assert.equal(bench.reopen().forks(), []);
+});
+
 test("promoteFork -> the head is the fork's content, the former head is kept, and both can be written on", () => {
   const { bench, group } = benchWithVolume(6);
   bench.apply(group, [dataStep(1, 0, [1, 1]), dataStep(1, 100, [7])]);

@@ -401,6 +401,24 @@ test("a disk missing -> blocks on it are written anew elsewhere, the rest of the
   assert.is(again.usage().dataBytes, 0);
 });
 
+test("a group removed while it gives space back by itself -> everything goes back to the pool", () => {
+  for (let waitMs = 0; waitMs < 12; waitMs += 1) {
+    const bench = new StoreBench({ seed: 30 + waitMs });
+    const group = bench.create();
+    group.createVolume({ number: 1, sizeBytes: 8 * mebibyte });
+    bench.apply(group, [dataStep(1, 0, new Array<number>(640).fill(1))]);
+    bench.commit(group, 1);
+    group.deleteVolume(1);
+    bench.commit(group, 2);
+    bench.world.runFor(waitMs * 0.5);
+    assert.is(
+      bench.wait((done) => bench.pool!.removeGroup(groupId, done)),
+      null,
+    );
+    assert.is(bench.pool!.usage().freeBytes, bench.pool!.usage().totalBytes);
+  }
+});
+
 test("a group removed while it is being read -> the read ends, the pool is whole", () => {
   const bench = new StoreBench({ seed: 18 });
   const group = bench.create();
