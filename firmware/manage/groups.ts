@@ -37,6 +37,8 @@ export interface FoundVolume extends GroupEntry {
 
 /** A pool keeps this many groups: each has at least two cache segments and its own roots. */
 const groupsMax = 64;
+/** A new group's first opening takes two commits of its root; after this long its status tells what it waits for. */
+const openLimitMs = 10_000;
 
 export class GroupRegistry {
   readonly #options: GroupRegistryOptions;
@@ -197,6 +199,8 @@ export class GroupRegistry {
       if (!this.#cacheHealthy) entry.group.writeThrough.begin();
       entry.replication.start();
       entry.group.room.thaw();
+      // Whoever made a group may use it: its log is open for writing when the answer comes.
+      if (golden === null) await entry.replication.until(() => entry.group.serving().writable, openLimitMs);
       return { ok: true, value: entry };
     } finally {
       this.#creating.delete(name);
