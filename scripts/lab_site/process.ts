@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { applianceEnv } from "../appliance_env.ts";
 import { repositoryRoot } from "../tools.ts";
 import { profilePath } from "./profile.ts";
 import { type Lab, LabError, pathIn, writeWhole } from "./site.ts";
@@ -63,8 +64,7 @@ export function spawnAppliance(lab: Lab, name: string): RunningProcess {
       [join(repositoryRoot, "firmware", "main.ts"), "--profile", profilePath(lab, name)],
       {
         cwd: lab.dir,
-        // With the runtime's two file threads two slow reads starve every other one.
-        env: { ...process.env, UV_THREADPOOL_SIZE: "16" },
+        env: { ...process.env, ...applianceEnv() },
         stdio: ["ignore", output, output],
         detached: true,
       },
