@@ -3,7 +3,7 @@
  * the other one is its golden copy and in sync, hosts get answers, and whole images read on both sides are what the history says.
  */
 import type { GroupJson } from "../../firmware/manage/status_json.ts";
-import type { HostOrders, HostSession } from "./host_session.ts";
+import { type HostOrders, type HostSession, sweepsWanted } from "./host_session.ts";
 import { groupName, type SimArray, type Site } from "./site.ts";
 
 const settleLimitMs = 60_000;
@@ -17,7 +17,7 @@ export function healAndJudge(site: Site, sessions: readonly HostSession[], order
   }
   orders.sweeps = true;
   for (const session of sessions) session.sweepsDone = 0;
-  if (!site.runUntil(() => sessions.every((session) => session.sweepsDone >= 2), settleLimitMs)) {
+  if (!site.runUntil(() => sessions.every((session) => session.sweepsDone >= sweepsWanted), settleLimitMs)) {
     if (!site.failed) {
       const facts = sessions.map(
         (one) => `${one.array.name} ${one.volume.name}: ${one.sweepsDone} sweeps, ready ${one.isReady}`,

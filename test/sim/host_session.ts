@@ -43,7 +43,9 @@ interface ForkSeen {
 }
 
 const stallMs = 20_000;
-const sweepSectors = 256;
+const sweepSectors = 128;
+/** One begins anywhere, the second one has seen everything since the order. */
+export const sweepsWanted = 2;
 /** Most of the traffic meets in the first chunks, so that writes overlap. */
 const hotSectors = 384;
 
@@ -196,7 +198,8 @@ export class HostSession {
   /** One of the session's `depth` slots: a command, its answer, a wait. */
   #takeTurn(attempt: number): void {
     if (attempt !== this.#attempt || !this.#ready) return;
-    if (this.#orders.active) this.#issue();
+    const { active, sweeps } = this.#orders;
+    if (active && !(sweeps && this.sweepsDone >= sweepsWanted)) this.#issue();
     else this.#endTurn();
   }
 
@@ -204,8 +207,8 @@ export class HostSession {
     const attempt = this.#attempt;
     const { thinkMs } = this.#site.plan;
     // Readers of a copy need less to see everything.
-    const meanMs = this.#writable ? thinkMs : 4 * thinkMs + 2;
-    this.#later(this.#orders.sweeps ? 0.1 : this.#prng.exponential(meanMs), () => this.#takeTurn(attempt));
+    const meanMs = this.#orders.sweeps ? 0.3 : this.#writable ? thinkMs : 8 * thinkMs + 10;
+    this.#later(this.#prng.exponential(meanMs), () => this.#takeTurn(attempt));
   }
 
   #issue(): void {
@@ -236,13 +239,13 @@ export class HostSession {
     const prng = this.#prng;
     const { sectorCount: size } = this.volume;
     const roll = prng.unit();
-    let sectorCount = 8 * (1 + prng.below(4));
+    let sectorCount = 8 * (1 + prng.below(3));
     if (roll < 0.3) sectorCount = 1 + prng.below(16);
-    else if (roll < 0.45) sectorCount = 8 * (1 + prng.below(16));
-    else if (roll < 0.5) sectorCount = 1 + prng.below(512);
+    else if (roll < 0.4) sectorCount = 8 * (1 + prng.below(16));
+    else if (roll < 0.41) sectorCount = 1 + prng.below(512);
     const zone = prng.chance(0.6) ? Math.min(hotSectors, size) : size;
     let startLba = prng.below(Math.max(1, zone - sectorCount));
-    if (roll >= 0.3 && roll < 0.47) startLba -= startLba % 8;
+    if (roll >= 0.3 && roll < 0.9) startLba -= startLba % 8;
     return { startLba, sectorCount: Math.min(sectorCount, size - startLba) };
   }
 

@@ -5,6 +5,7 @@
  */
 
 import type { Violation } from "./chronicle.ts";
+import { drawFaults, type FaultClass, SiteFaults } from "./faults.ts";
 import { healAndJudge } from "./heal.ts";
 import { type HostOrders, HostSession } from "./host_session.ts";
 import { Site, type SiteOptions } from "./site.ts";
@@ -14,6 +15,8 @@ export interface RunOptions {
   /** Milliseconds of world time under load. */
   readonly ticks: number;
   readonly site?: Omit<SiteOptions, "seed">;
+  /** The classes of faults that may strike. */
+  readonly faults: readonly FaultClass[];
   /** Gets every line of what happens. */
   readonly trace?: (line: string) => void;
 }
@@ -56,7 +59,14 @@ function play(site: Site, options: RunOptions): void {
   site.prepare();
   if (site.failed) return;
   site.chronicle.note("world", `prepared; plan ${JSON.stringify(site.plan)}`);
-  const orders: HostOrders = { active: true, writes: true, sweeps: false, mayFail: () => false };
+  const faults = new SiteFaults(site, drawFaults(site.world.prng("drawn faults"), options.faults));
+  site.chronicle.note("world", `faults: ${faults.drawn.classes.join(", ")} ${JSON.stringify(faults.drawn.rates)}`);
+  const orders: HostOrders = {
+    active: true,
+    writes: true,
+    sweeps: false,
+    mayFail: (array, errno) => faults.mayFail(array, errno),
+  };
   const sessions: HostSession[] = [];
   for (const array of site.arrays) {
     for (const volume of site.oracle.history.volumes) {
@@ -66,8 +76,10 @@ function play(site: Site, options: RunOptions): void {
     }
   }
   for (const session of sessions) session.start();
+  faults.begin();
   const untilMs = site.world.nowMs + options.ticks;
   site.runUntil(() => site.world.nowMs >= untilMs, options.ticks);
   if (site.failed) return;
+  faults.heal();
   healAndJudge(site, sessions, orders);
 }

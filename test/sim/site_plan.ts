@@ -58,7 +58,7 @@ export function drawSitePlan(prng: Prng, smallPool: boolean): SitePlan {
     ],
     mode: prng.pick(["async", "async", "sync"] as const),
     sessionsPerVolume: prng.pick([1, 1, 2]),
-    depth: prng.pick([1, 4, 8, 16]),
-    thinkMs: prng.pick([0.2, 1, 1, 5]),
+    depth: prng.pick([1, 2, 4, 8]),
+    thinkMs: prng.pick([1, 4, 10, 20]),
   };
 }

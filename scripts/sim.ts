@@ -1,0 +1,144 @@
+/**
+ * Simulates sites of two arrays by seed and checks what they promise: `scripts/sim --help`.
+ *
+ * A failure prints the seed, the invariant, the facts and the way to play it again. The last line sums up. Exit codes: 0 every seed
+ * held, 1 one did not, 2 usage.
+ */
+import { type FaultClass, faultClasses } from "../test/sim/faults.ts";
+import { type RunReport, runSeed } from "../test/sim/run.ts";
+
+const defaultTicks = 8000;
+const ciSeconds = 60;
+const ciFixedSeeds = 24;
+
+const usage = `usage: scripts/sim [--seed N | --seeds A..B | --ci] [options]
+  --seed N        one seed
+  --seeds A..B    all seeds from A to B
+  --ci            the fixed seeds 1..${ciFixedSeeds}, then fresh ones until ${ciSeconds} seconds are over
+  --ticks T       milliseconds of world time under load and faults (default ${defaultTicks})
+  --without C,…   classes of faults that may not strike, of: ${faultClasses.join(", ")}
+  --only C,…      the only classes that may strike
+  --keep-going    goes on behind a failure
+  --trace         prints everything that happens`;
+
+interface Arguments {
+  readonly first: number;
+  readonly last: number;
+  readonly ci: boolean;
+  readonly ticks: number;
+  readonly faults: readonly FaultClass[];
+  /** What a replay needs beside seed and ticks. */
+  readonly faultWords: string;
+  readonly keepGoing: boolean;
+  readonly trace: boolean;
+}
+
+function fail(text: string): never {
+  console.error(`sim: ${text}\n${usage}`);
+  process.exit(2);
+}
+
+function wholeNumber(word: string | undefined, name: string): number {
+  const value = Number(word);
+  if (word === undefined || !Number.isSafeInteger(value) || value < 0) fail(`${name} takes a whole number`);
+  return value;
+}
+
+function classList(word: string | undefined, name: string): FaultClass[] {
+  const names = (word ?? fail(`${name} takes classes`)).split(",").filter((one) => one !== "");
+  for (const one of names) if (!faultClasses.includes(one as FaultClass)) fail(`there is no class ${one}`);
+  return names as FaultClass[];
+}
+
+function readArguments(words: readonly string[]): Arguments {
+  let range = { first: 1, last: 20 };
+  let ci = false;
+  let ticks = defaultTicks;
+  let faults: readonly FaultClass[] = faultClasses;
+  let faultWords = "";
+  let keepGoing = false;
+  let trace = false;
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at]!;
+    const next = words[at + 1];
+    if (word === "--seed") range = { first: wholeNumber(next, word), last: wholeNumber(next, word) };
+    else if (word === "--seeds") {
+      const [from, to] = (next ?? "").split("..");
+      range = { first: wholeNumber(from, word), last: wholeNumber(to, word) };
+    } else if (word === "--ticks") ticks = wholeNumber(next, word);
+    else if (word === "--without") {
+      const without = classList(next, word);
+      faults = faultClasses.filter((one) => !without.includes(one));
+      faultWords = ` --without ${next}`;
+    } else if (word === "--only") {
+      faults = classList(next, word);
+      faultWords = ` --only ${next}`;
+    } else if (word === "--ci") ci = true;
+    else if (word === "--keep-going") keepGoing = true;
+    else if (word === "--trace") trace = true;
+    else if (word === "--help") {
+      console.log(usage);
+      process.exit(0);
+    } else fail(`unknown argument ${word}`);
+    if (["--seed", "--seeds", "--ticks", "--without", "--only"].includes(word)) at++;
+  }
+  return { ...range, ci, ticks, faults, faultWords, keepGoing, trace };
+}
+
+interface Totals {
+  seeds: number;
+  failed: number;
+  hostWrites: number;
+  simulatedMs: number;
+}
+
+function report(run: RunReport, replay: string): void {
+  const { violation } = run;
+  if (violation === null) return;
+  console.log(`\nseed ${run.seed}: ${violation.invariant} does not hold at ${violation.atMs.toFixed(3)} ms`);
+  console.log(`  ${violation.text}`);
+  for (const fact of violation.facts) console.log(`    ${fact}`);
+  console.log("  what happened near it:");
+  for (const line of run.recent) console.log(`  ${line}`);
+  console.log(`seed ${run.seed}: ${violation.invariant}: ${violation.text}`);
+  console.log(`replay: ${replay}`);
+}
+
+function main(): void {
+  const options = readArguments(process.argv.slice(2));
+  const startedMs = performance.now();
+  const totals: Totals = { seeds: 0, failed: 0, hostWrites: 0, simulatedMs: 0 };
+  const elapsedSeconds = (): number => (performance.now() - startedMs) / 1000;
+  const one = (seed: number): boolean => {
+    const trace = options.trace ? { trace: (line: string) => console.log(line) } : {};
+    const run = runSeed({ seed, ticks: options.ticks, faults: options.faults, ...trace });
+    totals.seeds++;
+    totals.hostWrites += run.hostWrites;
+    totals.simulatedMs += run.simulatedMs;
+    if (run.violation === null) return true;
+    totals.failed++;
+    report(run, `scripts/sim --seed ${seed} --ticks ${options.ticks}${options.faultWords}`);
+    return options.keepGoing;
+  };
+  const range = (first: number, last: number): boolean => {
+    for (let seed = first; seed <= last; seed++) if (!one(seed)) return false;
+    return true;
+  };
+  if (!options.ci) range(options.first, options.last);
+  else if (range(1, ciFixedSeeds)) {
+    // Fresh ones: the clock chooses where to begin, the line below tells which.
+    const first = 1_000_000 + Math.floor(Date.now() / 1000);
+    let seed = first;
+    while (elapsedSeconds() < ciSeconds && one(seed)) seed++;
+    console.log(`fresh seeds: ${first}..${seed - 1}`);
+  }
+  const seconds = elapsedSeconds();
+  const rate = Math.round(totals.hostWrites / seconds);
+  console.log(
+    `${totals.seeds} seeds, ${totals.failed} failed, ${totals.hostWrites} host writes, ` +
+      `${(totals.simulatedMs / 1000).toFixed(1)} simulated seconds, ${seconds.toFixed(1)} real seconds, ${rate} host writes/s`,
+  );
+  process.exitCode = totals.failed === 0 ? 0 : 1;
+}
+
+main();
