@@ -7,7 +7,11 @@
  * on it, because what was read may never have been flushed.
  *
  * Invariants:
- * - Only a contiguous sequence is kept: after the first record that is torn, missing or not on the lineage nothing counts.
+ * - Only a contiguous sequence is kept: a record counts only right behind the one before it, on the same timeline, or as the opening
+ *   of a timeline whose parent was found. What stands behind a torn record counts for nothing, but it hides nothing either: a later
+ *   segment may hold the timeline that went on without it.
+ * - A place on the shelf that cannot be read is given up only when nothing acknowledged can lie there.
+ * - In memory at one time: the cache, what is copied into it, and one segment more.
  * - Records at or below `destagedSeq` are kept for peers only; a hole among them costs the older part, never the newer.
  */
 import type { Digests } from "../../hal/api/digests.ts";
@@ -52,13 +56,16 @@ export interface Recovered {
   readonly headSeq: number;
   readonly records: number;
   readonly droppedRecords: number;
+  /** Records that were committed are neither at home nor in the log: the medium has lost them. */
+  readonly committedLost: boolean;
 }
 
 interface Candidate {
   readonly header: SegmentHeader;
   slot: number;
   shelfSlot: LogSlot | null;
-  region: Region;
+  /** null: on the shelf, not in memory now. */
+  region: Region | null;
   base: number;
   fromShelf: boolean;
 }
@@ -80,14 +87,20 @@ export function recoverLog(
   destagedPlace: LogPlace,
   done: (error: StoreError | null, recovered: Recovered) => void,
 ): void {
-  const none = { headSeq: 0, records: 0, droppedRecords: 0 };
-  readShelfSegments(log, store, (error, onShelf) => {
+  const none = { headSeq: 0, records: 0, droppedRecords: 0, committedLost: false };
+  readShelfSegments(log, store, start, (error, onShelf) => {
     if (error !== null) return done(error, none);
-    const candidates = merge(log, start.cacheValidThrough === null ? [] : cacheSegments(log), onShelf, start);
-    const walked = walk(log, candidates, start);
-    const placed = adopt(log, candidates, walked, start, destagedPlace);
-    if (typeof placed === "string") return done({ code: "corrupt", text: placed }, none);
-    done(null, placed);
+    const inCache = start.cacheValidThrough === null ? [] : cacheSegments(log);
+    loadRivals(log, store, inCache, onShelf, start, (loadError) => {
+      if (loadError !== null) return done(loadError, none);
+      const candidates = merge(log, inCache, onShelf, start);
+      walk(log, store, candidates, start, (walkError, walked) => {
+        if (walkError !== null || walked === null) return done(walkError, none);
+        const placed = adopt(log, candidates, walked, start, destagedPlace);
+        if (typeof placed === "string") return done({ code: "corrupt", text: placed }, none);
+        done(null, placed);
+      });
+    });
   });
 }
 
@@ -115,9 +128,11 @@ export function cacheSlotsOf(nvram: Nvram, digests: Digests): Map<string, number
   return slots;
 }
 
+/** Finds the segments on the shelf by their header pages. */
 function readShelfSegments(
   log: WriteLog,
   store: GroupStore,
+  start: RecoveryStart,
   done: (error: StoreError | null, found: Candidate[]) => void,
 ): void {
   const slots = [...store.logSlots()];
@@ -127,17 +142,60 @@ function readShelfSegments(
     if (slot === undefined) return done(null, found);
     const head = regionOf(new Uint8Array(4096));
     store.readLogSlot(slot, 0, head.bytes, (error) => {
+      // While the cache's copy is the good one, the shelf holds nothing for hosts that is not in the cache or at home.
+      if (error !== null && start.cacheValidThrough !== "open") return done(unreadable(error), []);
       const header = error === null ? decodeSegmentHeader(head, 0, log.digests) : null;
-      if (header === null || header.groupId !== log.groupId) {
-        store.freeLogSlot(slot);
-        return next();
-      }
-      const region = regionOf(new Uint8Array(log.nvram.segmentBytes));
-      store.readLogSlot(slot, 0, region.bytes, (readError) => {
-        if (readError === null) found.push({ header, slot: -1, shelfSlot: slot, region, base: 0, fromShelf: true });
-        else store.freeLogSlot(slot);
-        next();
-      });
+      if (header?.groupId !== log.groupId) store.freeLogSlot(slot);
+      else found.push({ header, slot: -1, shelfSlot: slot, region: null, base: 0, fromShelf: true });
+      next();
+    });
+  };
+  next();
+}
+
+function unreadable(error: StoreError): StoreError {
+  return {
+    ...error,
+    text: `the write log on the shelf cannot be read, and it may hold acknowledged writes: ${error.text}`,
+  };
+}
+
+/** Reads the segment of `candidate` unless it is in memory. Where it cannot be read, its records are as good as absent. */
+function load(
+  log: WriteLog,
+  store: GroupStore,
+  candidate: Candidate,
+  start: RecoveryStart,
+  done: (error: StoreError | null) => void,
+): void {
+  if (candidate.region !== null) return done(null);
+  const region = regionOf(new Uint8Array(log.nvram.segmentBytes));
+  store.readLogSlot(candidate.shelfSlot!, 0, region.bytes, (error) => {
+    const forPeersOnly = candidate.header.ordinal < start.destagedPlace.ordinal;
+    if (error !== null && start.cacheValidThrough !== "open" && !forPeersOnly) return done(unreadable(error));
+    if (error !== null) region.bytes.fill(0);
+    candidate.region = region;
+    done(null);
+  });
+}
+
+/** Brings those segments of the shelf into memory whose other copy, in the cache, they are compared with. */
+function loadRivals(
+  log: WriteLog,
+  store: GroupStore,
+  inCache: readonly Candidate[],
+  onShelf: readonly Candidate[],
+  start: RecoveryStart,
+  done: (error: StoreError | null) => void,
+): void {
+  const ordinals = new Set(inCache.map((candidate) => candidate.header.ordinal));
+  const rivals = onShelf.filter((candidate) => ordinals.has(candidate.header.ordinal));
+  const next = (): void => {
+    const candidate = rivals.shift();
+    if (candidate === undefined) return done(null);
+    load(log, store, candidate, start, (error) => {
+      if (error !== null) done(error);
+      else next();
     });
   };
   next();
@@ -147,38 +205,46 @@ function readShelfSegments(
  * One candidate per ordinal. Where the cache's copy ends early (its validity was revoked), the shelf's copy of the same segment is
  * the longer one and is taken; where the copy to the shelf had just begun, the cache's.
  */
-function merge(log: WriteLog, inCache: Candidate[], onShelf: Candidate[], start: RecoveryStart): Candidate[] {
+function merge(
+  log: WriteLog,
+  inCache: readonly Candidate[],
+  onShelf: readonly Candidate[],
+  start: RecoveryStart,
+): Candidate[] {
   const byOrdinal = new Map<number, Candidate>();
   for (const candidate of inCache) {
-    if (candidate.header.ordinal < start.firstOrdinal) {
+    const { ordinal, firstSeq } = candidate.header;
+    const rival = byOrdinal.get(ordinal);
+    if (ordinal < start.firstOrdinal || (rival !== undefined && rival.header.firstSeq >= firstSeq)) {
       log.nvram.release(candidate.slot);
       continue;
     }
-    const rival = byOrdinal.get(candidate.header.ordinal);
-    if (rival === undefined || rival.header.firstSeq < candidate.header.firstSeq)
-      byOrdinal.set(candidate.header.ordinal, candidate);
+    if (rival !== undefined) log.nvram.release(rival.slot);
+    byOrdinal.set(ordinal, candidate);
   }
   for (const candidate of onShelf) {
-    const rival = byOrdinal.get(candidate.header.ordinal);
-    if (candidate.header.ordinal < start.firstOrdinal) log.list.onShelfSlotFree(candidate.shelfSlot!);
-    else if (rival === undefined) byOrdinal.set(candidate.header.ordinal, candidate);
-    else if (rival.header.firstSeq !== candidate.header.firstSeq) continue;
+    const { ordinal, firstSeq } = candidate.header;
+    const rival = byOrdinal.get(ordinal);
+    const counts = ordinal >= start.firstOrdinal && (rival === undefined || rival.header.firstSeq === firstSeq);
+    if (!counts || rival?.shelfSlot != null) log.list.onShelfSlotFree(candidate.shelfSlot!);
+    else if (rival === undefined) byOrdinal.set(ordinal, candidate);
     else if (validEnd(log, rival, start) > validEnd(log, candidate, start)) rival.shelfSlot = candidate.shelfSlot;
-    else byOrdinal.set(candidate.header.ordinal, { ...candidate, slot: rival.slot });
+    else byOrdinal.set(ordinal, { ...candidate, slot: rival.slot });
   }
   return [...byOrdinal.values()].sort((a, b) => a.header.ordinal - b.header.ordinal);
 }
 
 /** Where the valid records of a segment end. */
 function validEnd(log: WriteLog, candidate: Candidate, start: RecoveryStart): number {
+  const region = candidate.region!;
   const header = emptyHeader();
   const limit = candidate.base + log.nvram.segmentBytes;
   let at = candidate.base + logLimits.segmentHeaderBytes;
   for (;;) {
     let next = at;
-    if (!validAt(log, candidate.region, next, limit, header)) {
+    if (!validAt(log, region, next, limit, header)) {
       next = candidate.base + alignUp(at - candidate.base + 1, 4096);
-      if (next >= limit || !validAt(log, candidate.region, next, limit, header)) return at - candidate.base;
+      if (next >= limit || !validAt(log, region, next, limit, header)) return at - candidate.base;
     }
     if (isLeftover(candidate, header) || isRevoked(candidate, header, start)) return at - candidate.base;
     at = next + header.totalBytes;
@@ -204,7 +270,13 @@ interface Walked extends Found {
   commitSeq: number;
 }
 
-function walk(log: WriteLog, candidates: readonly Candidate[], start: RecoveryStart): Walked {
+function walk(
+  log: WriteLog,
+  store: GroupStore,
+  candidates: readonly Candidate[],
+  start: RecoveryStart,
+  done: (error: StoreError | null, walked: Walked | null) => void,
+): void {
   const walked: Walked = {
     candidate: [],
     offset: [],
@@ -217,34 +289,43 @@ function walk(log: WriteLog, candidates: readonly Candidate[], start: RecoverySt
     dropped: 0,
     commitSeq: Math.max(start.commitSeq, start.destagedSeq),
   };
+  const next = (index: number): void => {
+    const candidate = candidates[index];
+    if (candidate === undefined) return done(null, walked);
+    load(log, store, candidate, start, (error) => {
+      if (error !== null) return done(error, null);
+      walkSegment(log, walked, candidate, index, start);
+      if (candidate.fromShelf && candidate.slot < 0 && candidate.header.ordinal < start.destagedPlace.ordinal)
+        candidate.region = null;
+      next(index + 1);
+    });
+  };
+  next(0);
+}
+
+function walkSegment(log: WriteLog, walked: Walked, candidate: Candidate, index: number, start: RecoveryStart): void {
   const header = emptyHeader();
-  let stopped = false;
-  for (let index = 0; index < candidates.length; index++) {
-    const candidate = candidates[index]!;
-    const limit = candidate.base + log.nvram.segmentBytes;
-    let at = candidate.base + logLimits.segmentHeaderBytes;
-    while (at < limit && !stopped) {
-      if (!validAt(log, candidate.region, at, limit, header)) {
-        const aligned = candidate.base + alignUp(at - candidate.base + 1, 4096);
-        if (aligned >= limit || !validAt(log, candidate.region, aligned, limit, header)) break;
-        at = aligned;
-      }
-      if (isLeftover(candidate, header)) break;
-      const cut = isRevoked(candidate, header, start);
-      const parent = header.kind === RecordKind.opening ? parentTimeline(candidate.region, at) : null;
-      if (cut || !take(walked, header, parent, start, index, at - candidate.base)) {
-        if (header.firstSeq > walked.headSeq + 1) stopped = true;
-        break;
-      }
-      walked.commitSeq = Math.max(walked.commitSeq, Math.min(header.commitSeq, header.lastSeq));
-      at += header.totalBytes;
+  const region = candidate.region!;
+  const limit = candidate.base + log.nvram.segmentBytes;
+  let at = candidate.base + logLimits.segmentHeaderBytes;
+  while (at < limit) {
+    if (!validAt(log, region, at, limit, header)) {
+      const aligned = candidate.base + alignUp(at - candidate.base + 1, 4096);
+      if (aligned >= limit || !validAt(log, region, aligned, limit, header)) break;
+      at = aligned;
     }
-    const cell = decodeCells(candidate.region, candidate.base, log.groupId, log.digests);
-    if (cell !== null && walked.lineage.some((entry) => entry.timeline === cell.timeline)) {
-      walked.commitSeq = Math.max(walked.commitSeq, cell.commitSeq);
-    }
+    if (isLeftover(candidate, header) || isRevoked(candidate, header, start)) break;
+    const parent = header.kind === RecordKind.opening ? parentTimeline(region, at) : null;
+    if (!take(walked, header, parent, start, index, at - candidate.base)) break;
+    walked.commitSeq = Math.max(walked.commitSeq, Math.min(header.commitSeq, header.lastSeq));
+    at += header.totalBytes;
   }
-  return walked;
+  const cell = decodeCells(region, candidate.base, log.groupId, log.digests);
+  const entry = walked.lineage.findIndex((known) => known.timeline === cell?.timeline);
+  if (cell === null || entry < 0) return;
+  // What was committed on a timeline that was left counts as far as the point where it was left.
+  const endSeq = (walked.lineage[entry + 1]?.firstSeq ?? Number.POSITIVE_INFINITY) - 1;
+  walked.commitSeq = Math.max(walked.commitSeq, Math.min(cell.commitSeq, endSeq));
 }
 
 function validAt(log: WriteLog, region: Region, at: number, limit: number, header: RecordHeader): boolean {
@@ -322,6 +403,7 @@ function dropAbove(walked: Walked, seq: number): void {
   for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs])
     list.length = keep;
   walked.headSeq = seq;
+  walked.commitSeq = Math.min(walked.commitSeq, seq);
 }
 
 /** Builds the log from what was found. Returns a sentence when it cannot. */
@@ -360,7 +442,7 @@ function adopt(
   for (const candidate of candidates)
     log.list.nextOrdinal = Math.max(log.list.nextOrdinal, candidate.header.ordinal + 1);
   const ordered = [...segments.values()].sort((a, b) => a.ordinal - b.ordinal);
-  const trouble = bringIn(log, candidates, ordered, destagedPlace);
+  const trouble = bringIn(log, candidates, ordered, start.destagedPlace);
   if (trouble !== null) return trouble;
   log.list.segments.push(...ordered);
   log.setLineage(walked.lineage);
@@ -376,7 +458,8 @@ function adopt(
     commitPlace: destagedPlace,
   });
   log.knownCommitSeq = Math.min(walked.commitSeq, walked.headSeq);
-  return { headSeq: walked.headSeq, records, droppedRecords: walked.dropped };
+  const committedLost = start.commitSeq > walked.headSeq;
+  return { headSeq: walked.headSeq, records, droppedRecords: walked.dropped, committedLost };
 }
 
 function countAfter(candidates: readonly Candidate[], walked: Walked, place: LogPlace): number {
@@ -403,14 +486,15 @@ function bringIn(
   }
   for (const segment of ordered) {
     const candidate = candidates.find((one) => one.header.ordinal === segment.ordinal)!;
-    if (!candidate.fromShelf || segment.ordinal < destagedPlace.ordinal) continue;
+    if (!candidate.fromShelf || (segment.slot < 0 && segment.ordinal < destagedPlace.ordinal)) continue;
+    const region = candidate.region!;
     if (segment.slot < 0) {
       segment.slot = log.nvram.allocate();
       if (segment.slot < 0)
         return "the write cache is too small for the log found on the shelf; restore its former size in the profile";
       segment.base = log.nvram.baseOf(segment.slot);
     }
-    log.list.region.bytes.set(candidate.region.bytes.subarray(0, alignUp(segment.usedBytes, 4096)), segment.base);
+    log.list.region.bytes.set(region.bytes.subarray(0, alignUp(segment.usedBytes, 4096)), segment.base);
     log.nvram.wrote(segment.base, alignUp(segment.usedBytes, 4096));
   }
   return null;

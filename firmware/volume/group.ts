@@ -88,6 +88,8 @@ export class Group {
   #boundaryListeners: ((boundary: { id: string; purpose: string; seq: number }) => void)[] = [];
   #consistentListeners: ((mark: { peer: string; seq: number }) => void)[] = [];
   cacheWasLost = false;
+  /** It was lost since the last stop, which the group's root does not say yet. */
+  cacheLostNow = false;
   cacheValidThrough: number | "open" = "open";
   #troubleTold = "";
 
@@ -182,8 +184,8 @@ export class Group {
       if (error !== null) return done(error);
       const through = document.cacheValidThrough;
       const wholeOnShelf = through !== "open" && recovered.headSeq >= through;
-      const lostNow = !this.#options.cacheTrusted && !document.clean && !wholeOnShelf;
-      this.cacheWasLost = lostNow || document.cacheLost;
+      this.cacheLostNow = !this.#options.cacheTrusted && !document.clean && !wholeOnShelf;
+      this.cacheWasLost = this.cacheLostNow || recovered.committedLost || document.cacheLost;
       this.#retakeSpace();
       this.log.followPrimary(this.log.knownCommitSeq);
       // What was durable on the shelf only is again in the cache, which is persisted before anything is served.

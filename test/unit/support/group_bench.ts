@@ -40,10 +40,26 @@ export class GroupBench {
   }
 
   start(): void {
+    assert.is(this.tryStart(), null);
+    let settled = false;
+    this.nvram.persistAll(() => this.group.settle(() => (settled = true)));
+    this.until(() => settled);
+  }
+
+  /** The cache is gone: replaced by a blank one, or its battery and then the power have failed. */
+  loseCache(): void {
+    this.cache = new PlainCache(this.clock, cacheBytes, this.cache.domain);
+    this.cacheTrusted = false;
+  }
+
+  /** Opens the group; returns why it cannot be. */
+  tryStart(): string | null {
     this.nvram = new Nvram(this.cache, this.clock, mockDigests);
     const slots = this.cacheTrusted ? cacheSlotsOf(this.nvram, mockDigests) : new Map<string, number[]>();
     this.nvram.setUsed(new Set(slots.get(groupId) ?? []));
     let opened: Group | null = null;
+    let trouble: string | null = null;
+    let answered = false;
     const entropy = {
       fill: (bytes: Uint8Array) => {
         for (let at = 0; at < bytes.length; at++) bytes[at] = this.prng.below(256);
@@ -64,15 +80,14 @@ export class GroupBench {
         shelfLogBytes: this.shelfLogBytes,
       },
       (error, group) => {
-        assert.is(error, null);
+        trouble = error?.text ?? null;
         opened = group;
+        answered = true;
       },
     );
-    this.until(() => opened !== null);
-    this.group = opened!;
-    let settled = false;
-    this.nvram.persistAll(() => this.group.settle(() => (settled = true)));
-    this.until(() => settled);
+    this.until(() => answered);
+    if (opened !== null) this.group = opened;
+    return trouble;
   }
 
   serve(): void {

@@ -40,6 +40,8 @@ export class PlainStore implements GroupStore {
   chunksLeft = Number.POSITIVE_INFINITY;
   /** Set to make the next operations fail. */
   failure: StoreError | null = null;
+  /** Set to make reads of log slots fail. */
+  readFailure: StoreError | null = null;
   /** How many slots the shelf has for the log. */
   slotsMax = Number.POSITIVE_INFINITY;
   applied = 0;
@@ -235,6 +237,7 @@ export class PlainStore implements GroupStore {
   readLogSlot(slot: LogSlot, offsetBytes: number, target: Uint8Array, done: StoreDone): void {
     this.#later(() => {
       const state = this.#slots.get(slot.index);
+      if (this.readFailure !== null) return done(this.readFailure);
       if (state === undefined) return done({ code: "corrupt", text: "no such slot" });
       target.set(state.written.subarray(offsetBytes, offsetBytes + target.byteLength));
       done(null);
