@@ -1,11 +1,11 @@
 /**
  * One appliance: the rooms put together on a HAL. The same code runs on hardware and in simulation.
  *
- * A start: open the pool, judge the cache, recover every group from its log, persist what was recovered, renew the nonce, then let
- * the peers settle the roles, and only then listen for hosts.
+ * A start: judge the shelf and the cache, open the pool, recover every group from its log, persist what was recovered, renew the
+ * nonce, then let the peers settle the roles, and only then listen for hosts.
  */
 import type { Hal } from "../hal/api/hal.ts";
-import { judgeCache, renewNonce } from "./cache/cache_opening.ts";
+import { renewNonce } from "./cache/cache_opening.ts";
 import { Nvram } from "./cache/nvram.ts";
 import { whenDone } from "./codec/promised.ts";
 import { NbdServer } from "./frontend/nbd/server.ts";
@@ -18,8 +18,8 @@ import type { EventSink } from "./manage/events.ts";
 import { ExportRegistry } from "./manage/exports.ts";
 import { GroupRegistry } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
-import { openPool } from "./store/open_pool.ts";
-import type { Pool } from "./store/store.ts";
+import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
+import { type OpenResult, openPool } from "./store/open_pool.ts";
 
 /** What the board profile says beside the hardware. */
 export interface ApplianceConfig {
@@ -47,6 +47,8 @@ export interface StartOptions {
   readonly config: ApplianceConfig;
   readonly events: EventSink;
   readonly version: string;
+  /** Disks of the profile that the HAL could not open: `PLACE: why`. */
+  readonly diskProblems?: readonly string[];
 }
 
 /** 64 MiB slabs; a log slot holds the largest segment; 64 MiB of map pages are 48 GiB of mapped volume at hand. */
@@ -59,7 +61,15 @@ const storeDefaults = {
 export async function startAppliance(options: StartOptions): Promise<StartOutcome> {
   const { hal, config, events } = options;
   const { clock, entropy, digests } = hal;
-  const opened = await new Promise<{ ok: true; pool: Pool } | { ok: false; text: string }>((resolve) =>
+  const nvram = new Nvram(hal.cache, clock, digests);
+  const facts: StartFacts = {
+    arrayName: config.array.name,
+    appliance: config.array.appliance,
+    cacheHeader: nvram.readHeader(),
+    acceptCacheLoss: config.acceptCacheLoss === true,
+    diskProblems: options.diskProblems ?? [],
+  };
+  const opened = await new Promise<OpenResult>((resolve) =>
     openPool(
       {
         clock,
@@ -68,12 +78,13 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
         shelves: hal.shelves,
         arrayName: config.array.name,
         format: config.store ?? storeDefaults,
-        createIfBlank: true,
+        createIfBlank: mayCreate(facts),
+        admit: (found) => judgeFound(found, facts),
       },
       resolve,
     ),
   );
-  if (!opened.ok) return refuse(events, opened.text);
+  if (!opened.ok) return refuse(events, openingTrouble(opened, facts));
   const { pool } = opened;
   for (const disk of pool.disks()) {
     if (disk.state !== "in-use")
@@ -88,10 +99,9 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       pool.saveArrayDocument(document, done);
     });
 
-  const nvram = new Nvram(hal.cache, clock, digests);
   const entry = holder.document.caches.find((cache) => cache.appliance === config.array.appliance);
-  const verdict = judgeCache(nvram, pool.arrayId, entry);
-  if (verdict.kind === "refused" && config.acceptCacheLoss !== true) return refuse(events, verdict.text);
+  const verdict = cacheVerdict(pool.arrayId, holder.document.caches, facts);
+  if (verdict.kind === "refused" && !facts.acceptCacheLoss) return refuse(events, verdict.text);
   const cacheTrusted = verdict.kind === "trusted";
   if (!cacheTrusted) nvram.giveUp();
   const bySlot = cacheTrusted ? cacheSlotsOf(nvram, digests) : new Map<string, number[]>();
@@ -112,7 +122,9 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   if (persisted === "failed")
     return refuse(events, "the write cache cannot be persisted; replace it, or give the profile another [cache]");
   const saveCache = (cache: CacheEntry, done: (error: null) => void) => {
-    const caches = [...holder.document.caches.filter((one) => one.appliance !== cache.appliance), cache];
+    // An array has at most two appliances: of former ones only the last is remembered.
+    const others = holder.document.caches.filter((one) => one.appliance !== cache.appliance);
+    const caches = [...others.slice(-1), cache];
     void saveDocument({ ...holder.document, caches }).then((error) => done(error as null));
   };
   const renewed = await whenDone((done) =>
@@ -122,7 +134,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
         entropy,
         arrayId: pool.arrayId,
         appliance: config.array.appliance,
-        current: entry?.current ?? entry?.next ?? null,
+        // The nonce that the cache has now: after a crash in the middle of a renewal it may be the one listed as next.
+        current: nonceOf(facts.cacheHeader, cacheTrusted) ?? entry?.current ?? entry?.next ?? null,
       },
       saveCache,
       done,
@@ -180,6 +193,10 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     },
   );
   return { ok: true, control, groups };
+}
+
+function nonceOf(header: StartFacts["cacheHeader"], trusted: boolean): string | null {
+  return trusted && header.kind === "formatted" ? header.nonce : null;
 }
 
 function refuse(events: EventSink, text: string): { ok: false; text: string } {

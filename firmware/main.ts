@@ -1,14 +1,16 @@
 /**
- * The appliance's process: an entry point. It reads the board profile, opens the hardware, starts the firmware on it, and serves
- * the management API on a unix socket.
+ * The appliance's process: an entry point. It reads the board profile, takes its log and its management socket, opens the
+ * hardware, and starts the firmware on it. What can be refused is refused before anything is stored: a socket of a live appliance,
+ * a taken address, a wrong cache, a shelf that is not whole.
  *
  * Exit codes: 0 stopped in an orderly way; 1 could not start (the text says why; nothing was overwritten); 2 usage or profile;
  * 3 a broken invariant or another defect: crash-only, the next start is a recovery.
  */
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
+import { LinuxClock } from "../hal/linux/clock.ts";
 import { EventFile } from "../hal/linux/event_file.ts";
-import { serveManagement } from "../hal/linux/management_socket.ts";
+import { type ManagementSocket, serveManagement } from "../hal/linux/management_socket.ts";
 import { openLinuxHal, threadPoolWarning } from "../hal/linux/open.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { startAppliance } from "./appliance.ts";
@@ -17,6 +19,7 @@ import { type BoardProfile, parseBoardProfile } from "./manage/board_profile.ts"
 import type { Control } from "./manage/control.ts";
 import { EventLog, encodeEventLine } from "./manage/events.ts";
 import { createLabPort } from "./manage/lab_port.ts";
+import { createStartingApi } from "./manage/starting_api.ts";
 
 const exitStopped = 0;
 const exitRefused = 1;
@@ -67,16 +70,20 @@ function readProfile(path: string): BoardProfile {
   return judged.profile;
 }
 
+/** What the process holds while it runs, so that every way out gives it back. */
+interface Outlets {
+  readonly file: EventFile;
+  readonly events: EventLog;
+  readonly socket: ManagementSocket;
+}
+
 async function main(): Promise<void> {
   const { profilePath, acceptCacheLoss } = readArguments(process.argv.slice(2));
   const profile = readProfile(profilePath);
-  const opened = await openLinuxHal(profile.board);
-  if ("error" in opened) fail(exitRefused, opened.error);
-  const { hal } = opened;
+  const clock = new LinuxClock();
   const file = EventFile.open(profile.logFile);
   if (typeof file === "string") fail(exitRefused, file);
-  const events = new EventLog(hal.clock, (event) => file.append(encodeEventLine(event)));
-
+  const events = new EventLog(clock, (event) => file.append(encodeEventLine(event)));
   const crash = (error: unknown): never => {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     events.emit("appliance-crashed", text);
@@ -87,29 +94,42 @@ async function main(): Promise<void> {
   process.on("uncaughtException", crash);
   process.on("unhandledRejection", crash);
 
-  for (const problem of opened.problems) events.emit("hardware-problem", problem);
+  const { array } = profile.config;
+  const { sizeBytes: cacheBytes } = profile.board.cache;
+  let api = createStartingApi({
+    array: array.name,
+    appliance: array.appliance,
+    version: packageJson.version,
+    cacheBytes,
+    events,
+  });
+  const socket = await serveManagement({
+    path: profile.socket,
+    bodyBytesMax: bodyCharsMax,
+    handler: (method, path, body) => api(method, path, body),
+    crash,
+  });
+  if (typeof socket === "string") {
+    events.emit("start-refused", socket);
+    file.flushNow();
+    fail(exitRefused, socket);
+  }
+  const outlets = { file, events, socket };
+  const opened = await openLinuxHal(profile.board);
+  if ("error" in opened) return refuse(outlets, opened.error);
+  const addressTrouble = await opened.addressTrouble();
+  if (addressTrouble !== null) return refuse(outlets, addressTrouble);
+  const { hal, diskProblems } = opened;
+  for (const problem of [...opened.problems, ...diskProblems]) events.emit("hardware-problem", problem);
   const poolWarning = threadPoolWarning();
   if (poolWarning !== null) events.emit("few-file-threads", poolWarning);
 
   const config = { ...profile.config, acceptCacheLoss };
-  const started = await startAppliance({ hal, config, events, version: packageJson.version });
-  if (!started.ok) {
-    file.flushNow();
-    fail(exitRefused, started.text);
-  }
+  const started = await startAppliance({ hal, config, events, version: packageJson.version, diskProblems });
+  if (!started.ok) return leave(outlets, started.text);
   const { control } = started;
   const lab = createLabPort({ nics: hal.nics, shelves: hal.shelves, faults: opened, events });
-  const served = await serveManagement({
-    path: profile.socket,
-    bodyBytesMax: bodyCharsMax,
-    handler: createApi({ control, events, clock: hal.clock, lab }),
-    crash,
-  });
-  if (typeof served === "string") {
-    events.emit("start-refused", served);
-    file.flushNow();
-    fail(exitRefused, served);
-  }
+  api = createApi({ control, events, clock, lab });
 
   let stopping = false;
   const stop = (signal: string) => {
@@ -123,12 +143,24 @@ async function main(): Promise<void> {
     }, stopLimitMs).unref();
     stopOrderly(control, opened).then(() => {
       file.flushNow();
-      served.close();
+      socket.close();
       process.exit(exitStopped);
     }, crash);
   };
   process.on("SIGTERM", () => stop("SIGTERM"));
   process.on("SIGINT", () => stop("SIGINT"));
+}
+
+/** The start is refused for a reason that is not in the log yet. */
+function refuse(outlets: Outlets, text: string): never {
+  outlets.events.emit("start-refused", text);
+  return leave(outlets, text);
+}
+
+function leave({ file, socket }: Outlets, text: string): never {
+  file.flushNow();
+  socket.close();
+  fail(exitRefused, text);
 }
 
 async function stopOrderly(control: Control, hardware: { close(): Promise<void> }): Promise<void> {

@@ -10,34 +10,57 @@ import type { Entropy } from "../../hal/api/entropy.ts";
 import { toHex } from "../codec/bytes.ts";
 import type { CacheEntry } from "../manage/array_document.ts";
 import type { StoreError } from "../store/store.ts";
-import type { Nvram } from "./nvram.ts";
+import type { Nvram, NvramHeader } from "./nvram.ts";
 
 export type CacheVerdict =
   /** The cache that the shelf expects: its records count. */
   | { readonly kind: "trusted" }
-  /** Blank: a new array, or a replaced cache; nothing in it counts. */
-  | { readonly kind: "blank"; readonly expected: boolean }
-  /** Not this array's, or not the newest: not used, not overwritten. */
-  | { readonly kind: "refused"; readonly text: string };
+  /** A new array, or a replaced cache; nothing in it counts. */
+  | { readonly kind: "blank" }
+  /** Not this array's, or not the newest: not used, not overwritten. `overridable`: unless the operator gives it up. */
+  | { readonly kind: "refused"; readonly overridable: boolean; readonly text: string };
 
-export function judgeCache(nvram: Nvram, arrayId: string, entry: CacheEntry | undefined): CacheVerdict {
-  const header = nvram.readHeader();
-  if (header.kind === "refused") return { kind: "refused", text: header.text };
-  const expected = entry !== undefined && (entry.current !== null || entry.next !== null);
-  if (header.kind === "blank") return { kind: "blank", expected };
-  if (header.arrayId !== arrayId) {
-    return {
-      kind: "refused",
-      text: `the write cache belongs to another array (${header.arrayId}); it is not used and not overwritten`,
-    };
+const untouched = "it is not used and not overwritten";
+
+/** `caches`: what the array's document says of them. */
+export function judgeCache(
+  header: NvramHeader,
+  array: { readonly id: string; readonly appliance: string; readonly caches: readonly CacheEntry[] },
+): CacheVerdict {
+  const entry = array.caches.find((cache) => cache.appliance === array.appliance);
+  const refused = (overridable: boolean, text: string): CacheVerdict => ({ kind: "refused", overridable, text });
+  if (header.kind === "refused") return refused(false, header.text);
+  if (header.kind === "blank") return { kind: "blank" };
+  if (header.kind === "damaged") {
+    // A very first header that a power loss has garbled: nothing was ever acknowledged on the strength of this cache.
+    if (entry === undefined || entry.current === null) return { kind: "blank" };
+    return refused(
+      true,
+      `the write cache's header is damaged; ${untouched}; put the right cache back, or start once with --accept-cache-loss`,
+    );
   }
-  if (expected && (header.nonce === entry.current || header.nonce === entry.next)) return { kind: "trusted" };
-  return {
-    kind: "refused",
-    text:
-      "the write cache is not the one that this array used last (a foreign nonce: an older image of it, or a swapped device); " +
-      "it is not replayed and not overwritten; put the right cache back, or start once with --accept-cache-loss",
-  };
+  if (header.arrayId !== array.id) {
+    return refused(
+      false,
+      `the write cache belongs to another array (its id is ${header.arrayId}, this one's is ${array.id}); ${untouched}; ` +
+        "correct [cache] path or the shelf's disks in the profile",
+    );
+  }
+  const isOf = (cache: CacheEntry) => header.nonce === cache.current || header.nonce === cache.next;
+  if (entry !== undefined && isOf(entry)) return { kind: "trusted" };
+  const owner = array.caches.find(isOf);
+  if (owner !== undefined) {
+    return refused(
+      false,
+      `the write cache is that of appliance ${owner.appliance}, and the profile says ${array.appliance}; ${untouched}; ` +
+        "correct [array] appliance or [cache] path",
+    );
+  }
+  return refused(
+    true,
+    "the write cache is not the one that this array used last (a foreign nonce: an older image of it, or a swapped device); " +
+      `${untouched}; put the right cache back, or start once with --accept-cache-loss`,
+  );
 }
 
 /** Gives cache and shelf a fresh nonce. `save` makes the entry durable on the shelf. */

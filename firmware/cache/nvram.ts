@@ -35,6 +35,8 @@ export interface NvramClient {
 
 export type NvramHeader =
   | { readonly kind: "blank" }
+  /** Something is stored where the headers are, and no header is whole. */
+  | { readonly kind: "damaged" }
   | { readonly kind: "formatted"; readonly nonce: string; readonly arrayId: string }
   | { readonly kind: "refused"; readonly text: string };
 
@@ -78,9 +80,10 @@ export class Nvram {
 
   /** What the cache's header says. Everything else in the cache is to be believed only if the nonce is the expected one. */
   readHeader(): NvramHeader {
-    let best: NvramHeader = { kind: "blank" };
-    let bestGeneration = -1;
     const { bytes, view } = this.region;
+    const isBlank = bytes.subarray(0, 2 * headerPageBytes).every((byte) => byte === 0);
+    let best: NvramHeader = { kind: isBlank ? "blank" : "damaged" };
+    let bestGeneration = -1;
     for (const base of [0, headerPageBytes]) {
       if (view.getUint32(base, true) !== magic) continue;
       if (this.#digests.crc32(bytes.subarray(base + 8, base + coveredBytes)) !== view.getUint32(base + 4, true))
@@ -90,14 +93,17 @@ export class Nvram {
       bestGeneration = generation;
       const found = view.getUint32(base + 8, true);
       if (found !== version) {
-        best = { kind: "refused", text: `the cache has format version ${found}, this firmware knows ${version}` };
+        best = {
+          kind: "refused",
+          text: `the write cache has format version ${found}, this firmware knows ${version}; start the firmware that used it last`,
+        };
       } else if (
         view.getUint32(base + 12, true) !== this.segmentBytes ||
         getU64(view, base + 24) !== this.#cache.sizeBytes
       ) {
         best = {
           kind: "refused",
-          text: "the cache was formatted with another size; restore the former size in the profile",
+          text: "the write cache was formatted with another size; restore the former [cache] size in the profile",
         };
       } else {
         best = {
@@ -139,19 +145,22 @@ export class Nvram {
     return segmentsAt + slot * this.segmentBytes;
   }
 
-  /** Tells which slots recovery found in use; all others are free. */
+  /**
+   * Tells which slots recovery found in use; all others are free, and what is left in them (of a group that was deleted, and may come
+   * back under the same id) is never found again.
+   */
   setUsed(used: ReadonlySet<number>): void {
     this.#free = [];
-    for (let slot = this.segmentCount - 1; slot >= 0; slot--) if (!used.has(slot)) this.#free.push(slot);
+    for (let slot = this.segmentCount - 1; slot >= 0; slot--) {
+      if (used.has(slot)) continue;
+      this.#wipeHeader(slot);
+      this.#free.push(slot);
+    }
   }
 
   /** Nothing in the cache counts any more: no segment of it may ever be found by a later recovery. */
   giveUp(): void {
-    for (let slot = 0; slot < this.segmentCount; slot++) {
-      const base = this.baseOf(slot);
-      this.region.bytes.fill(0, base, base + 64);
-      this.#cache.wrote(base, 64);
-    }
+    for (let slot = 0; slot < this.segmentCount; slot++) this.#wipeHeader(slot);
   }
 
   /** A free slot, or -1. */
@@ -161,11 +170,15 @@ export class Nvram {
 
   /** Gives a slot back; its header is wiped so that recovery does not take it for the log's. */
   release(slot: number): void {
+    this.#wipeHeader(slot);
+    this.#free.push(slot);
+    for (const listener of this.#room) this.#clock.defer(listener);
+  }
+
+  #wipeHeader(slot: number): void {
     const base = this.baseOf(slot);
     this.region.bytes.fill(0, base, base + 64);
     this.#cache.wrote(base, 64);
-    this.#free.push(slot);
-    for (const listener of this.#room) this.#clock.defer(listener);
   }
 
   /** Listeners are called (deferred) whenever a slot becomes free. */
@@ -201,8 +214,9 @@ export class Nvram {
       if (outcome === "failed") this.#failed = true;
       for (let index = 0; index < clients.length; index++) {
         const client = clients[index]!;
-        if (outcome === "persisted") client.persisted(tokens[index]!);
-        else client.cacheFailed();
+        // After a failure a later persist may seem to succeed without what the failed one left out.
+        if (this.#failed) client.cacheFailed();
+        else client.persisted(tokens[index]!);
       }
     });
   };

@@ -127,6 +127,7 @@ function httpStatusOf(code: ControlErrorCode): number {
       return 501;
     case "timeout":
       return 504;
+    case "starting":
     case "stopping":
       return 503;
     case "failed":

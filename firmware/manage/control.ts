@@ -48,6 +48,7 @@ export const controlErrorCodes = [
   "invalid", // an argument cannot be used; the text names it
   "timeout", // the operation goes on
   "not-in-this-version",
+  "starting", // not yet; ask again in a moment
   "stopping",
   "failed", // anything else; the text and the log say what
 ] as const;

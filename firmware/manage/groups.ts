@@ -83,7 +83,7 @@ export class GroupRegistry {
       if (stored.error !== null || stored.value === null)
         return `group ${id}: ${stored.error?.text ?? "it cannot be opened"}`;
       const trouble = await this.#open(stored.value, cacheTrusted);
-      if (trouble !== null) return `group ${id}: ${trouble}`;
+      if (trouble !== null) return trouble;
     }
     return null;
   }
@@ -93,8 +93,15 @@ export class GroupRegistry {
     const { clock, digests, entropy } = hal;
     const options = { id: store.id, store, nvram, cacheTrusted, clock, digests, entropy, events, shelfLogBytes };
     const opened = await whenAnswered<StoreError, Group | null>((done) => Group.open(options, done));
-    if (opened.error !== null || opened.value === null) return opened.error?.text ?? "it cannot be opened";
+    if (opened.error !== null || opened.value === null)
+      return `group ${store.id}: ${opened.error?.text ?? "it cannot be opened"}`;
     const group = opened.value;
+    if (group.cacheLostNow && config.acceptCacheLoss !== true) {
+      return (
+        `the write cache is empty, and ${group.name} had writes that only the former one holds: put that one back, ` +
+        "or take over at the peer, or start once with --accept-cache-loss, which gives them up"
+      );
+    }
     group.log.onFailed = () => this.#cacheHasFailed("a persist of the write cache has failed");
     const place = { array: config.array.name, appliance: config.array.appliance };
     const replication = new GroupReplication(replicationPort(group, place), this.host);

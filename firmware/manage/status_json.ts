@@ -34,7 +34,8 @@ export interface ApplianceJson {
   readonly name: string;
   /** `starting` until every group's role has settled, writable or not. */
   readonly state: "up" | "down" | "starting";
-  readonly battery: "good" | "failed";
+  /** `unknown` while it starts. */
+  readonly battery: "good" | "failed" | "unknown";
   readonly cacheDirtyBytes: number;
   readonly cacheBytes: number;
 }

@@ -21,15 +21,18 @@ const stateTones: Readonly<Record<ReplicaState, Tone>> = {
   suspended: "bad",
 };
 
+const batteryTones = { good: "good", failed: "bad", unknown: "dim" } as const;
+
 export function statusView(style: Style, status: StatusJson): string {
   const parts = [
     `${tone(style, "bold", `array ${status.array}`)}  (${status.appliance}, goldcopy ${status.version})`,
     applianceTable(style, status.appliances),
   ];
   if (status.pair !== null) parts.push(`pair: ${status.pair.state} with ${status.pair.partner}`);
-  parts.push(
-    status.groups.length === 0 ? "no groups yet: goldcopy group create NAME" : groupTable(style, status.groups),
-  );
+  // While it starts, nobody knows yet which groups there are.
+  const isStarting = status.appliances.some(({ name, state }) => name === status.appliance && state === "starting");
+  if (status.groups.length > 0) parts.push(groupTable(style, status.groups));
+  else if (!isStarting) parts.push("no groups yet: goldcopy group create NAME");
   const remarks = status.groups.flatMap((group) => groupRemarks(style, group));
   if (remarks.length > 0) parts.push(remarks.join("\n"));
   if (status.warnings.length > 0) {
@@ -49,7 +52,7 @@ function applianceTable(style: Style, appliances: readonly ApplianceJson[]): str
     appliances.map((appliance) => [
       appliance.name,
       tone(style, appliance.state === "up" ? "good" : appliance.state === "down" ? "bad" : "warn", appliance.state),
-      tone(style, appliance.battery === "good" ? "good" : "bad", appliance.battery),
+      tone(style, batteryTones[appliance.battery], appliance.battery),
       formatBytes(appliance.cacheDirtyBytes),
       formatBytes(appliance.cacheBytes),
     ]),

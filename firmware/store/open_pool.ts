@@ -1,7 +1,7 @@
 /**
  * Opens an array's pool, or creates it on blank disks.
  *
- *     look at the disks ──▶ choose the pool ──▶ mark the opening on every disk ──▶ pool document, slab table ──▶ open
+ *     look at the disks ──▶ choose the pool ──▶ pool document ──▶ admitted? ──▶ mark the opening on every disk ──▶ slab table ──▶ open
  *                       └─▶ all blank: forming superblocks ──▶ empty table and document ──▶ ready superblocks ──▶ open
  *
  * Every opening raises the pool's generation by two, in two steps with a flush between them: a crash leaves the disks at most one
@@ -15,7 +15,7 @@ import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Entropy } from "../../hal/api/entropy.ts";
 import type { DiskError, Shelf } from "../../hal/api/shelf.ts";
-import { encodeBody } from "./cbor_body.ts";
+import { decodeBody, encodeBody } from "./cbor_body.ts";
 import { choosePool, type FoundDisk, findDisks, sortMembers } from "./disk_finder.ts";
 import { DiskSet } from "./disk_set.ts";
 import {
@@ -27,7 +27,7 @@ import {
   superblockOffset,
 } from "./geometry.ts";
 import { MapCache } from "./map_cache.ts";
-import { decodePoolDocument, encodePoolDocument } from "./pool_document.ts";
+import { decodePoolDocument, encodePoolDocument, type PoolDocument } from "./pool_document.ts";
 import { type PoolTag, SlabTable } from "./slab_table.ts";
 import { SlotPair } from "./slot_pair.ts";
 import type { DiskReport, Pool } from "./store.ts";
@@ -50,6 +50,14 @@ export interface PoolOptions {
     readonly groupsMax?: number;
   };
   readonly createIfBlank: boolean;
+  /** Asked once, before an existing pool's opening is marked on its disks: a text refuses it, and everything is as it was. */
+  readonly admit?: (found: FoundPool) => string | null;
+}
+
+export interface FoundPool {
+  readonly arrayId: string;
+  readonly arrayDocument: unknown;
+  readonly disks: readonly DiskReport[];
 }
 
 export type OpenResult =
@@ -58,9 +66,17 @@ export type OpenResult =
       readonly ok: false;
       /**
        * `blank`: nothing to open, and not asked to create. `missing-disk`: no disk of the pool's metadata answers. `too-small`: a
-       * pool does not fit the disks or the numbers asked for.
+       * pool does not fit the disks or the numbers asked for. `refused`: by `admit`.
        */
-      readonly code: "blank" | "corrupt" | "newer-version" | "foreign" | "missing-disk" | "disk-failed" | "too-small";
+      readonly code:
+        | "blank"
+        | "corrupt"
+        | "newer-version"
+        | "foreign"
+        | "missing-disk"
+        | "disk-failed"
+        | "too-small"
+        | "refused";
       readonly text: string;
       readonly disks: readonly DiskReport[];
     };
@@ -135,37 +151,40 @@ function openExisting(
   const tag = tagOf(poolId);
   const slots = poolSlots(disks, digests, tag);
   const table = new SlabTable(disks, digests, tag);
-  const markAndLoad = () => {
+  const markAndOpen = (document: PoolDocument) => {
     markOpening(present, { generation: generation + 1, diskTable, digests }, (markError) => {
       if (markError) {
         fail("disk-failed", markError.text);
         return;
       }
-      slots.load((result) => {
-        if (result.kind !== "loaded") {
-          if (result.kind === "failed") fail("disk-failed", result.error.text);
-          else fail("corrupt", `pool document: ${result.text}`);
+      table.load((tableError) => {
+        if (tableError) {
+          fail(tableError.code === "corrupt" ? "corrupt" : "disk-failed", tableError.text);
           return;
         }
-        const document = decodePoolDocument(result.body, format.groupsMax);
-        if (!document) {
-          fail("corrupt", "pool document: its content does not hold together");
-          return;
-        }
-        table.load((tableError) => {
-          if (tableError) {
-            fail(tableError.code === "corrupt" ? "corrupt" : "disk-failed", tableError.text);
-            return;
-          }
-          const cache = new MapCache(options.format.mapCacheBytes);
-          const arrayName = options.arrayName;
-          const parts = { arrayId, arrayName, clock, digests, disks, table, cache, slots, tag, reports: reports() };
-          done({ ok: true, pool: new StoredPool(parts, document), created: false });
-        });
+        const cache = new MapCache(options.format.mapCacheBytes);
+        const arrayName = options.arrayName;
+        const parts = { arrayId, arrayName, clock, digests, disks, table, cache, slots, tag, reports: reports() };
+        done({ ok: true, pool: new StoredPool(parts, document), created: false });
       });
     });
   };
-  markAndLoad();
+  slots.load((result) => {
+    if (result.kind !== "loaded") {
+      if (result.kind === "failed") fail("disk-failed", result.error.text);
+      else fail("corrupt", `pool document: ${result.text}`);
+      return;
+    }
+    const document = decodePoolDocument(result.body, format.groupsMax);
+    if (!document) {
+      fail("corrupt", "pool document: its content does not hold together");
+      return;
+    }
+    const arrayDocument = decodeBody(document.arrayBytes)?.value;
+    const refusal = options.admit?.({ arrayId, arrayDocument, disks: reports() }) ?? null;
+    if (refusal === null) markAndOpen(document);
+    else fail("refused", refusal);
+  });
 }
 
 interface OpeningMark {

@@ -25,7 +25,7 @@ export function openCacheFile(path: string, sizeBytes: number, isWritten: boolea
   try {
     fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   } catch (error) {
-    return `cache ${path}: cannot open: ${causeOf(error)}`;
+    return `cache ${path}: cannot open: ${causeOf(error)}; make its directory writable, or correct [cache] path in the profile`;
   }
   const problem = prepare(fd, path, sizeBytes, isWritten);
   if (typeof problem !== "string") return { fd, isNew: problem.isNew };
@@ -41,8 +41,8 @@ function prepare(fd: number, path: string, sizeBytes: number, isWritten: boolean
   const isNew = stat.size === 0;
   if (!isNew && stat.size !== sizeBytes) {
     return (
-      `it has ${stat.size} bytes, the profile says ${sizeBytes}; put the old size back, or, only if everything in it ` +
-      "has been destaged, remove the file"
+      `it has ${stat.size} bytes, the profile says ${sizeBytes}; put the old [cache] size back; to change it, stop the appliance ` +
+      "in order first, then remove the file"
     );
   }
   try {

@@ -56,7 +56,7 @@ export async function serveManagement(wanted: {
       },
     };
   } catch (error) {
-    return `cannot serve the management socket ${path}: ${causeOf(error)}`;
+    return `cannot serve the management socket ${path}: ${causeOf(error)}; correct [manage] socket in the profile`;
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * The hardware of an appliance on Linux and Bun, as its board describes it.
  *
- * Invariant: what cannot be used is a line in `problems`, and never changed. Without its write cache there is no appliance: that
+ * Invariant: what cannot be used is a line in `problems` or `diskProblems`, and never changed. Without its write cache there is no appliance: that
  * alone fails the opening.
  */
 import type { Hal } from "../api/hal.ts";
@@ -18,14 +18,19 @@ import { LinuxHbaPort } from "./hba.ts";
 import { LinuxNic } from "./nic.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
 import { type LinuxShelf, openShelf } from "./shelf.ts";
+import { TcpListener } from "./tcp_port.ts";
 
 /** The least size of the runtime's thread pool with which one slow disk does not hold up the others. */
 export const threadPoolSizeMin = 16;
 
 export interface LinuxHal {
   readonly hal: Hal;
-  /** One line each: empty slots, a shaping file that cannot be read or (added later) written. */
+  /** One line each: a shaping file that cannot be read or (added later) written. */
   readonly problems: readonly string[];
+  /** Disks of the board that cannot be used: `PLACE: why`. */
+  readonly diskProblems: readonly string[];
+  /** Whether every address is free and ours, found out before anything depends on it; or which one is not, and why. */
+  addressTrouble(): Promise<string | null>;
   /** Faults, for the lab. */
   setBattery(state: BatteryState): void;
   /** The cache's medium fails, for good. */
@@ -37,6 +42,9 @@ export interface LinuxHal {
   close(): Promise<void>;
 }
 
+/** Where whoever uses a cache stores first. */
+const cacheHeadBytes = 65536;
+
 /** Rejects with nothing: a hardware that cannot be opened is `{ error }`, one line. */
 export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { readonly error: string }> {
   const clock = new LinuxClock();
@@ -44,10 +52,13 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     board.cache.persistence === "battery" ? openBatteryCache(board.cache) : openFlushCache(board.cache, clock);
   if (typeof cache === "string") return { error: cache };
   const problems: string[] = [];
+  const diskProblems: string[] = [];
   const discarder = new Discarder();
+  // Whoever has used this cache had disks as well.
+  const mayCreate = cache.memory.subarray(0, cacheHeadBytes).every((byte) => byte === 0);
   const shelves = board.shelves.map((description) => {
-    const opened = openShelf(description, { clock, discarder });
-    problems.push(...opened.problems);
+    const opened = openShelf(description, { clock, discarder, mayCreate });
+    diskProblems.push(...opened.problems);
     return opened.shelf;
   });
   const hbaPorts = board.hbas.map((hba) => new LinuxHbaPort(hba, clock));
@@ -66,6 +77,8 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
   return {
     hal,
     problems,
+    diskProblems,
+    addressTrouble: () => addressTrouble(board, clock),
     setBattery: (state) => cache.setBattery(state),
     failCache: () => cache.fail(),
     setDiskFault: (place, on) => setDiskFault(shelves, place, on),
@@ -80,6 +93,17 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
       discarder.close();
     },
   };
+}
+
+/** Takes each address for a moment. */
+async function addressTrouble(board: LinuxBoard, clock: LinuxClock): Promise<string | null> {
+  for (const { name, listen } of [...board.hbas, ...board.nics]) {
+    const probe = new TcpListener(listen, clock);
+    const error = await new Promise<string | null>((resolve) => probe.listen((stream) => stream.abort(), resolve));
+    probe.close();
+    if (error !== null) return `${name}: ${error}; stop what uses it, or give the profile another address for ${name}`;
+  }
+  return null;
 }
 
 function openNics(board: LinuxBoard, clock: LinuxClock, problems: string[]): LinuxNic[] {

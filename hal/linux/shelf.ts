@@ -1,8 +1,11 @@
 /**
  * A shelf: slots with disks on files or block devices.
  *
- * Invariant: opening never changes what exists. A disk that cannot be used leaves its slot empty and a line of text; the
- * appliance decides what that means.
+ * Invariants:
+ * - Opening never changes what exists. A disk that cannot be used leaves its slot empty and a line of text; the appliance decides
+ *   what that means.
+ * - Files are made for a new appliance alone: later a missing file is a missing disk, perhaps on a file system that is not mounted.
+ * - On a shelf without fencing a disk is used by one process at a time; the lock ends with the process, however that dies.
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from "node:fs";
 import type { Clock } from "../api/clock.ts";
@@ -11,7 +14,7 @@ import { causeOf } from "./address.ts";
 import type { DiskDescription, ShelfDescription } from "./board.ts";
 import type { Discarder } from "./discard.ts";
 import { FileDisk } from "./disk.ts";
-import { liesInMemory, sizeOf } from "./libc.ts";
+import { liesInMemory, lockExclusive, sizeOf } from "./libc.ts";
 
 const blockBytes = 4096;
 
@@ -32,16 +35,23 @@ export class LinuxShelf implements Shelf {
   }
 }
 
+export interface ShelfOptions {
+  readonly clock: Clock;
+  readonly discarder: Discarder;
+  /** Whether files that the profile says to create are created. */
+  readonly mayCreate: boolean;
+}
+
 export function openShelf(
   description: ShelfDescription,
-  options: { clock: Clock; discarder: Discarder },
+  options: ShelfOptions,
 ): { shelf: LinuxShelf; problems: string[] } {
   const problems: string[] = [];
   const disks: (FileDisk | null)[] = [];
   for (const disk of description.disks) {
     while (disks.length <= disk.slot) disks.push(null);
     const place = `${description.name}/${disk.slot}`;
-    const opened = openDisk(place, disk, options);
+    const opened = openDisk(place, disk, { ...options, locked: description.fencing === "none" });
     if (typeof opened === "string") problems.push(`${place}: ${opened}`);
     else disks[disk.slot] = opened;
   }
@@ -52,10 +62,10 @@ export function openShelf(
 function openDisk(
   place: string,
   description: DiskDescription,
-  options: { clock: Clock; discarder: Discarder },
+  options: ShelfOptions & { readonly locked: boolean },
 ): FileDisk | string {
   const { path } = description;
-  const opened = openOrCreate(description);
+  const opened = openOrCreate(description, options.mayCreate);
   if (typeof opened === "string") return opened;
   const { fd } = opened;
   const refuse = (why: string): string => {
@@ -64,6 +74,7 @@ function openDisk(
   };
   const stat = fstatSync(fd);
   if (!stat.isFile() && !stat.isBlockDevice()) return refuse("neither a file nor a block device");
+  if (options.locked && !lockExclusive(fd)) return refuse("another process uses it; stop that one first");
   const foundBytes = sizeOf(fd);
   if (stat.isBlockDevice() && (description.sizeBytes === null || description.sizeBytes <= foundBytes)) {
     // A device may be larger than what the profile uses of it.
@@ -72,16 +83,18 @@ function openDisk(
   }
   const sizeBytes = description.sizeBytes ?? foundBytes - (foundBytes % blockBytes);
   if (sizeBytes < blockBytes) return refuse(`it has ${foundBytes} bytes, too few for a disk`);
-  return new FileDisk({ place, fd, sizeBytes, inMemory: stat.isFile() && liesInMemory(fd), ...options });
+  const { clock, discarder } = options;
+  return new FileDisk({ place, fd, sizeBytes, inMemory: stat.isFile() && liesInMemory(fd), clock, discarder });
 }
 
-function openOrCreate(description: DiskDescription): { fd: number } | string {
+function openOrCreate(description: DiskDescription, mayCreate: boolean): { fd: number } | string {
   const { path, sizeBytes } = description;
   try {
     return { fd: openSync(path, constants.O_RDWR) };
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    if (!isMissing || !description.create || sizeBytes === null) return `${path}: cannot open: ${causeOf(error)}`;
+    if (!isMissing || !description.create || sizeBytes === null || !mayCreate)
+      return `${path}: cannot open: ${causeOf(error)}`;
   }
   try {
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);

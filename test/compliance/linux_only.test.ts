@@ -337,10 +337,10 @@ test("disks are missing, of another size, no file, in a missing directory -> nul
     disks.map((one) => one?.sizeBytes ?? null),
     [null, 1 << 20, null, null, null, null, null, 4096],
   );
-  assert.is(opened.problems.length, 5);
+  assert.is(opened.diskProblems.length, 5);
   for (const slot of [2, 3, 4, 5, 6]) {
     assert.ok(
-      opened.problems.some((problem) => problem.startsWith(`shelf7/${slot}: `)),
+      opened.diskProblems.some((problem) => problem.startsWith(`shelf7/${slot}: `)),
       `slot ${slot}`,
     );
   }
