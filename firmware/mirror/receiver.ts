@@ -175,17 +175,19 @@ export class Receiver {
   #acknowledge(always: boolean): void {
     if (this.#state !== "streaming" || !this.#link.open) return;
     const log = this.#context.log;
-    const nowMs = this.#context.clock.nowMs();
     const receivedSeq = Math.max(Math.min(log.persistedSeq, this.#streamSeq), this.#ackedReceivedSeq);
     const appliedSeq = Math.max(Math.min(log.destagedSeq, receivedSeq), this.#ackedAppliedSeq);
     const receivedMoved = receivedSeq > this.#ackedReceivedSeq || this.#durableFrames > this.#ackedFrames;
-    const appliedDue = nowMs - this.#appliedAckedMs >= this.#context.settings.appliedAckMs;
-    if (!always && !receivedMoved && !(appliedSeq > this.#ackedAppliedSeq && appliedDue)) return;
-    if (appliedSeq > this.#ackedAppliedSeq) this.#appliedAckedMs = nowMs;
+    if (!always && !receivedMoved && !(appliedSeq > this.#ackedAppliedSeq && this.#appliedIsDue())) return;
+    if (appliedSeq > this.#ackedAppliedSeq) this.#appliedAckedMs = this.#context.clock.nowMs();
     this.#ackedFrames = this.#durableFrames;
     this.#ackedReceivedSeq = receivedSeq;
     this.#ackedAppliedSeq = appliedSeq;
     this.#link.send({ kind: "ack", frames: this.#durableFrames, receivedSeq, appliedSeq });
+  }
+
+  #appliedIsDue(): boolean {
+    return this.#context.clock.nowMs() - this.#appliedAckedMs >= this.#context.settings.appliedAckMs;
   }
 
   #enqueue(frame: number, lastSeq: number | null, commitSeq: number, bytes: Uint8Array, next: QueuedRun["next"]): void {

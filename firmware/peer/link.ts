@@ -5,8 +5,9 @@
  *   open ──fault, timeout, abort(), other end gone──▶ closed
  *
  * Invariants:
- * - Frames go out in the order of `send`. A payload is handed to the stream as the view that it is; what a short write leaves is
- *   kept as a view, so its memory must stay as it is until it is sent or the link is closed.
+ * - Frames go out in the order of `send`, at the end of the turn. Small parts are gathered and written together (a system call
+ *   costs more than copying 32 KiB); a large payload is handed to the stream as the view that it is, and what a short write leaves
+ *   is kept as a view: its memory must stay as it is until it is sent or the link is closed.
  * - `onLost` is called exactly once, after which nothing is called.
  * - A link on which no byte has arrived for `peerTimeoutMs` is lost. A timer that fires late (a stopped process, a long pause)
  *   gives what waits in the socket one more interval to be heard.
@@ -30,6 +31,11 @@ export interface LinkOwner {
 const noOwner: LinkOwner = { onFrame: () => {}, onLost: () => {}, onBeat: () => {} };
 const noBytes = new Uint8Array(0);
 
+/** One write for all that a turn sends: two frames of eight 4 KiB records each. */
+const gatherBytes = 64 * 1024;
+/** Parts up to this are copied. */
+const gatheredPartBytesMax = 32 * 1024;
+
 export class Link {
   readonly stream: ByteStream;
   readonly handler: StreamHandler;
@@ -43,6 +49,10 @@ export class Link {
   #queue: Uint8Array[] = [];
   #queueAt = 0;
   #waitingForDrain = false;
+  #gather = noBytes;
+  #gathered = 0;
+  #flushQueued = false;
+  #ended = false;
   #timer: Timer | null = null;
   #expectedMs = 0;
   #graceUntilMs = 0;
@@ -131,7 +141,36 @@ export class Link {
     this.#closed();
   }
 
+  /** Takes over what is gathered, so that something may be queued behind it. */
+  #ungather(): void {
+    if (this.#gathered === 0) return;
+    const bytes = this.#gather.subarray(0, this.#gathered);
+    this.#gathered = 0;
+    if (this.queuedEntries > 0 || this.#waitingForDrain) {
+      // The stream has not taken what came before: the buffer goes into the queue, and the next one is fresh.
+      this.#queue.push(bytes);
+      this.#gather = noBytes;
+      return;
+    }
+    const taken = this.stream.write(bytes);
+    if (taken === bytes.byteLength) return;
+    this.#waitingForDrain = true;
+    this.#queue.push(bytes.subarray(taken));
+    this.#gather = noBytes;
+  }
+
   #push(bytes: Uint8Array): void {
+    if (bytes.byteLength <= gatheredPartBytesMax) {
+      if (this.#gathered + bytes.byteLength > gatherBytes) this.#ungather();
+      if (this.#gather.byteLength === 0) this.#gather = new Uint8Array(gatherBytes);
+      this.#gather.set(bytes, this.#gathered);
+      this.#gathered += bytes.byteLength;
+      if (this.#flushQueued) return;
+      this.#flushQueued = true;
+      this.#clock.defer(this.#endTurn);
+      return;
+    }
+    this.#ungather();
     if (this.queuedEntries > 0 || this.#waitingForDrain) {
       this.#queue.push(bytes);
       return;
@@ -142,8 +181,14 @@ export class Link {
     this.#queue.push(bytes.subarray(taken));
   }
 
+  #endTurn = (): void => {
+    this.#flushQueued = false;
+    if (this.#state !== "closed") this.#ungather();
+  };
+
   #flush(): void {
     if (this.#state === "closed") return;
+    if (this.#state === "closing") this.#ungather();
     while (this.#queueAt < this.#queue.length && !this.#waitingForDrain) {
       const bytes = this.#queue[this.#queueAt]!;
       const taken = this.stream.write(bytes);
@@ -157,7 +202,10 @@ export class Link {
     if (this.#queueAt === this.#queue.length) {
       this.#queue.length = 0;
       this.#queueAt = 0;
-      if (this.#state === "closing") this.stream.end();
+      if (this.#state === "closing" && !this.#ended) {
+        this.#ended = true;
+        this.stream.end();
+      }
     } else if (this.#queueAt > 1024) {
       this.#queue.splice(0, this.#queueAt);
       this.#queueAt = 0;
@@ -190,6 +238,8 @@ export class Link {
     this.#timer = null;
     this.#queue = [];
     this.#queueAt = 0;
+    this.#gathered = 0;
+    this.#gather = noBytes;
     this.#parser.stop();
     const owner = this.#owner;
     this.#owner = noOwner;

@@ -44,6 +44,7 @@ class Caller {
   readonly frames: Frame[] = [];
   stream: ByteStream | null = null;
   closed = false;
+  readonly #unsent: Uint8Array[] = [];
 
   constructor(lab: Lab, address: string) {
     const parser = new FrameParser({ onFrame: (frame) => this.frames.push(frame), onMalformed: () => {} });
@@ -53,7 +54,7 @@ class Caller {
         this.stream = stream;
         return {
           onData: (chunk) => parser.feed(chunk),
-          onDrain: () => {},
+          onDrain: () => this.#flush(),
           onEnd: () => {},
           onClose: () => {
             this.closed = true;
@@ -68,7 +69,23 @@ class Caller {
   }
 
   say(frame: Frame): void {
-    this.stream!.write(encodeFrame(frame, 0));
+    this.send(encodeFrame(frame, 0));
+  }
+
+  send(bytes: Uint8Array): void {
+    this.#unsent.push(bytes);
+    if (this.#unsent.length === 1) this.#flush();
+  }
+
+  #flush(): void {
+    for (let bytes = this.#unsent[0]; bytes !== undefined; bytes = this.#unsent[0]) {
+      const taken = this.stream!.write(bytes);
+      if (taken < bytes.length) {
+        this.#unsent[0] = bytes.subarray(taken);
+        return;
+      }
+      this.#unsent.shift();
+    }
   }
 
   get refusal(): string | null {
@@ -116,7 +133,7 @@ test("garbage, silence, a frame before the hello -> the connection is closed, th
   const lab = Lab.pair(3);
   const oak = lab.site("oak");
   const garbage = new Caller(lab, "oak-a:7400");
-  garbage.stream!.write(new Uint8Array(500).fill(0xee));
+  garbage.send(new Uint8Array(500).fill(0xee));
   lab.until("closed", () => garbage.closed);
   const early = new Caller(lab, "oak-a:7400");
   early.say({ kind: "ack", frames: 1, receivedSeq: 1, appliedSeq: 1 });
