@@ -1,11 +1,15 @@
 /** Stages 1 and 2: real data in, the mirror queue draining, the golden copy equal; async, then sync. */
 import { join } from "node:path";
 import { formatBytes, formatCount, formatMs } from "../../firmware/shell/quantities.ts";
+import * as labCommands from "../lab_site/commands.ts";
+import { plainLink } from "../lab_site/links.ts";
 import { repositoryRoot } from "../tools.ts";
 import { isReadOnly, readAcks, run, startLoad, why } from "./hosts.ts";
 import { compareSides, elm, groupAt, mustGoldcopy, oak, type Stage, settleInSync, uriOf } from "./stage.ts";
 
 const mib = 1024 * 1024;
+/** A line between two sites: narrower than what a host writes, so that the mirror queue can be seen. */
+const narrowLink = { cut: false, latencyMs: 2, jitterMs: 0, rateBytesPerSecond: 30_000_000, loss: 0 };
 
 /** A real tree with large and small files. */
 const treeDir = join(repositoryRoot, "node_modules");
@@ -82,6 +86,7 @@ export async function showGoldenCopy(stage: Stage): Promise<void> {
   const { report, workDir } = stage;
   report.step("The mirror queue drains; the golden copy on elm is read-only and equal");
   await showDrain(stage);
+  await labCommands.link(stage.lab.dir, { from: "oak", to: "elm", oneWay: false, nic: null, change: plainLink });
   const golden = uriOf(stage, elm, "demo-1");
   report.check((await isReadOnly(golden)) === true, "elm offers demo-1 read-only (nbdinfo)");
   const refused = await run("nbdcopy", [join(workDir, "tree.ext4"), golden]);
@@ -140,7 +145,7 @@ async function showDrain(stage: Stage): Promise<void> {
         : `${peer.state}: ${formatCount(peer.lagSeqs ?? 0)} seqs behind, log ${formatBytes(group.logBytes)}`;
     if (line !== last && line !== "") stage.report.say(line);
     last = line;
-    await Promise.race([drained.catch(() => null), new Promise((resolve) => setTimeout(resolve, 250))]);
+    await Promise.race([drained.catch(() => null), new Promise((resolve) => setTimeout(resolve, 500))]);
   }
   const group = await drained;
   stage.report.check(true, `elm holds everything through seq ${formatCount(group.commitSeq)}`);

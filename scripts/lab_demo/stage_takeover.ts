@@ -4,6 +4,7 @@ import type { MigrateJson, ResyncJson, TakeoverJson } from "../../firmware/manag
 import type { GroupDetailJson } from "../../firmware/manage/status_json.ts";
 import { formatBytes, formatCount, formatMs } from "../../firmware/shell/quantities.ts";
 import * as labCommands from "../lab_site/commands.ts";
+import { plainLink } from "../lab_site/links.ts";
 import { waitUntil } from "../lab_site/wait.ts";
 import { findAcks } from "./acks.ts";
 import { canWrite, isReadOnly, readAcks, run, startLoad, why } from "./hosts.ts";
@@ -12,7 +13,6 @@ import { checkAcks, underLoad } from "./stage_restart.ts";
 
 const mib = 1024 * 1024;
 const slowLink = { cut: false, latencyMs: 20, jitterMs: 2, rateBytesPerSecond: 250_000, loss: 0 };
-const plainLink = { cut: false, latencyMs: 0, jitterMs: 0, rateBytesPerSecond: null, loss: 0 };
 
 export async function takeOver(stage: Stage): Promise<void> {
   const { report, workDir, lab } = stage;

@@ -1,5 +1,5 @@
 /** What each lab command does; its words are judged in `lab.ts`. Each returns what to print. */
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { GroupJson, PeerMode } from "../../firmware/manage/status_json.ts";
 import { type ApplianceView, demand, labView, launch, startLimitMs, whenSettled } from "./appliances.ts";
@@ -174,7 +174,7 @@ function removeFiles(lab: Lab): void {
   for (const { name } of lab.site.arrays) rmSync(join(lab.dir, name), { recursive: true, force: true });
   for (const file of ["lab.json", "links.json"]) rmSync(join(lab.dir, file), { force: true });
   try {
-    rmSync(lab.dir);
+    rmdirSync(lab.dir);
   } catch {
     // Something else lies there, or it is not empty.
   }

@@ -19,7 +19,7 @@ export interface Shape {
   readonly loss: number;
 }
 
-const plain: Shape = { cut: false, latencyMs: 0, jitterMs: 0, rateBytesPerSecond: null, loss: 0 };
+export const plainLink: Shape = { cut: false, latencyMs: 0, jitterMs: 0, rateBytesPerSecond: null, loss: 0 };
 
 /** What `from` sends to `to` through its NIC number `nic`. */
 interface Link {
@@ -58,10 +58,10 @@ export async function changeLinks(lab: Lab, wish: LinkChange): Promise<Link[]> {
   for (const { from, to } of pairs) {
     for (const nic of nicsOf(from, wish.nic)) {
       const index = links.findIndex((link) => link.from === from.name && link.to === to.name && link.nic === nic);
-      const former = index < 0 ? plain : links[index]!.shape;
+      const former = index < 0 ? plainLink : links[index]!.shape;
       const link = { from: from.name, to: to.name, nic, shape: { ...former, ...wish.change } };
       if (index >= 0) links.splice(index, 1);
-      if (JSON.stringify(link.shape) !== JSON.stringify(plain)) links.push(link);
+      if (JSON.stringify(link.shape) !== JSON.stringify(plainLink)) links.push(link);
       changed.push(link);
     }
   }

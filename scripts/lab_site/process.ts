@@ -116,6 +116,8 @@ export function lastOutput(lab: Lab, name: string): string {
   const path = outputPath(lab, name);
   if (!existsSync(path)) return "it printed nothing";
   const lines = readFileSync(path, "utf8").split("\n");
-  const told = lines.filter((line) => line.trim() !== "" && !line.startsWith("Bun v"));
-  return told.slice(-2).join(" | ").slice(-600) || "it printed nothing";
+  // A stack follows the message; the message is what a person needs.
+  const message = lines.findLast((line) => /^(?:goldcopy: |[A-Za-z]*[Ee]rror: )/.test(line));
+  const last = lines.findLast((line) => line.trim() !== "" && !line.startsWith("Bun v"));
+  return (message ?? last ?? "it printed nothing").slice(0, 600);
 }
