@@ -8,7 +8,6 @@
  * A start is a recovery: `open` reads the root's document, finds the log's segments, enters what was committed into the index,
  * and leaves the rest undecided until the role is settled (see room peer).
  */
-import { decode, encode } from "cbor-x";
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Entropy } from "../../hal/api/entropy.ts";
@@ -28,14 +27,18 @@ import type { LineageEntry } from "../peer/lineage.ts";
 import type { GroupStore, HomeExtent, StoreDone, StoreError, Version } from "../store/store.ts";
 import { Admission } from "./admission.ts";
 import type { BlockRequest } from "./block_request.ts";
+import { decodeBoundary, encodeBoundary } from "./boundary.ts";
 import { type GroupDocument, lineageMax, readGroupDocument } from "./group_document.ts";
 import { indexStates, mergeExtents } from "./group_extents.ts";
 import type { GroupVolume, Serving } from "./group_port.ts";
+import { GroupVolumes } from "./group_volumes.ts";
 import { homeExtents } from "./home_read.ts";
+import { OpenTargets } from "./open_targets.ts";
 import { ReadPath } from "./read_path.ts";
+import { SeqWaiters } from "./seq_waiters.ts";
 import { ChunkLedger } from "./space_ledger.ts";
 import { StoreQueue } from "./store_queue.ts";
-import { bringHome, changed, decodeChange, encodeChange, type VolumeChange } from "./volume_table.ts";
+import { decodeChange, encodeChange, type VolumeChange } from "./volume_table.ts";
 import type { VolumeTarget } from "./volume_target.ts";
 
 export interface GroupOptions {
@@ -75,16 +78,13 @@ export class Group {
   readonly #place: LogPlace = { ordinal: 0, offset: 0 };
   readonly #version = { value: 0 };
   #document: GroupDocument;
-  /** The volumes as of commitSeq, and the changes that are not at home yet. */
-  #volumes: GroupVolume[] = [];
-  #homeVolumes: GroupVolume[] = [];
-  #pendingChanges: { readonly record: number; readonly change: VolumeChange }[] = [];
+  readonly #volumes = new GroupVolumes();
   #replication: unknown = null;
   #serving: Serving = { writable: false, why: "the group is starting", readable: null };
-  readonly #targets = new Set<VolumeTarget>();
+  readonly #targets = new OpenTargets();
   #roomWaiters: (() => void)[] = [];
-  #persistedWaiters: { readonly seq: number; readonly done: () => void }[] = [];
-  #committedWaiters: { readonly seq: number; readonly done: () => void }[] = [];
+  readonly #persistedWaiters = new SeqWaiters();
+  readonly #committedWaiters = new SeqWaiters();
   #boundaryListeners: ((boundary: { id: string; purpose: string; seq: number }) => void)[] = [];
   #consistentListeners: ((mark: { peer: string; seq: number }) => void)[] = [];
   cacheWasLost = false;
@@ -124,8 +124,8 @@ export class Group {
       place: this.#place,
       version: this.#version,
       document: (seq, place) => this.#documentAt(seq, place),
-      decodeBoundary: (at, header) => this.#decodeBoundary(at, header),
-      applySpecials: (records) => this.#applySpecials(records),
+      decodeBoundary: (at, header) => decodeBoundary(this.#payload(header, at), header.firstSeq),
+      applySpecials: (records) => this.#volumes.bringHome(this.store, records),
       release: (header) => this.#ledger.release(header),
       forkAt: (boundary, seq) => this.#forkAt(boundary.id, seq),
       boundaryReached: (boundary, seq) => {
@@ -142,13 +142,13 @@ export class Group {
       reclaim: () => this.room.reclaim(),
     });
     this.log.onSpecial = (header, at) => this.#special(header, at);
-    this.log.onCommitted(() => this.#committed());
+    this.log.onCommitted(() => this.#committedWaiters.reached(this.log.commitSeq));
     this.writeThrough.onTrouble = (error) => this.#trouble("write-through-failed", error);
     this.writeThrough.onSafe = () =>
       this.events.emit("cache-data-safe", `group ${this.name}: what only the failed cache held is on the shelf`);
     nvram.onRoom(() => this.#roomCame());
     this.log.onDestaged(() => this.#roomCame());
-    this.log.onPersisted(() => this.#persisted());
+    this.log.onPersisted(() => this.#persistedWaiters.reached(this.log.persistedSeq));
   }
 
   get name(): string {
@@ -168,8 +168,7 @@ export class Group {
   #recover(done: Ready): void {
     const document = this.#document;
     this.#version.value = document.homeVersion;
-    this.#volumes = [...document.volumes];
-    this.#homeVolumes = [...document.volumes];
+    this.#volumes.set(document.volumes);
     this.#replication = document.replication ?? null;
     const start = {
       destagedSeq: document.destagedSeq,
@@ -274,7 +273,7 @@ export class Group {
       cacheValidThrough: this.cacheValidThrough,
       clean: false,
       cacheLost: this.cacheWasLost,
-      volumes: this.#homeVolumes.map((volume) => ({ ...volume })),
+      volumes: this.#volumes.home.map((volume) => ({ ...volume })),
       forks: this.#document.forks.filter((fork) => this.store.forks().some((stored) => stored.id === fork.id)),
       replication: this.#replication,
     };
@@ -300,7 +299,7 @@ export class Group {
     else if (before.writable) this.admission.close("not-ready");
     const sameView = JSON.stringify(before.readable) === JSON.stringify(serving.readable);
     if (sameView && before.writable === serving.writable) return;
-    for (const target of [...this.#targets]) target.end(serving.why ?? "the volume's role has changed");
+    this.#targets.end(null, serving.why ?? "the volume's role has changed");
   }
 
   addTarget(target: VolumeTarget): void {
@@ -308,16 +307,16 @@ export class Group {
   }
 
   targetClosed(target: VolumeTarget): void {
-    this.#targets.delete(target);
+    this.#targets.remove(target);
   }
 
   endTargets(volume: number, reason: string): void {
-    for (const target of [...this.#targets]) if (target.volumeNumber === volume) target.end(reason);
+    this.#targets.end(volume, reason);
   }
 
   /** In bytes, as hosts see it now. */
   sizeOf(volume: number): number {
-    return this.#volumes.find((one) => one.number === volume)?.sizeBytes ?? 0;
+    return this.#volumes.find(volume)?.sizeBytes ?? 0;
   }
 
   submitWrite(request: BlockRequest, volume: number): void {
@@ -376,13 +375,12 @@ export class Group {
   }
 
   volumes(): readonly GroupVolume[] {
-    return this.#volumes;
+    return this.#volumes.committed;
   }
 
   /** The number for the next volume: above every one that was ever handed out. */
   nextVolumeNumber(): number {
-    const highest = Math.max(this.#document.nextVolumeNumber - 1, 0, ...this.#volumes.map((volume) => volume.number));
-    return highest + 1;
+    return Math.max(this.#document.nextVolumeNumber, this.#volumes.nextNumber);
   }
 
   /** Writes a change of the volume table into the log; `done` when it is committed. */
@@ -421,15 +419,7 @@ export class Group {
 
   whenCommitted(seq: number, done: () => void): void {
     if (this.log.commitSeq >= seq) done();
-    else this.#committedWaiters.push({ seq, done });
-  }
-
-  #committed(): void {
-    if (this.#committedWaiters.length === 0) return;
-    const ready = this.#committedWaiters.filter((waiter) => waiter.seq <= this.log.commitSeq);
-    if (ready.length === 0) return;
-    this.#committedWaiters = this.#committedWaiters.filter((waiter) => waiter.seq > this.log.commitSeq);
-    for (const waiter of ready) waiter.done();
+    else this.#committedWaiters.add(seq, done);
   }
 
   #payload(header: RecordHeader, at: number): Uint8Array {
@@ -448,26 +438,13 @@ export class Group {
         );
         return;
       }
-      this.#pendingChanges.push({ record: this.log.committedRecords - 1, change });
-      const before = this.#volumes;
-      this.#volumes = changed(this.#volumes, change);
-      for (const volume of before) {
-        if (!this.#volumes.some((one) => one.number === volume.number))
-          this.endTargets(volume.number, "the volume was deleted");
+      for (const volume of this.#volumes.commit(change, this.log.committedRecords - 1)) {
+        this.endTargets(volume.number, "the volume was deleted");
       }
     } else if (header.kind === RecordKind.consistentAt) {
       const peer = new TextDecoder().decode(this.#payload(header, at));
       for (const listener of this.#consistentListeners) listener({ peer, seq: header.lastSeq });
     }
-  }
-
-  /** Brings changes of the volume table home, with the batch that ends behind record number `records`. */
-  #applySpecials(records: number): void {
-    const due = this.#pendingChanges.filter((pending) => pending.record < records);
-    if (due.length === 0) return;
-    this.#pendingChanges = this.#pendingChanges.filter((pending) => pending.record >= records);
-    for (const { change } of due) this.#homeVolumes = changed(this.#homeVolumes, change);
-    bringHome(this.store, this.#homeVolumes);
   }
 
   // ---------------------------------------------------------------- timelines, forks, resets
@@ -487,15 +464,8 @@ export class Group {
 
   whenPersisted(seq: number, done: () => void): void {
     if (this.log.persistedSeq >= seq) return done();
-    this.#persistedWaiters.push({ seq, done });
+    this.#persistedWaiters.add(seq, done);
     this.log.wantPersist();
-  }
-
-  #persisted(): void {
-    if (this.#persistedWaiters.length === 0) return;
-    const ready = this.#persistedWaiters.filter((waiter) => waiter.seq <= this.log.persistedSeq);
-    this.#persistedWaiters = this.#persistedWaiters.filter((waiter) => waiter.seq > this.log.persistedSeq);
-    for (const waiter of ready) waiter.done();
   }
 
   #drainCommitted(done: () => void): void {
@@ -567,7 +537,7 @@ export class Group {
           this.#document = { ...this.#document, forks: [...this.#document.forks, entry] };
         }
         const volumes = this.store.volumes("head").map((stored) => {
-          const known = this.#volumes.find((volume) => volume.number === stored.number);
+          const known = this.#volumes.find(stored.number);
           return {
             number: stored.number,
             sizeBytes: stored.sizeBytes,
@@ -575,8 +545,7 @@ export class Group {
             uuid: known?.uuid ?? toHex(this.entropy.fill(new Uint8Array(16))),
           };
         });
-        this.#volumes = volumes;
-        this.#homeVolumes = [...volumes];
+        this.#volumes.set(volumes);
         this.#emptyLog(fork.lineage, fork.seq);
         this.store.commit(this.#documentAt(fork.seq, this.#place), (error) => {
           next();
@@ -606,7 +575,7 @@ export class Group {
       walk.offset += header.totalBytes;
     }
     this.log.reset(lineage, seq);
-    this.#pendingChanges = [];
+    this.#volumes.forgetPending();
     this.destager.reset({ ordinal: this.log.list.nextOrdinal, offset: 0 });
     this.#document = { ...this.#document, firstOrdinal: this.log.list.nextOrdinal };
   }
@@ -614,8 +583,7 @@ export class Group {
   // ---------------------------------------------------------------- boundaries
 
   writeBoundary(id: string, purpose: string, done: (error: StoreError | null, seq: number) => void): void {
-    const payload = Uint8Array.from(encode({ id, purpose }));
-    this.appendSpecial(RecordKind.boundary, payload, (error, seq) => {
+    this.appendSpecial(RecordKind.boundary, encodeBoundary({ id, purpose }), (error, seq) => {
       done(error, seq);
       this.destager.kick();
     });
@@ -633,18 +601,6 @@ export class Group {
 
   onConsistentAt(listener: (mark: { readonly peer: string; readonly seq: number }) => void): void {
     this.#consistentListeners.push(listener);
-  }
-
-  #decodeBoundary(at: number, header: RecordHeader): { id: string; purpose: string } {
-    try {
-      const value: unknown = decode(this.#payload(header, at));
-      if (typeof value === "object" && value !== null && "id" in value && "purpose" in value) {
-        return { id: String(value.id).slice(0, 64), purpose: String(value.purpose).slice(0, 64) };
-      }
-    } catch {
-      // Falls through: a boundary that nobody can name is still a boundary.
-    }
-    return { id: `boundary-${header.firstSeq}`, purpose: "unknown" };
   }
 
   readFork(id: Version, volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void {
