@@ -6,8 +6,8 @@
  * Exit codes: 0 stopped in an orderly way; 1 could not start (the text says why; nothing was overwritten); 2 usage or profile;
  * 3 a broken invariant or another defect: crash-only, the next start is a recovery.
  */
-import { readFileSync } from "node:fs";
-import { basename } from "node:path";
+import { closeSync, openSync, readSync } from "node:fs";
+import { causeOf } from "../hal/linux/address.ts";
 import { LinuxClock } from "../hal/linux/clock.ts";
 import { EventFile } from "../hal/linux/event_file.ts";
 import { type ManagementSocket, serveManagement } from "../hal/linux/management_socket.ts";
@@ -28,6 +28,9 @@ const exitCrashed = 3;
 
 /** An orderly stop waits for disks at most this long; what is not done then is left to recovery. */
 const stopLimitMs = 30_000;
+
+/** A profile of 256 disks with long paths has 100 KiB. */
+const profileCharsMax = 256 * 1024;
 
 const usage = "usage: main.ts --profile FILE [--accept-cache-loss]";
 
@@ -58,16 +61,49 @@ function readArguments(words: readonly string[]): Arguments {
 }
 
 function readProfile(path: string): BoardProfile {
-  let parsed: unknown;
+  let text = "";
   try {
-    parsed = Bun.TOML.parse(readFileSync(path, "utf8"));
+    text = readBounded(path);
   } catch (error) {
-    const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    fail(exitUsage, `${path}: ${why}; see images/profiles for examples`);
+    fail(exitUsage, `${path}: cannot read the profile: ${causeOf(error)}; correct --profile FILE`);
   }
-  const judged = parseBoardProfile(basename(path), parsed);
+  if (text.length > profileCharsMax)
+    fail(exitUsage, `${path}: too long for a profile; see images/profiles for examples`);
+  const fault = tomlFault(text);
+  if (fault !== null) {
+    // Bun's parser does not say where. The longest beginning that is right on its own ends just before the fault.
+    const lines = text.split("\n");
+    let right = lines.length;
+    do right--;
+    while (right > 0 && tomlFault(lines.slice(0, right).join("\n")) !== null);
+    fail(exitUsage, `${path}: line ${right + 1}: ${fault}; see images/profiles for examples`);
+  }
+  const judged = parseBoardProfile(path, Bun.TOML.parse(text));
   if (!judged.ok) fail(exitUsage, judged.text);
   return judged.profile;
+}
+
+/** At most one character more than a profile may have: what is named may be no file at all. */
+function readBounded(path: string): string {
+  const bytes = new Uint8Array(profileCharsMax + 1);
+  const fd = openSync(path, "r");
+  let length = 0;
+  for (;;) {
+    const count = readSync(fd, bytes, length, bytes.byteLength - length, null);
+    length += count;
+    if (count === 0 || length === bytes.byteLength) break;
+  }
+  closeSync(fd);
+  return new TextDecoder().decode(bytes.subarray(0, length));
+}
+
+function tomlFault(text: string): string | null {
+  try {
+    Bun.TOML.parse(text);
+    return null;
+  } catch (error) {
+    return error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+  }
 }
 
 /** What the process holds while it runs, so that every way out gives it back. */
