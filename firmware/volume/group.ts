@@ -29,10 +29,8 @@ import { Admission } from "./admission.ts";
 import type { BlockRequest } from "./block_request.ts";
 import { decodeBoundary, encodeBoundary } from "./boundary.ts";
 import { type GroupDocument, lineageMax, readGroupDocument } from "./group_document.ts";
-import { indexStates, mergeExtents } from "./group_extents.ts";
 import type { GroupVolume, Serving } from "./group_port.ts";
 import { GroupVolumes } from "./group_volumes.ts";
-import { homeExtents } from "./home_read.ts";
 import { OpenTargets } from "./open_targets.ts";
 import { ReadPath } from "./read_path.ts";
 import { SeqWaiters } from "./seq_waiters.ts";
@@ -348,30 +346,15 @@ export class Group {
   ): void {
     const view = this.#serving.readable;
     if (view === null) return done({ code: "unknown-version", text: "the group is not readable now" }, []);
-    if (view === "head") this.headExtents(volume, range, done);
+    if (view === "head") this.#reads.extents(volume, range, done);
     else this.store.extents(view.fork, volume, range, done);
   }
 
   // ---------------------------------------------------------------- committed state
 
-  readHead(volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void {
-    if (this.#reads.tryRead(volume, firstBlock, target)) done(null);
-    else this.#reads.read(volume, firstBlock, target, done);
-  }
-
-  headExtents(
-    volume: number,
-    range: { readonly firstBlock: number; readonly blockCount: number; readonly limit: number },
-    done: (error: StoreError | null, extents: readonly HomeExtent[]) => void,
-  ): void {
-    const { index } = this.log;
-    const before = indexStates(index, volume, range.firstBlock, range.blockCount);
-    homeExtents(this.store, volume, range, (error, home) => {
-      if (error !== null) return done(error, []);
-      const covered = home.reduce((sum, extent) => sum + extent.blockCount, 0);
-      const after = indexStates(index, volume, range.firstBlock, covered);
-      done(null, mergeExtents(home, before, after, range.firstBlock, range.limit));
-    });
+  /** Reads of the committed state, whatever hosts see. */
+  get head(): ReadPath {
+    return this.#reads;
   }
 
   volumes(): readonly GroupVolume[] {

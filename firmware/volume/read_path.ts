@@ -9,8 +9,15 @@
 
 import { covers, overlay } from "../destage/batch.ts";
 import { fullMask, type LogIndex, zeros } from "../log/log_index.ts";
-import { type GroupStore, physicalBlockBytes, type StoreDone, type StoreError } from "../store/store.ts";
-import { readHome } from "./home_read.ts";
+import {
+  type GroupStore,
+  type HomeExtent,
+  physicalBlockBytes,
+  type StoreDone,
+  type StoreError,
+} from "../store/store.ts";
+import { indexStates, mergeExtents } from "./group_extents.ts";
+import { homeExtents, readHome } from "./home_read.ts";
 
 /** A block that is partly in the index: captured when the read began. */
 interface Captured {
@@ -72,6 +79,28 @@ export class ReadPath {
     this.#readRuns(volume, firstBlock, target, homeRuns, (error) => {
       if (error === null) for (const part of captured) layOver(part, target);
       done(error);
+    });
+  }
+
+  /** At once when it can be, with waiting otherwise. */
+  readSoon(volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void {
+    if (this.tryRead(volume, firstBlock, target)) done(null);
+    else this.read(volume, firstBlock, target, done);
+  }
+
+  /** Adjoining extents from the range's first block on, at most `range.limit`: log and home together. */
+  extents(
+    volume: number,
+    range: { readonly firstBlock: number; readonly blockCount: number; readonly limit: number },
+    done: (error: StoreError | null, extents: readonly HomeExtent[]) => void,
+  ): void {
+    const index = this.#index;
+    const before = indexStates(index, volume, range.firstBlock, range.blockCount);
+    homeExtents(this.#store, volume, range, (error, home) => {
+      if (error !== null) return done(error, []);
+      const covered = home.reduce((sum, extent) => sum + extent.blockCount, 0);
+      const after = indexStates(index, volume, range.firstBlock, covered);
+      done(null, mergeExtents(home, before, after, range.firstBlock, range.limit));
     });
   }
 

@@ -47,11 +47,11 @@ export function replicationPort(
     volumes: () => group.volumes(),
     readAsOf: (volume, firstBlock, target, done) => {
       const from = group.log.commitSeq;
-      group.readHead(volume, firstBlock, target, (error) => done(error, { from, through: group.log.commitSeq }));
+      group.head.readSoon(volume, firstBlock, target, (error) => done(error, { from, through: group.log.commitSeq }));
     },
     extentsAsOf: (volume, range, done) => {
       const from = group.log.commitSeq;
-      group.headExtents(volume, range, (error, extents) =>
+      group.head.extents(volume, range, (error, extents) =>
         done(error, extents, { from, through: group.log.commitSeq }),
       );
     },
