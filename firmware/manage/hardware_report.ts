@@ -54,7 +54,7 @@ export function cacheJson({ hal, groups, appliance }: HardwareParts): CacheJson 
     mode: groups.cacheHealthy ? "write-back" : "write-through",
     sizeBytes: hal.cache.sizeBytes,
     dirtyBytes: groups.all().reduce((sum, group) => sum + group.destager.dirtyBytes, 0),
-    cacheAtRiskBytes: groups.all().reduce((sum, group) => sum + group.atRiskBytes, 0),
+    cacheAtRiskBytes: groups.all().reduce((sum, group) => sum + group.writeThrough.atRiskBytes, 0),
   };
 }
 

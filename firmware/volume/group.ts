@@ -591,11 +591,6 @@ export class Group {
     else this.store.read(id, volume, firstBlock, target, done);
   }
 
-  /** Acknowledged bytes that only the failed cache holds. */
-  get atRiskBytes(): number {
-    return this.writeThrough.atRiskBytes;
-  }
-
   get logBytes(): number {
     return this.log.list.segments.reduce((sum, segment) => sum + alignUp(segment.usedBytes, 4096), 0);
   }

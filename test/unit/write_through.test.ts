@@ -49,7 +49,7 @@ for (let seed = 1; seed <= 8; seed++) {
     for (let stamp = 1; stamp <= 120; stamp++) {
       if (stamp === failsAt) {
         bench.group.writeThrough.begin();
-        assert.ok(bench.group.atRiskBytes > 0 || bench.group.destager.dirtyBytes === 0);
+        assert.ok(bench.group.writeThrough.atRiskBytes > 0 || bench.group.destager.dirtyBytes === 0);
       }
       const block = bench.prng.below(200);
       const tracked = write(bench, block, stamp);
@@ -58,7 +58,7 @@ for (let seed = 1; seed <= 8; seed++) {
       for (let steps = bench.prng.below(3); steps > 0; steps--) bench.clock.step();
       settle();
     }
-    bench.until(() => bench.group.atRiskBytes === 0);
+    bench.until(() => bench.group.writeThrough.atRiskBytes === 0);
     settle();
     loseCache(bench);
     bench.start();
@@ -79,7 +79,7 @@ test("write-through is on -> nothing is acknowledged before the shelf has flushe
   bench.start();
   bench.serve();
   bench.group.writeThrough.begin();
-  bench.until(() => bench.group.atRiskBytes === 0);
+  bench.until(() => bench.group.writeThrough.atRiskBytes === 0);
   bench.store.failure = { code: "disk-failed", text: "no answer" };
   const tracked = write(bench, 3, 1);
   for (let steps = 0; steps < 50; steps++) bench.clock.step();
