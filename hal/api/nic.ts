@@ -12,11 +12,7 @@ export interface Nic {
    * Connects to another appliance's NIC. `connected(stream)` returns the handler; `failed(reason)` is called instead when no
    * connection came about. Exactly one of the two is called.
    */
-  connect(
-    address: string,
-    connected: (stream: ByteStream) => StreamHandler,
-    failed: (reason: string) => void,
-  ): void;
+  connect(address: string, connected: (stream: ByteStream) => StreamHandler, failed: (reason: string) => void): void;
   /** Shapes what this NIC sends to `remote` (an appliance's name); null restores the plain link. */
   shape(remote: string, shaping: Shaping | null): void;
   /** The shapings in force, by remote appliance. */
