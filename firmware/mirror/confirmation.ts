@@ -54,7 +54,7 @@ export class Confirmation {
     this.#core.emit("primary-confirmed", `${channel.array} confirms that ${this.#core.port.array} is primary`, {
       peer: channel.array,
     });
-    if (this.#core.role.to("opening")) openForHosts(this.#core, `confirmed by ${channel.array}`, () => {});
+    if (this.#core.role.to("opening")) openForHosts(this.#core, `confirmed by ${channel.array}`, "go-on", () => {});
   }
 
   /** The other side asks whether it is primary. */

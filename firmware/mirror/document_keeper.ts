@@ -2,8 +2,8 @@
  * The one writer of a group's replication document.
  *
  * Invariants:
- * - `current` is what the last call of `change` made it; `done` comes when that, or something newer, is durable. Who tells the
- *   outside world about a change waits for `done`.
+ * - `current` is what the last call of `change` made it, `durable` what the shelf has; `done` comes when that change is durable.
+ *   What the outside world is told is `durable`, or waits for `done`.
  * - A failed save means that the shelf has failed: `onFailed` once, and no `done` is called any more.
  */
 import type { StoreError } from "../store/store.ts";
@@ -14,6 +14,7 @@ export class DocumentKeeper {
   readonly #port: GroupPort;
   readonly #onFailed: (error: StoreError) => void;
   #current: ReplicationDocument;
+  #durable: ReplicationDocument;
   #failed = false;
 
   /** null: the stored document cannot be used (corrupt, or of a newer version). */
@@ -25,11 +26,16 @@ export class DocumentKeeper {
   constructor(port: GroupPort, document: ReplicationDocument, onFailed: (error: StoreError) => void) {
     this.#port = port;
     this.#current = document;
+    this.#durable = document;
     this.#onFailed = onFailed;
   }
 
   get current(): ReplicationDocument {
     return this.#current;
+  }
+
+  get durable(): ReplicationDocument {
+    return this.#durable;
   }
 
   get failed(): boolean {
@@ -38,10 +44,15 @@ export class DocumentKeeper {
 
   change(next: (document: ReplicationDocument) => ReplicationDocument, done: () => void = () => {}): void {
     if (this.#failed) return;
-    this.#current = next(this.#current);
-    this.#port.saveReplicationDocument(this.#current, (error) => {
+    const changed = next(this.#current);
+    this.#current = changed;
+    this.#port.saveReplicationDocument(changed, (error) => {
       if (this.#failed) return;
-      if (error === null) return done();
+      if (error === null) {
+        this.#durable = changed;
+        done();
+        return;
+      }
       this.#failed = true;
       this.#onFailed(error);
     });

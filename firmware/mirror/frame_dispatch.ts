@@ -3,9 +3,9 @@
  *
  * Invariant: a frame that does not belong to the present role ends the link with a reason, once, as an event.
  */
-import type { Frame, FrameOf } from "../peer/frame.ts";
+import type { Frame, FrameOf, Hello } from "../peer/frame.ts";
 import { withPeer } from "./document.ts";
-import type { MeetingCore } from "./meeting.ts";
+import { type MeetingCore, rememberPeers } from "./meeting.ts";
 import type { Outbound } from "./outbound.ts";
 import type { PeerChannel } from "./peer_channel.ts";
 import type { ResyncCommand } from "./resync_command.ts";
@@ -59,6 +59,9 @@ function takeRoleFrame(core: DispatchCore, channel: PeerChannel, frame: Frame): 
       core.resyncCommand.onMigrateAnswer(frame);
       core.changed();
       return true;
+    case "peers":
+      learnPeers(core, channel, frame.peers);
+      return true;
     case "closing":
       if (core.role.is("following") && channel.array === core.document.primary && frame.binding) {
         const { timeline, seq } = frame;
@@ -68,6 +71,12 @@ function takeRoleFrame(core: DispatchCore, channel: PeerChannel, frame: Frame): 
     default:
       return false;
   }
+}
+
+function learnPeers(core: DispatchCore, channel: PeerChannel, peers: Hello["peers"]): void {
+  if (channel.theirs === null) return;
+  channel.theirs = { ...channel.theirs, peers };
+  if (channel.array === core.document.primary && core.role.is("following")) rememberPeers(core, channel.theirs);
 }
 
 function takeOutboundFrame(outbound: Outbound, frame: Frame, payload: Uint8Array): boolean {

@@ -63,6 +63,7 @@ export class GroupCommands {
     );
     group.emit("peer-removed", `${group.port.name} no longer replicates to ${array}`, { peer: array });
     group.forgetChannel(array);
+    group.peersChanged();
     return done(null);
   }
 
@@ -86,6 +87,7 @@ export class GroupCommands {
       if (protection === undefined) resolve();
       else protection.modeChanged(resolve);
     });
+    group.peersChanged();
     return done(null);
   }
 
@@ -130,7 +132,9 @@ export class GroupCommands {
     await new Promise<void>((resolve) => group.changeRole((current) => ({ ...current, grant: null }), resolve));
     group.cacheLost = false;
     group.emit("serve-alone", `${port.name} goes on alone on ${port.array}, on the operator's word`);
-    const opened = new Promise<string>((resolve) => openForHosts(group, "alone", ({ timeline }) => resolve(timeline)));
+    const opened = new Promise<string>((resolve) =>
+      openForHosts(group, "alone", "go-on", ({ timeline }) => resolve(timeline)),
+    );
     const inTime = await group.until(() => role.is("serving", "failed", "stopped"), timeoutMs);
     if (!inTime) return refuse("timeout", "the group is still being opened");
     if (!role.is("serving")) return refuse("shelf-failed", "the group could not be opened; see the log");

@@ -170,7 +170,7 @@ export class GroupReplication implements GroupCore {
       this.decideOwn();
     } else if (document.peers.length === 0 && !this.cacheLost) {
       this.role.to("opening");
-      openForHosts(this, "it has no peers", () => {});
+      openForHosts(this, "it has no peers", "go-on", () => {});
     } else {
       this.role.to("unconfirmed");
       // Only a sync peer's missing acknowledgement can have kept a durable record back.
@@ -225,7 +225,10 @@ export class GroupReplication implements GroupCore {
   hello(): Hello | null {
     if (this.role.is("starting", "promoting", "failed", "stopped") || this.keeper.failed) return null;
     if (this.#roleChanges > 0) return null;
-    return helloOf(this, this.host, this.document, { writable: this.role.is("serving"), whyStopped: this.faults.why });
+    return helloOf(this, this.host, this.keeper.durable, {
+      writable: this.role.is("serving"),
+      whyStopped: this.faults.why,
+    });
   }
 
   /** Whether `array` may connect to this group at all. */
@@ -339,10 +342,14 @@ export class GroupReplication implements GroupCore {
     }
   }
 
-  /** A peer was added to the document. */
+  /** Peers or modes in the document have changed, durably. */
   peersChanged(): void {
     this.settleOutbounds();
     this.#dialPeers();
+    const peers = this.document.peers.map(({ array, mode }) => ({ array, mode }));
+    for (const channel of this.#channels.values()) {
+      if (channel.outbound?.streaming === true) channel.link?.send({ kind: "peers", peers });
+    }
     this.changed();
   }
 
@@ -539,7 +546,7 @@ export class GroupReplication implements GroupCore {
 
   #beatAsPrimary(channel: PeerChannel): void {
     const { outbound } = channel;
-    const lagMs = outbound === null ? 0 : lagMsOf(this, outbound.receivedSeq);
+    const lagMs = outbound === null ? 0 : (lagMsOf(this, outbound.receivedSeq) ?? 0);
     this.#sendBeat(channel, lagMs, outbound?.inSync === true, outbound?.entry?.unverified === false);
   }
 
@@ -564,7 +571,7 @@ export class GroupReplication implements GroupCore {
             from: former,
           });
           this.settleOutbounds();
-          if (this.role.to("opening")) openForHosts(this, "taken over", () => this.#dialPeers());
+          if (this.role.to("opening")) openForHosts(this, "taken over", "meet-anew", () => {});
         },
       );
     });

@@ -39,6 +39,8 @@ export function meet(core: MeetingCore, channel: PeerChannel, ours: Hello): void
 
 function asPrimary(core: MeetingCore, channel: PeerChannel, theirs: Hello, decision: Decision): void {
   const { link, outbound } = channel;
+  if ("forkSeq" in decision && decision.forkSeq !== null) outbound?.learn(decision.forkSeq);
+  if (decision.kind === "stream") outbound?.learn(Math.min(decision.fromSeq, theirs.persistedSeq));
   switch (decision.kind) {
     case "stream":
     case "resync":
@@ -91,10 +93,9 @@ function asGolden(core: MeetingCore, channel: PeerChannel, theirs: Hello, decisi
     if (channel.link !== link || !core.role.is("following")) return;
     channel.inbound = new Inbound(core, link, array, core.resyncTarget, core.faults);
   };
-  const changed = afterMeeting(core.document, core.port.array, theirs);
   if (!decision.adopts) {
     begin();
-    if (changed !== core.document) core.keeper.change((document) => afterMeeting(document, core.port.array, theirs));
+    rememberPeers(core, theirs);
     return;
   }
   core.changeRole(
@@ -110,6 +111,12 @@ function asGolden(core: MeetingCore, channel: PeerChannel, theirs: Hello, decisi
 }
 
 /** A golden copy remembers whom it would replicate to: its primary, and that one's other peers. */
+export function rememberPeers(core: GroupCore, theirs: Hello): void {
+  const array = core.port.array;
+  if (afterMeeting(core.document, array, theirs) === core.document) return;
+  core.keeper.change((document) => (document.role === "golden" ? afterMeeting(document, array, theirs) : document));
+}
+
 function afterMeeting(document: ReplicationDocument, array: string, theirs: Hello): ReplicationDocument {
   const mode = theirs.peers.find((peer) => peer.array === array)?.mode ?? "async";
   const wanted = [

@@ -165,7 +165,7 @@ export class Migration {
         core.emit("grant-declined", `${channel.array} declined the primary role of ${core.port.name}: ${answer.text}`, {
           peer: channel.array,
         });
-        if (core.role.to("opening")) openForHosts(core, "the role was declined", () => {});
+        if (core.role.to("opening")) openForHosts(core, "the role was declined", "go-on", () => {});
       },
     );
   }
@@ -209,11 +209,10 @@ export class Migration {
         });
         core.settleOutbounds();
         if (!core.role.to("opening")) return;
-        openForHosts(core, `the role was given by ${channel.array}`, ({ timeline }) => {
+        openForHosts(core, `the role was given by ${channel.array}`, "meet-anew", ({ timeline }) => {
           if (channel.link === link) {
             link.send({ kind: "grantAnswer", id: grant.id, accepted: true, text: "", timeline });
           }
-          core.meetAnew("the role has moved");
         });
       },
     );

@@ -15,8 +15,16 @@ export interface Opened {
   readonly firstSeq: number;
 }
 
-/** The role is already `opening`. `done` when hosts may write; never when the shelf fails. */
-export function openForHosts(core: GroupCore, why: string, done: (opened: Opened) => void): void {
+/**
+ * The role is already `opening`. `done` when hosts may write; never when the shelf fails. `links`: whether the present links go on
+ * with what was said on them (a primary that stays primary), or everybody is met anew (a copy that became one).
+ */
+export function openForHosts(
+  core: GroupCore,
+  why: string,
+  links: "go-on" | "meet-anew",
+  done: (opened: Opened) => void,
+): void {
   suspendAbsent(core, () => {
     if (!core.role.is("opening")) return;
     core.port.openForWriting((error, opened) => {
@@ -35,8 +43,9 @@ export function openForHosts(core: GroupCore, why: string, done: (opened: Opened
           timeline: opened.timeline,
           firstSeq: opened.firstSeq,
         });
-        core.reconsider();
         done(opened);
+        if (links === "go-on") core.reconsider();
+        else core.meetAnew("the role has moved");
       });
     });
   });

@@ -90,7 +90,10 @@ export class Outbound {
   get resyncBytesLeft(): number | null {
     const progress = this.resyncProgress;
     if (progress === null) return this.entry?.resync == null ? 0 : null;
-    return progress.totalBytes === null ? null : Math.max(0, progress.totalBytes - progress.doneBytes);
+    if (progress.totalBytes === null || this.#state.kind !== "streaming") return null;
+    // Hosts write meanwhile: more may be allocated than was counted.
+    const known = this.#state.sender.asOfBytes + (this.#state.source?.pendingBytes ?? 0);
+    return Math.max(known, progress.totalBytes - progress.doneBytes);
   }
 
   /** Bytes that have arrived and bytes in all, of the resync on the present link. */
@@ -118,9 +121,15 @@ export class Outbound {
 
   get inSync(): boolean {
     const entry = this.entry;
-    if (!this.streaming || entry === null || entry.resync !== null || entry.unverified) return false;
+    const proven = this.#context.keeper.durable.peers.some((peer) => peer.array === this.array && !peer.unverified);
+    if (!this.streaming || entry === null || entry.resync !== null || entry.unverified || !proven) return false;
     if (entry.mode === "sync" && this.protection.state !== "armed") return false;
     return this.#receivedSeq >= this.#context.log.commitSeq;
+  }
+
+  /** Both sides hold the same through `seq`: known before anything is sent (and when nothing will be). */
+  learn(seq: number): void {
+    if (this.#state.kind === "apart" && this.entry?.resync === null && seq > this.#receivedSeq) this.#receivedSeq = seq;
   }
 
   begin(link: Link, theirs: Hello, decision: Extract<Decision, { kind: "stream" | "resync" }>): void {

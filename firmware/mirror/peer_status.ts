@@ -25,10 +25,11 @@ export function peerOfPrimary(core: GroupCore, entry: PeerEntry): PeerJson {
   };
 }
 
-export function lagMsOf(core: GroupCore, receivedSeq: number): number {
+/** null: the log no longer has what the peer lacks, so nobody knows since when. */
+export function lagMsOf(core: GroupCore, receivedSeq: number): number | null {
   if (receivedSeq >= core.log.commitSeq) return 0;
   const sinceMs = core.log.wallMsAfter(receivedSeq);
-  return sinceMs === null ? 0 : Math.max(0, Math.round(core.clock.wallMs() - sinceMs));
+  return sinceMs === null ? null : Math.max(0, Math.round(core.clock.wallMs() - sinceMs));
 }
 
 function stateOfPeer(channel: PeerChannel | null, entry: PeerEntry): ReplicaState {
@@ -84,6 +85,9 @@ export function primaryOfGolden(core: GroupCore): PeerJson[] {
 /** A primary's own state. */
 export function stateOfPrimary(core: GroupCore): ReplicaState {
   if (core.cacheLost && !core.role.is("serving")) return "inconsistent";
-  for (const channel of core.channels) if (channel.decision?.kind === "diverged") return "diverged";
+  for (const { decision } of core.channels) {
+    if (decision?.kind === "diverged" || (decision?.kind === "superseded" && decision.oursBeyond > 0))
+      return "diverged";
+  }
   return core.role.is("serving") ? "in-sync" : "consistent";
 }

@@ -107,6 +107,15 @@ export class ResyncSource implements AsOfFeed {
     return this.#totalBytes;
   }
 
+  /** Bytes that are known to be left in the present window. */
+  get pendingBytes(): number {
+    let bytes = 0;
+    for (const { allocatedBytes } of this.#pending) bytes += allocatedBytes;
+    for (let at = this.#pieceAt; at < this.#pieces.length; at++)
+      bytes += this.#pieces[at]!.blockCount * physicalBlockBytes;
+    return bytes;
+  }
+
   stop(): void {
     this.#state = "stopped";
     this.#pending = [];
@@ -323,7 +332,7 @@ export class ResyncSource implements AsOfFeed {
     let index = this.#volumeIndex;
     let block = this.#nextBlock;
     const step = () => {
-      if (this.#state === "stopped" || this.#state === "ended") return;
+      if (this.#state === "stopped") return;
       for (;;) {
         if (index >= this.#volumes.length) {
           this.#totalBytes = total;

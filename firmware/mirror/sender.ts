@@ -99,6 +99,11 @@ export class Sender {
     return this.#inFlight.bytes;
   }
 
+  /** Bytes of volumes that are under way. */
+  get asOfBytes(): number {
+    return this.#inFlight.asOfBytes;
+  }
+
   /** Bytes of volumes that a resync on this link has brought there durably. */
   get asOfArrivedBytes(): number {
     return this.#inFlight.asOfArrivedBytes;

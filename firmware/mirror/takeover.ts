@@ -1,7 +1,7 @@
 /**
  * The unplanned move of the primary role (L3), on the word of an operator, at the golden side.
  *
- *   following ─▶ listening (peerTimeoutMs; a frame of the primary ends it: refused) ─▶ promoting ─▶ durable role ─▶ opening
+ *   following ─▶ listening (until peerTimeoutMs of silence; a living primary ends it: refused) ─▶ promoting ─▶ durable role ─▶ opening
  *   --fork: promoting ─▶ durable "promotion" ─▶ fork becomes the head ─▶ log reset to it ─▶ durable role ─▶ opening
  *
  * Invariants:
@@ -26,8 +26,10 @@ type Loss = Pick<TakeoverJson, "loss" | "maybeLostSeqs" | "maybeLostBytes" | "ma
 
 export class Takeover {
   readonly #core: GroupCore;
-  #listening = false;
-  #heard = false;
+  /** Since when; null: not listening. */
+  #listeningSinceMs: number | null = null;
+  #lastFrameMs: number | null = null;
+  #isAlive = false;
 
   constructor(core: GroupCore) {
     this.#core = core;
@@ -35,8 +37,11 @@ export class Takeover {
 
   /** A frame of the array that we follow, which is primary. */
   onPrimaryHeard(): void {
-    if (!this.#listening) return;
-    this.#heard = true;
+    if (this.#listeningSinceMs === null) return;
+    const nowMs = this.#core.clock.nowMs();
+    this.#lastFrameMs = nowMs;
+    // What a primary sent before it died is heard at once; what is heard after two heartbeats comes from a living one.
+    if (nowMs - this.#listeningSinceMs >= 2 * this.#core.settings.heartbeatMs) this.#isAlive = true;
   }
 
   async run(options: TakeoverOptions): Promise<Result<TakeoverJson>> {
@@ -106,17 +111,25 @@ export class Takeover {
     return done({ changed: true, timeline: opened.timeline, forkSeq, ...loss });
   }
 
-  /** Listens, and calls the primary besides: it may be waiting between two attempts of its own. */
+  /** Listens until it has been silent for `peerTimeoutMs`, and calls it besides: it may be waiting between two attempts. */
   async #primaryAnswers(): Promise<boolean> {
     const core = this.#core;
+    const { clock, settings } = core;
     const channel = core.document.primary === null ? null : core.channelTo(core.document.primary);
-    this.#listening = true;
-    this.#heard = false;
+    const sinceMs = clock.nowMs();
+    this.#listeningSinceMs = sinceMs;
+    this.#lastFrameMs = null;
+    this.#isAlive = false;
     if (channel !== null && !channel.connected) channel.dialling?.hurry();
-    await core.until(() => this.#heard, core.settings.peerTimeoutMs);
-    this.#listening = false;
+    for (;;) {
+      const silentSinceMs: number = this.#lastFrameMs ?? sinceMs;
+      const leftMs = silentSinceMs + settings.peerTimeoutMs - clock.nowMs();
+      if (this.#isAlive || leftMs <= 0) break;
+      await core.until(() => this.#isAlive, leftMs);
+    }
+    this.#listeningSinceMs = null;
     if (channel !== null && !channel.connected) channel.dialling?.stop();
-    return this.#heard;
+    return this.#isAlive;
   }
 
   #forkToPromote(): KeptFork | null {
@@ -148,7 +161,7 @@ export class Takeover {
           );
           core.settleOutbounds();
           if (!core.role.to("opening")) return;
-          openForHosts(core, "taken over", resolve);
+          openForHosts(core, "taken over", "meet-anew", resolve);
         },
       );
     });

@@ -162,6 +162,7 @@ export type Frame =
       readonly code: string;
       readonly text: string;
     }
+  | { readonly kind: "peers"; readonly peers: readonly PeerModeEntry[] }
   | { readonly kind: "closing"; readonly timeline: string; readonly seq: number; readonly binding: boolean };
 
 export type FrameOf<Kind extends Frame["kind"]> = Extract<Frame, { kind: Kind }>;

@@ -265,7 +265,7 @@ function toResyncFrame(message: goldcopy.peer.Frame, check: Check): Frame | null
 }
 
 function toRoleFrame(message: goldcopy.peer.Frame, check: Check): Frame | null {
-  const { grant, grantAnswer, migrateAsk, migrateAnswer, closing } = message;
+  const { grant, grantAnswer, migrateAsk, migrateAnswer, closing, peers } = message;
   if (grant)
     return {
       kind: "grant",
@@ -290,6 +290,7 @@ function toRoleFrame(message: goldcopy.peer.Frame, check: Check): Frame | null {
       code: check.text(migrateAnswer.code),
       text: check.text(migrateAnswer.text),
     };
+  if (peers) return { kind: "peers", peers: toPeers(peers.peers, check) };
   if (closing)
     return {
       kind: "closing",

@@ -2,7 +2,15 @@
 import { goldcopy } from "../../proto/generated/peer.js";
 import { assert } from "../codec/assert.ts";
 import { fromHex } from "../codec/bytes.ts";
-import { byeCodes, type Frame, type Hello, helloMagic, mayCarryPayload, refuseCodes } from "./frame.ts";
+import {
+  byeCodes,
+  type Frame,
+  type Hello,
+  helloMagic,
+  mayCarryPayload,
+  type PeerModeEntry,
+  refuseCodes,
+} from "./frame.ts";
 import { linkLimits } from "./limits.ts";
 import type { LineageEntry } from "./lineage.ts";
 
@@ -106,6 +114,8 @@ function toMessage(frame: Frame): goldcopy.peer.IFrame {
       return { migrateAsk: { ask: frame.ask, timeoutMs: frame.timeoutMs } };
     case "migrateAnswer":
       return { migrateAnswer: { ask: frame.ask, ok: frame.ok, code: frame.code, text: clip(frame.text) } };
+    case "peers":
+      return { peers: { peers: peersMessage(frame.peers) } };
     case "closing":
       return { closing: { timeline: fromHex(frame.timeline), seq: frame.seq, binding: frame.binding } };
   }
@@ -142,7 +152,7 @@ function helloMessage(hello: Hello): goldcopy.peer.IHello {
             nextBlock: hello.resync.nextBlock,
           },
     promotableSeq: hello.promotableSeq,
-    peers: hello.peers.map(({ array, mode }) => ({ array, mode: mode === "async" ? 1 : 2 })),
+    peers: peersMessage(hello.peers),
     grant:
       hello.grant === null
         ? null
@@ -158,6 +168,10 @@ function helloMessage(hello: Hello): goldcopy.peer.IHello {
     completedResync: optionalId(hello.completedResync),
     recordPayloadBytes: hello.recordPayloadBytes,
   };
+}
+
+function peersMessage(peers: readonly PeerModeEntry[]): goldcopy.peer.IPeerMode[] {
+  return peers.map(({ array, mode }) => ({ array, mode: mode === "async" ? 1 : 2 }));
 }
 
 /** The newest entries: `alignLineages` finds the place of a shortened list in the other one. */

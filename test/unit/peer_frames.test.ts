@@ -84,6 +84,7 @@ const frames: Frame[] = [
   { kind: "grantAnswer", id: id("8"), accepted: true, text: "", timeline: id("b") },
   { kind: "migrateAsk", ask: 1, timeoutMs: 60000 },
   { kind: "migrateAnswer", ask: 1, ok: false, code: "not-drained", text: "no" },
+  { kind: "peers", peers: [{ array: "elm", mode: "sync" }] },
   { kind: "closing", timeline: id("a"), seq: 9, binding: true },
 ];
 
