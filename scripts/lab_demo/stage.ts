@@ -75,8 +75,13 @@ export async function settleInSync(stage: Stage, primary: string, golden: string
 }
 
 /** Both sides as hosts read them: digests by nbdcopy, and qemu-img's own comparison. */
-export async function compareSides(stage: Stage, here: string, there: string): Promise<void> {
-  for (const volume of volumes) {
+export async function compareSides(
+  stage: Stage,
+  here: string,
+  there: string,
+  compared: readonly string[],
+): Promise<void> {
+  for (const volume of compared) {
     const [ours, theirs] = await Promise.all([
       digestOf(uriOf(stage, here, volume)),
       digestOf(uriOf(stage, there, volume)),

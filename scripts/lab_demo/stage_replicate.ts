@@ -5,11 +5,11 @@ import * as labCommands from "../lab_site/commands.ts";
 import { plainLink } from "../lab_site/links.ts";
 import { repositoryRoot } from "../tools.ts";
 import { isReadOnly, readAcks, run, startLoad, why } from "./hosts.ts";
-import { compareSides, elm, groupAt, mustGoldcopy, oak, type Stage, settleInSync, uriOf } from "./stage.ts";
+import { compareSides, elm, groupAt, mustGoldcopy, oak, type Stage, settleInSync, uriOf, volumes } from "./stage.ts";
 
 const mib = 1024 * 1024;
 /** A line between two sites: narrower than what a host writes, so that the mirror queue can be seen. */
-const narrowLink = { cut: false, latencyMs: 2, jitterMs: 0, rateBytesPerSecond: 30_000_000, loss: 0 };
+const narrowLink = { cut: false, latencyMs: 2, jitterMs: 0, rateBytesPerSecond: 60_000_000, loss: 0 };
 
 /** A real tree with large and small files. */
 const treeDir = join(repositoryRoot, "node_modules");
@@ -29,6 +29,9 @@ export async function writeRealData(stage: Stage): Promise<void> {
   report.require(copied.code === 0, `nbdcopy wrote it to demo-1${copied.code === 0 ? "" : `: ${why(copied)}`}`);
   report.fact("filesystem copied by nbdcopy", formatMs(copyMs));
 
+  await settleInSync(stage, oak, elm, 60_000);
+  report.command("scripts/lab shape oak elm --latency 2ms --rate 480mbit");
+  await labCommands.link(stage.lab.dir, { from: "oak", to: "elm", oneWay: false, nic: null, change: narrowLink });
   report.command(
     `fio --ioengine=nbd --rw=randwrite --bs=4k --size=256M --verify=pattern ... ${uriOf(stage, oak, "demo-2")}`,
   );
@@ -91,7 +94,7 @@ export async function showGoldenCopy(stage: Stage): Promise<void> {
   report.check((await isReadOnly(golden)) === true, "elm offers demo-1 read-only (nbdinfo)");
   const refused = await run("nbdcopy", [join(workDir, "tree.ext4"), golden]);
   report.check(refused.code !== 0, `elm refuses a host's writes: ${why(refused)}`);
-  await compareSides(stage, oak, elm);
+  await compareSides(stage, oak, elm, volumes);
   const copy = join(workDir, "golden.ext4");
   const read = await run("nbdcopy", [golden, copy]);
   const checked = await run("e2fsck", ["-f", "-n", copy]);

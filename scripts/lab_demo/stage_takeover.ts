@@ -8,7 +8,18 @@ import { plainLink } from "../lab_site/links.ts";
 import { waitUntil } from "../lab_site/wait.ts";
 import { findAcks } from "./acks.ts";
 import { canWrite, isReadOnly, readAcks, run, startLoad, why } from "./hosts.ts";
-import { compareSides, elm, goldcopy, groupAt, mustGoldcopy, oak, type Stage, settleInSync, uriOf } from "./stage.ts";
+import {
+  compareSides,
+  elm,
+  goldcopy,
+  groupAt,
+  mustGoldcopy,
+  oak,
+  type Stage,
+  settleInSync,
+  uriOf,
+  volumes,
+} from "./stage.ts";
 import { checkAcks, underLoad } from "./stage_restart.ts";
 
 const mib = 1024 * 1024;
@@ -104,7 +115,7 @@ async function comeBack(stage: Stage, lost: { round: number; missing: readonly n
     `${formatMs(performance.now() - resyncStartedMs)}, ${formatBytes(resynced.receivedBytes)}`,
   );
   await settleInSync(stage, elm, oak, 30_000);
-  await compareSides(stage, elm, oak);
+  await compareSides(stage, elm, oak, volumes);
   await checkSalvage(stage, lost);
 
   const load = startLoad({
@@ -130,7 +141,7 @@ async function comeBack(stage: Stage, lost: { round: number; missing: readonly n
   report.check((await isReadOnly(uriOf(stage, elm, "demo-2"))) === true, "elm is the read-only golden copy again");
   report.require(await canWrite(uriOf(stage, oak, "demo-2")), "hosts write on oak");
   await settleInSync(stage, oak, elm, 30_000);
-  await compareSides(stage, oak, elm);
+  await compareSides(stage, oak, elm, volumes);
 }
 
 /** What elm never got was kept on oak before it was overwritten, and hosts can read it. */
