@@ -127,6 +127,11 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     const caches = [...others.slice(-1), cache];
     void saveDocument({ ...holder.document, caches }).then((error) => done(error as null));
   };
+  // While the nonce is the old one the loss is still to be seen in the cache; afterwards only the group's root tells of it.
+  for (const group of groups.all()) {
+    const error = group.cacheWasLost ? await whenDone(group.settle.bind(group)) : null;
+    if (error !== null) return refuse(events, `group ${group.name}: ${error.text}`);
+  }
   const renewed = await whenDone((done) =>
     renewNonce(
       {

@@ -95,6 +95,9 @@ export class Destager {
     this.#records = 0;
     this.#options.place.ordinal = place.ordinal;
     this.#options.place.offset = place.offset;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const one of waiting) one.done(null);
   }
 
   close(): void {
@@ -181,7 +184,7 @@ export class Destager {
   }
 
   #finished(next: () => void): void {
-    if (this.#state === "closed") return;
+    if (this.#state === "closed") return next();
     this.#state = "idle";
     next();
     const more = this.#records < this.#options.log.committedRecords;
@@ -191,7 +194,7 @@ export class Destager {
   }
 
   #failed(error: StoreError, next: () => void): void {
-    if (this.#state === "closed") return;
+    if (this.#state === "closed") return next();
     this.#options.trouble(error);
     this.#state = "resting";
     this.#tellWaiting(error);

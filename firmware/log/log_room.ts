@@ -79,12 +79,17 @@ export class LogRoom {
     const needed = this.#lowestRetained();
     let freed = false;
     for (let first = segments[0]; first !== undefined; first = segments[0]) {
-      if (!this.#isHome(first) || first.lastSeq > needed || first.spilling) break;
+      if (!this.#isHome(first) || first.lastSeq > needed || first.pinned) break;
       this.#log.list.remove(first);
       freed = true;
     }
     if (this.#isShort()) this.#spillNext();
     if (freed) this.#tell();
+  }
+
+  /** A copy to the shelf is under way. */
+  get busy(): boolean {
+    return this.#spilling !== null;
   }
 
   get shelfBytes(): number {
@@ -118,7 +123,7 @@ export class LogRoom {
   #spillNext(): void {
     if (this.#spilling !== null || this.#closed) return;
     const segment = this.#log.list.segments.find((candidate) => candidate.slot >= 0 && this.#isHome(candidate));
-    if (segment === undefined || segment.lastSeq <= this.#lowestRetained()) return;
+    if (segment === undefined || segment.pinned || segment.lastSeq <= this.#lowestRetained()) return;
     if (segment.shelfSlot !== null && segment.shelfBytes >= segment.usedBytes) {
       this.#log.list.leaveCache(segment);
       this.#tell();
@@ -126,7 +131,7 @@ export class LogRoom {
     }
     if (this.shelfBytes + this.#store.logSlotBytes > this.#quotaBytes) return this.#overflowNow();
     this.#spilling = segment;
-    segment.spilling = true;
+    this.#log.list.pin(segment);
     if (segment.shelfSlot !== null) return this.#copy(segment, segment.shelfSlot);
     this.#store.allocateLogSlot((slot) => {
       if (slot === null) {
@@ -147,7 +152,7 @@ export class LogRoom {
         if (flushError !== null) return this.#failed(segment);
         segment.shelfBytes = bytes.byteLength;
         this.#settled(segment);
-        if (segment.slot >= 0) this.#log.list.leaveCache(segment);
+        if (segment.slot >= 0 && !segment.gone) this.#log.list.leaveCache(segment);
         this.#tell();
         this.reclaim();
       });
@@ -161,8 +166,8 @@ export class LogRoom {
   }
 
   #settled(segment: LogSegment): void {
-    segment.spilling = false;
     this.#spilling = null;
+    this.#log.list.unpin(segment);
   }
 
   #overflowNow(): void {

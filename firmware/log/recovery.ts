@@ -430,7 +430,8 @@ function adopt(
         sealed: true,
         shelfSlot: candidate.shelfSlot,
         shelfBytes: 0,
-        spilling: false,
+        pinned: false,
+        gone: false,
       };
       segments.set(segment.ordinal, segment);
     }

@@ -40,8 +40,10 @@ export interface LogSegment {
   /** Its place on the shelf, when it was spilled or written through, and how much of it is durable there. */
   shelfSlot: LogSlot | null;
   shelfBytes: number;
-  /** A copy to the shelf is under way. */
-  spilling: boolean;
+  /** A copy to the shelf is under way: its slot in the cache and its place on the shelf are not given to others. */
+  pinned: boolean;
+  /** It has left the log; what it occupies is given back when it is not pinned any more. */
+  gone: boolean;
 }
 
 export interface SegmentHeader {

@@ -9,6 +9,7 @@
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Nvram } from "../cache/nvram.ts";
+import { assert } from "../codec/assert.ts";
 import { alignUp } from "../codec/bytes.ts";
 import type { LogSlot } from "../store/store.ts";
 import { logLimits } from "./limits.ts";
@@ -152,10 +153,26 @@ export class SegmentList {
     }
   }
 
-  /** Takes a segment out of the list and gives back its slot and its place on the shelf. */
+  /** A copy to the shelf begins. */
+  pin(segment: LogSegment): void {
+    assert(!segment.pinned && segment.slot >= 0, "a segment of the cache is copied by one at a time");
+    segment.pinned = true;
+  }
+
+  unpin(segment: LogSegment): void {
+    segment.pinned = false;
+    if (segment.gone) this.#giveBack(segment);
+  }
+
+  /** Takes a segment out of the list and gives back its slot and its place on the shelf, when no copy needs them any more. */
   remove(segment: LogSegment): void {
     const index = this.segments.indexOf(segment);
     if (index >= 0) this.segments.splice(index, 1);
+    segment.gone = true;
+    if (!segment.pinned) this.#giveBack(segment);
+  }
+
+  #giveBack(segment: LogSegment): void {
     if (segment.slot >= 0) this.#nvram.release(segment.slot);
     segment.slot = -1;
     if (segment.shelfSlot !== null) this.onShelfSlotFree(segment.shelfSlot);
@@ -181,7 +198,8 @@ export class SegmentList {
       sealed: false,
       shelfSlot: null,
       shelfBytes: 0,
-      spilling: false,
+      pinned: false,
+      gone: false,
     };
     const header = { groupId: this.#groupId, ordinal: segment.ordinal, firstSeq };
     encodeSegmentHeader(this.region, base, header, this.#groupTag, this.#digests);

@@ -16,7 +16,7 @@ import type { Digests } from "../../hal/api/digests.ts";
 import type { Nvram, NvramClient } from "../cache/nvram.ts";
 import { assert } from "../codec/assert.ts";
 import type { LineageEntry } from "../peer/lineage.ts";
-import type { BlockRequest } from "../volume/block_request.ts";
+import type { BlockError, BlockRequest } from "../volume/block_request.ts";
 import { logLimits, recordPayloadBytesFor } from "./limits.ts";
 import { LogIndex } from "./log_index.ts";
 import {
@@ -39,12 +39,14 @@ import { type LogPlace, SegmentList } from "./segment_list.ts";
 export interface SpaceLedger {
   /** False: the pool cannot promise the space now. */
   take(kind: number, startLba: number, blockCount: number, seq: number): boolean;
+  /** The record is at home, or has been dropped. */
+  release(header: RecordHeader): void;
 }
 
 /** Makes records durable on the shelf when the cache cannot (see `shelf_copies.ts`). */
 export interface WriteThrough {
   readonly active: boolean;
-  /** Copies everything appended so far; then calls `persisted(token)` of the log. */
+  /** Copies everything appended so far; then calls `durableThrough(token)` of the log. */
   want(token: number): void;
   /** The cache has failed: bring what is not at home to the shelf before anything else is acknowledged. */
   begin(): void;
@@ -115,6 +117,8 @@ export class WriteLog implements NvramClient {
   /** The request's record is committed. */
   onRequestCommitted: (request: BlockRequest) => void = (request) => request.onDone(request);
   onFailed: () => void = () => {};
+  /** Records above `headSeq` have been dropped: nothing that waited for them will come about. */
+  onDropped: () => void = () => {};
   readonly #persistedListeners: (() => void)[] = [];
   readonly #committedListeners: (() => void)[] = [];
   readonly #destagedListeners: (() => void)[] = [];
@@ -290,8 +294,13 @@ export class WriteLog implements NvramClient {
     else this.nvram.wantPersist(this, token);
   };
 
-  /** Everything appended before the mark `token` is durable. */
+  /** The cache has persisted the mark `token`. That counts only while the cache itself does. */
   persisted(token: number): void {
+    if (this.writeThrough?.active !== true) this.durableThrough(token);
+  }
+
+  /** Everything appended before the mark `token` is durable. */
+  durableThrough(token: number): void {
     while (this.#marks.length > 0 && this.#marks[0]!.token <= token) {
       const mark = this.#marks.shift()!;
       this.persistedRecords = Math.max(this.persistedRecords, mark.records);
@@ -358,13 +367,16 @@ export class WriteLog implements NvramClient {
     }
   }
 
-  /** Ends every request that waits for commit (the role has ended); they stay undecided in the log. */
-  abandonRequests(end: (request: BlockRequest) => void): void {
-    const waiters = this.#waiters.slice(this.#waiterAt);
-    this.#waiters = [];
-    this.#waiterSeqs = [];
-    this.#waiterAt = 0;
-    for (const request of waiters) end(request);
+  /** Ends the requests that wait for a record above `seq`: it has been dropped, or nobody is left to see its fate. */
+  abandonRequests(seq: number, error: BlockError): void {
+    let keep = this.#waiters.length;
+    while (keep > this.#waiterAt && this.#waiterSeqs[keep - 1]! > seq) keep--;
+    const ended = this.#waiters.splice(keep);
+    this.#waiterSeqs.splice(keep);
+    for (const request of ended) {
+      request.error = error;
+      request.onDone(request);
+    }
   }
 
   require(peer: string, receivedSeq: number | null): void {
@@ -376,17 +388,22 @@ export class WriteLog implements NvramClient {
   /** Lifts every requirement: what is durable here is committed (recovery, takeover). */
   commitAllDurable(): void {
     this.#required.clear();
-    this.heardSeq = Number.POSITIVE_INFINITY;
-    this.#durableHeardSeq = Number.POSITIVE_INFINITY;
+    this.#setHeard(Number.POSITIVE_INFINITY);
     this.advanceCommit();
   }
 
   /** Golden side: from now on only what the primary has committed is committed here; `seq`: what is known of it. */
   followPrimary(seq: number): void {
     this.#required.clear();
-    this.heardSeq = Math.max(seq, this.commitSeq);
-    this.#durableHeardSeq = this.heardSeq;
+    this.#setHeard(Math.max(seq, this.commitSeq));
     this.advanceCommit();
+  }
+
+  /** What persists under way have noted as heard belongs to the former role, or to a timeline that was left. */
+  #setHeard(seq: number): void {
+    this.heardSeq = seq;
+    this.#durableHeardSeq = seq;
+    this.#marks = this.#marks.map((mark) => ({ ...mark, heardSeq: seq }));
   }
 
   /** How many records, counted as `appendedRecords` counts them, are committed. */
@@ -405,7 +422,8 @@ export class WriteLog implements NvramClient {
   /** Every segment carries the newest commitSeq heard while it was the last one: older segments may go at any time. */
   #writeCell(): void {
     const last = this.list.last;
-    if (last === undefined) return;
+    // A segment that has left the cache was at home to its end, and so is what was heard of it.
+    if (last === undefined || last.slot < 0) return;
     this.#cellWhich = 1 - this.#cellWhich;
     this.#cellOrdinal = last.ordinal;
     const cell = { commitSeq: this.heardSeq, timeline: this.timeline, groupId: this.groupId };
@@ -431,11 +449,14 @@ export class WriteLog implements NvramClient {
     const header = this.#header;
     const place = { ...this.commitPlace };
     let records = this.#committedRecords;
-    for (;;) {
-      const at = this.list.recordAt(place, header);
-      if (at < 0 || header.lastSeq > seq) break;
+    let at = this.list.recordAt(place, header);
+    for (; at >= 0 && header.lastSeq <= seq; at = this.list.recordAt(place, header)) {
       place.offset += header.totalBytes;
       records++;
+    }
+    for (const walk = { ...place }; at >= 0; at = this.list.recordAt(walk, header)) {
+      this.ledger.release(header);
+      walk.offset += header.totalBytes;
     }
     this.#cutAt(place);
     this.appendedRecords = records;
@@ -445,6 +466,11 @@ export class WriteLog implements NvramClient {
       records: Math.min(mark.records, records),
       seq: Math.min(mark.seq, seq),
     }));
+    // The timeline that was left had committed more than it brought here; its successor has not.
+    if (this.heardSeq !== Number.POSITIVE_INFINITY)
+      this.#setHeard(Math.max(this.commitSeq, Math.min(this.heardSeq, seq)));
+    this.abandonRequests(seq, "not-ready");
+    this.onDropped();
   }
 
   /** Ends the log at `place`: later appends go to a new segment; the cut ones keep their bytes until they are reused. */
@@ -476,6 +502,9 @@ export class WriteLog implements NvramClient {
     this.commitPlace.offset = 0;
     this.#marks = this.#marks.map((mark) => ({ ...mark, records: 0, seq }));
     this.#required.clear();
+    if (this.heardSeq !== Number.POSITIVE_INFINITY) this.#setHeard(seq);
+    this.abandonRequests(-1, "not-ready");
+    this.onDropped();
   }
 
   /** What recovery found: the segments are in `list`; the records behind `committed` were not yet committed. */

@@ -5,14 +5,16 @@
  *     idle ──begin──▶ starting: the shelf learns through which seq the cache's copy is valid ──▶ active
  *     active: each batch is copied to the shelf, flushed, then reported as persisted
  *     active ──end (the battery is good again, everything in the cache persisted)──▶ ending: the shelf learns "open" ──▶ idle
+ *     ending ──begin (another fault)──▶ starting
  *
  * Invariants:
  * - From the fault on, nothing is reported as persisted by the cache alone.
+ * - What a failed flush covered is written again before the next flush counts.
  * - Dirty data that was acknowledged before the fault is brought to the shelf first; until then it is `atRiskBytes`.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import { alignUp } from "../codec/bytes.ts";
-import type { GroupStore, StoreError } from "../store/store.ts";
+import type { GroupStore, StoreDone, StoreError } from "../store/store.ts";
 import type { LogSegment } from "./segment.ts";
 import type { LogPlace } from "./segment_list.ts";
 import type { WriteLog, WriteThrough } from "./write_log.ts";
@@ -29,12 +31,18 @@ export class ShelfWriteThrough implements WriteThrough {
   readonly #destagedPlace: LogPlace;
   readonly #saveValidity: SaveValidity;
   active = false;
+  /** The cache is good again; as soon as the shelf knows, the mode ends, unless it begins anew before. */
+  #ending = false;
   #validitySaved = false;
   #token = 0;
   #running = false;
   #closed = false;
+  /** What was written to the shelf since its last flush, and from where on. */
+  #unflushed: { readonly segment: LogSegment; readonly fromBytes: number }[] = [];
   onTrouble: (error: StoreError) => void = () => {};
   onSafe: () => void = () => {};
+  /** A segment is not needed by a copy any more. */
+  onCopied: () => void = () => {};
   #safe = true;
 
   constructor(log: WriteLog, store: GroupStore, clock: Clock, destagedPlace: LogPlace, saveValidity: SaveValidity) {
@@ -49,6 +57,11 @@ export class ShelfWriteThrough implements WriteThrough {
     this.#closed = true;
   }
 
+  /** The store is at work for it. */
+  get busy(): boolean {
+    return this.#running;
+  }
+
   /** Acknowledged bytes that only the failed cache holds. */
   get atRiskBytes(): number {
     if (this.#safe) return 0;
@@ -60,8 +73,9 @@ export class ShelfWriteThrough implements WriteThrough {
   }
 
   begin(): void {
-    if (this.active || this.#closed) return;
+    if (this.#closed || (this.active && !this.#ending)) return;
     this.active = true;
+    this.#ending = false;
     this.#validitySaved = false;
     this.#safe = false;
     this.#token = this.#log.pendingToken;
@@ -69,11 +83,20 @@ export class ShelfWriteThrough implements WriteThrough {
     this.#run();
   }
 
-  /** The cache holds everything again, durably: its copy becomes good. */
+  /** The cache holds everything again, durably: its copy becomes good. `done` when the mode has ended; never when it begins anew. */
   end(done: () => void): void {
     if (!this.active) return done();
+    this.#ending = true;
     this.#saveValidity("open", (error) => {
-      if (error !== null || this.#closed) return;
+      if (!this.#ending || this.#closed) return;
+      if (error !== null) {
+        this.onTrouble(error);
+        this.#clock.after(retryMs, () => {
+          if (this.#ending && !this.#closed) this.end(done);
+        });
+        return;
+      }
+      this.#ending = false;
       this.active = false;
       done();
     });
@@ -88,33 +111,46 @@ export class ShelfWriteThrough implements WriteThrough {
     if (this.#running || this.#closed) return;
     this.#running = true;
     if (!this.#validitySaved) {
+      this.#validitySaved = true;
       this.#saveValidity(this.#log.persistedSeq, (error) => {
         this.#running = false;
-        if (error !== null) return this.#retry(error);
-        this.#validitySaved = true;
-        this.#run();
+        if (error === null) return this.#run();
+        this.#validitySaved = false;
+        this.#retry(error);
       });
       return;
     }
     const token = this.#token;
     const behind = this.#log.list.segments.filter((segment) => this.#isBehind(segment));
-    this.#copy(behind, 0, token);
+    this.#copyAll(behind, 0, token);
   }
 
+  /** One that the room copies is at home to its end. */
   #isBehind(segment: LogSegment): boolean {
-    return (
-      segment.slot >= 0 && segment.ordinal >= this.#destagedPlace.ordinal && segment.shelfBytes < segment.usedBytes
-    );
+    if (segment.slot < 0 || segment.gone || segment.pinned) return false;
+    return segment.ordinal >= this.#destagedPlace.ordinal && segment.shelfBytes < segment.usedBytes;
   }
 
-  #copy(behind: readonly LogSegment[], index: number, token: number): void {
+  #copyAll(behind: readonly LogSegment[], index: number, token: number): void {
     const segment = behind[index];
     if (segment === undefined) return this.#copyCell(token);
+    // It may have come home since the list was made.
+    if (!this.#isBehind(segment)) return this.#copyAll(behind, index + 1, token);
+    this.#log.list.pin(segment);
+    this.#copy(segment, (error) => {
+      this.#log.list.unpin(segment);
+      this.onCopied();
+      if (error !== null) return this.#failed(error);
+      this.#copyAll(behind, index + 1, token);
+    });
+  }
+
+  #copy(segment: LogSegment, done: StoreDone): void {
     if (segment.shelfSlot === null) {
       this.#store.allocateLogSlot((slot) => {
-        if (slot === null) return this.#failed({ code: "no-space", text: "no room on the shelf for the write log" });
+        if (slot === null) return done({ code: "no-space", text: "no room on the shelf for the write log" });
         segment.shelfSlot = slot;
-        this.#copy(behind, index, token);
+        this.#copy(segment, done);
       });
       return;
     }
@@ -122,9 +158,10 @@ export class ShelfWriteThrough implements WriteThrough {
     const to = alignUp(segment.usedBytes, 4096);
     const bytes = this.#log.list.region.bytes.subarray(segment.base + from, segment.base + to);
     this.#store.writeLogSlot(segment.shelfSlot, from, [bytes], (error) => {
-      if (error !== null) return this.#failed(error);
+      if (error !== null) return done(error);
+      this.#unflushed.push({ segment, fromBytes: from });
       segment.shelfBytes = to;
-      this.#copy(behind, index + 1, token);
+      done(null);
     });
   }
 
@@ -132,25 +169,37 @@ export class ShelfWriteThrough implements WriteThrough {
   #copyCell(token: number): void {
     const cell = this.#log.cellBytesAt;
     const segment = cell === null ? undefined : this.#log.list.get(cell.ordinal);
-    if (cell === null || segment === undefined || segment.shelfSlot === null || segment.slot < 0)
+    if (cell === null || segment === undefined || segment.shelfSlot === null || segment.slot < 0 || segment.pinned)
       return this.#flush(token);
     const from = cell.offset - (cell.offset % 4096);
     const bytes = this.#log.list.region.bytes.subarray(segment.base + from, segment.base + from + 4096);
+    this.#log.list.pin(segment);
     this.#store.writeLogSlot(segment.shelfSlot, from, [bytes], (error) => {
+      this.#log.list.unpin(segment);
+      this.onCopied();
       if (error !== null) return this.#failed(error);
       this.#flush(token);
     });
   }
 
   #flush(token: number): void {
+    const flushed = this.#unflushed;
+    this.#unflushed = [];
     this.#store.flushLog((error) => {
-      if (error !== null) return this.#failed(error);
+      if (error !== null) {
+        // A failed flush may have let go of what was written before it: all of it is written again.
+        for (const { segment, fromBytes } of flushed) segment.shelfBytes = Math.min(segment.shelfBytes, fromBytes);
+        return this.#failed(error);
+      }
       this.#running = false;
+      if (this.#closed) return;
+      // The mode has begun anew meanwhile: the shelf must say so before anything counts.
+      if (!this.#validitySaved) return this.#run();
       if (!this.#safe) {
         this.#safe = true;
         this.onSafe();
       }
-      this.#log.persisted(token);
+      this.#log.durableThrough(token);
       if (this.#token > token) this.#run();
     });
   }

@@ -31,10 +31,12 @@ export interface AdmissionOptions {
   readonly log: WriteLog;
   readonly store: GroupStore;
   readonly ledger: ChunkLedger;
-  /** Brings everything admitted home, then calls back. */
+  /** Brings everything admitted home (or learns that it was dropped), then calls back. */
   drain(done: () => void): void;
   kickDestage(): void;
   reclaim(): void;
+  /** The state is another now. */
+  changed(): void;
 }
 
 export class Admission {
@@ -52,8 +54,15 @@ export class Admission {
     return this.#queue.length;
   }
 
+  /** Held: what comes is kept until `release` or `close`. */
+  get state(): "open" | "held" | "closed" {
+    if (!this.#open) return "closed";
+    return this.#held ? "held" : "open";
+  }
+
   open(): void {
     this.#open = true;
+    this.#options.changed();
     this.retry();
   }
 
@@ -64,6 +73,7 @@ export class Admission {
     const queue = this.#queue;
     this.#queue = [];
     for (const { request } of queue) fail(request, error);
+    this.#options.changed();
   }
 
   hold(): void {
@@ -72,6 +82,7 @@ export class Admission {
 
   release(): void {
     this.#held = false;
+    this.#options.changed();
     this.retry();
   }
 
@@ -144,17 +155,16 @@ export class Admission {
       const firstBlock = Math.floor(startLba / 8);
       const blocks = Math.floor((startLba + blockCount - 1) / 8) - firstBlock + 1;
       const { store, ledger } = this.#options;
+      const isThere = () => store.volumes("head").some((volume) => volume.number === first.volume);
+      if (!isThere()) return this.#refuseFirst("closed");
       store.loadMap(first.volume, firstBlock, blocks, (error) => {
+        if (this.#queue[0] !== first) return this.#weighed();
+        if (!isThere()) return this.#refuseFirst("closed");
         const inMaps = error === null ? store.chunksNeeded(first.volume, firstBlock, blocks) : null;
         // A block written in part never goes over its old content in place, so each end may take a chunk of its own.
         const partialEnds = (startLba % 8 === 0 ? 0 : 1) + ((startLba + blockCount) % 8 === 0 ? 0 : 1);
         const needed = inMaps === null ? null : inMaps + partialEnds;
-        if (this.#queue[0] !== first) return this.#weighed();
-        if (needed === null || (needed > 0 && !store.reserveChunks(needed))) {
-          this.#queue.shift();
-          fail(first.request, "no-space");
-          return this.#weighed();
-        }
+        if (needed === null || (needed > 0 && !store.reserveChunks(needed))) return this.#refuseFirst("no-space");
         ledger.takeExactly(needed);
         const admitted = this.#admitOne(first, startLba, blockCount);
         ledger.cancelExact();
@@ -165,6 +175,12 @@ export class Admission {
         this.#weighed();
       });
     });
+  }
+
+  #refuseFirst(error: BlockError): void {
+    const first = this.#queue.shift();
+    if (first !== undefined) fail(first.request, error);
+    this.#weighed();
   }
 
   #weighed(): void {

@@ -24,8 +24,8 @@ export class AsOfEncoder {
     return this.#encode(place, RecordKind.chunkHole, volume, firstBlock * 8, blockCount * 8, new Uint8Array(0));
   }
 
-  table(place: AsOfPlace, volumes: readonly GroupVolume[]): Uint8Array {
-    const payload = encodeChange({ op: "table", volumes: volumes.map((volume) => ({ ...volume })) });
+  table(place: AsOfPlace, volumes: readonly GroupVolume[], nextNumber: number): Uint8Array {
+    const payload = encodeChange({ op: "table", volumes: volumes.map((volume) => ({ ...volume })), nextNumber });
     return this.#encode(place, RecordKind.table, 0, 0, 0, payload);
   }
 

@@ -31,12 +31,12 @@ import { decodeBoundary, encodeBoundary } from "./boundary.ts";
 import { type GroupDocument, lineageMax, readGroupDocument } from "./group_document.ts";
 import type { GroupVolume, Serving } from "./group_port.ts";
 import { GroupVolumes } from "./group_volumes.ts";
+import { LogAppends } from "./log_appends.ts";
 import { OpenTargets } from "./open_targets.ts";
 import { ReadPath } from "./read_path.ts";
-import { SeqWaiters } from "./seq_waiters.ts";
 import { ChunkLedger } from "./space_ledger.ts";
 import { StoreQueue } from "./store_queue.ts";
-import { decodeChange, encodeChange, type VolumeChange } from "./volume_table.ts";
+import { decodeChange, encodeChange, nextNumberAfter, type VolumeChange } from "./volume_table.ts";
 import type { VolumeTarget } from "./volume_target.ts";
 
 export interface GroupOptions {
@@ -51,6 +51,10 @@ export interface GroupOptions {
   readonly events: EventSink;
   readonly shelfLogBytes: number;
 }
+
+const drainRetryMs = 1000;
+/** How often a group that is being removed looks whether the store has finished. */
+const retireLookMs = 10;
 
 type Ready = (error: StoreError | null) => void;
 
@@ -80,9 +84,7 @@ export class Group {
   #replication: unknown = null;
   #serving: Serving = { writable: false, why: "the group is starting", readable: null };
   readonly #targets = new OpenTargets();
-  #roomWaiters: (() => void)[] = [];
-  readonly #persistedWaiters = new SeqWaiters();
-  readonly #committedWaiters = new SeqWaiters();
+  readonly #appends: LogAppends;
   #boundaryListeners: ((boundary: { id: string; purpose: string; seq: number }) => void)[] = [];
   #consistentListeners: ((mark: { peer: string; seq: number }) => void)[] = [];
   cacheWasLost = false;
@@ -135,18 +137,26 @@ export class Group {
       log: this.log,
       store,
       ledger: this.#ledger,
-      drain: (done) => this.#drainCommitted(done),
+      drain: (done) => this.#drainAdmitted(done),
       kickDestage: () => this.destager.kick(),
       reclaim: () => this.room.reclaim(),
+      changed: () => this.#appends.retry(),
+    });
+    this.#appends = new LogAppends({
+      log: this.log,
+      admission: this.admission,
+      makeRoom: () => {
+        this.room.reclaim();
+        this.destager.kick();
+      },
     });
     this.log.onSpecial = (header, at) => this.#special(header, at);
-    this.log.onCommitted(() => this.#committedWaiters.reached(this.log.commitSeq));
+    this.writeThrough.onCopied = () => this.room.reclaim();
     this.writeThrough.onTrouble = (error) => this.#trouble("write-through-failed", error);
     this.writeThrough.onSafe = () =>
       this.events.emit("cache-data-safe", `group ${this.name}: what only the failed cache held is on the shelf`);
     nvram.onRoom(() => this.#roomCame());
     this.log.onDestaged(() => this.#roomCame());
-    this.log.onPersisted(() => this.#persistedWaiters.reached(this.log.persistedSeq));
   }
 
   get name(): string {
@@ -196,28 +206,42 @@ export class Group {
     this.#save(done);
   }
 
-  /** Takes everything home and marks the stop as orderly. */
+  /** Takes everything home and marks the stop as orderly. A shelf that does not take it is left to the recovery of the next start. */
   stop(done: () => void): void {
     this.setServing({ writable: false, why: "the appliance is stopping", readable: null });
-    this.#drainCommitted(() => {
+    this.destager.drain(() => {
       this.queue.run((next) => {
         const clean =
           this.destager.records >= this.log.committedRecords && this.log.committedRecords === this.log.appendedRecords;
         const document = { ...this.#documentAt(this.log.destagedSeq, this.#place), clean };
         this.store.commit(document, () => {
-          next();
           this.close();
+          next();
           done();
         });
       });
     });
   }
 
+  /** Nothing new begins; whoever still waits for an answer gets one. */
   close(): void {
     this.destager.close();
     this.room.close();
     this.writeThrough.close();
     this.queue.close();
+    this.admission.close("closed");
+    this.log.abandonRequests(-1, "closed");
+    this.#appends.close();
+  }
+
+  /** Closes, then calls `done` when nothing of the group is under way at the store any more. */
+  retire(done: () => void): void {
+    this.close();
+    const look = (): void => {
+      if (this.queue.idle && !this.room.busy && !this.writeThrough.busy) done();
+      else this.clock.after(retireLookMs, look);
+    };
+    look();
   }
 
   #retakeSpace(): void {
@@ -371,38 +395,12 @@ export class Group {
     if (change.op === "create") {
       this.#document = { ...this.#document, nextVolumeNumber: change.volume.number + 1 };
     }
-    this.appendSpecial(RecordKind.control, encodeChange(change), (error) => done(error));
-  }
-
-  /** Appends a record that concerns the group, waiting for room; `done` with its seq when it is committed. */
-  appendSpecial(kind: RecordKind, payload: Uint8Array, done: (error: StoreError | null, seq: number) => void): void {
-    this.#whenAppended(
-      () => this.log.admitSpecial(kind, payload, null),
-      () => {
-        const seq = this.log.headSeq;
-        this.whenCommitted(seq, () => done(null, seq));
-      },
-    );
-  }
-
-  /** Tries `append` now and whenever room has come about, until it succeeds; then `done`, in the same event. */
-  #whenAppended(append: () => boolean, done: () => void): void {
-    if (append()) return done();
-    this.#roomWaiters.push(() => this.#whenAppended(append, done));
-    this.room.reclaim();
-    this.destager.kick();
+    this.#appends.special(RecordKind.control, encodeChange(change), (error) => done(error));
   }
 
   #roomCame(): void {
-    const waiters = this.#roomWaiters;
-    this.#roomWaiters = [];
-    for (const waiter of waiters) waiter();
+    this.#appends.retry();
     this.admission.retry();
-  }
-
-  whenCommitted(seq: number, done: () => void): void {
-    if (this.log.commitSeq >= seq) done();
-    else this.#committedWaiters.add(seq, done);
   }
 
   #payload(header: RecordHeader, at: number): Uint8Array {
@@ -421,6 +419,8 @@ export class Group {
         );
         return;
       }
+      const nextVolumeNumber = Math.max(this.#document.nextVolumeNumber, nextNumberAfter(change));
+      this.#document = { ...this.#document, nextVolumeNumber };
       for (const volume of this.#volumes.commit(change, this.log.committedRecords - 1)) {
         this.endTargets(volume.number, "the volume was deleted");
       }
@@ -438,29 +438,24 @@ export class Group {
   ): void {
     this.log.commitAllDurable();
     const timeline = toHex(this.entropy.fill(new Uint8Array(16)));
-    const opened = (): void => {
-      const firstSeq = this.log.headSeq;
-      this.whenCommitted(firstSeq, () => done(null, { timeline, firstSeq }));
-    };
-    this.whenPersisted(this.log.headSeq, () => this.#whenAppended(() => this.log.open(timeline), opened));
+    this.#appends.open(timeline, (error, firstSeq) => done(error, error === null ? { timeline, firstSeq } : null));
   }
 
-  whenPersisted(seq: number, done: () => void): void {
-    if (this.log.persistedSeq >= seq) return done();
-    this.#persistedWaiters.add(seq, done);
-    this.log.wantPersist();
+  /** Everything admitted is decided and at home. */
+  #drainAdmitted(done: () => void): void {
+    this.#appends.whenCommitted(this.log.headSeq, () => this.#drainCommitted(done), done);
   }
 
   #drainCommitted(done: () => void): void {
     this.destager.drain((error) => {
       if (error === null) return done();
-      this.clock.after(1000, () => this.#drainCommitted(done));
+      this.clock.after(drainRetryMs, () => this.#drainCommitted(done));
     });
   }
 
   drainToHome(done: (error: StoreError | null, seq: number) => void): void {
-    const following = this.log.heardSeq;
-    this.whenPersisted(this.log.headSeq, () => {
+    this.#appends.whenAllPersisted(() => {
+      const following = this.log.heardSeq;
       this.log.commitAllDurable();
       if (following !== Number.POSITIVE_INFINITY) this.log.followPrimary(this.log.commitSeq);
       this.destager.drain((error) => done(error, this.log.destagedSeq));
@@ -475,7 +470,8 @@ export class Group {
         this.#forkAt(id, at);
         this.store.commit(this.#documentAt(at, this.#place), (commitError) => {
           next();
-          done(commitError, at);
+          // A fork of that id that was there before a crash has the seq of then.
+          done(commitError, this.forks().find((fork) => fork.id === id)?.seq ?? at);
         });
       });
     });
@@ -509,7 +505,8 @@ export class Group {
     this.drainToHome((drainError) => {
       if (drainError !== null) return done(drainError);
       const fork = this.#document.forks.find((one) => one.id === id);
-      if (fork === undefined) return done({ code: "unknown-version", text: `there is no fork ${id}` });
+      if (fork === undefined || !this.store.forks().some((stored) => stored.id === id))
+        return done({ code: "unknown-version", text: `there is no fork ${id}` });
       this.queue.run((next) => {
         const headSeq = this.log.destagedSeq;
         const headLineage = [...this.log.lineage()];
@@ -566,14 +563,14 @@ export class Group {
   // ---------------------------------------------------------------- boundaries
 
   writeBoundary(id: string, purpose: string, done: (error: StoreError | null, seq: number) => void): void {
-    this.appendSpecial(RecordKind.boundary, encodeBoundary({ id, purpose }), (error, seq) => {
+    this.#appends.special(RecordKind.boundary, encodeBoundary({ id, purpose }), (error, seq) => {
       done(error, seq);
       this.destager.kick();
     });
   }
 
   writeConsistentAt(peer: string, done: (error: StoreError | null, seq: number) => void): void {
-    this.appendSpecial(RecordKind.consistentAt, new TextEncoder().encode(peer), done);
+    this.#appends.special(RecordKind.consistentAt, new TextEncoder().encode(peer), done);
   }
 
   onBoundary(

@@ -57,7 +57,7 @@ export function replicationPort(
     },
     encodeChunk: (asOf, volume, firstBlock, bytes) => encoder.chunk(asOf, volume, firstBlock, bytes),
     encodeHole: (asOf, volume, firstBlock, blockCount) => encoder.hole(asOf, volume, firstBlock, blockCount),
-    encodeTable: (asOf, volumes) => encoder.table(asOf, volumes),
+    encodeTable: (asOf, volumes) => encoder.table(asOf, volumes, group.nextVolumeNumber()),
     writeBoundary: (id, purpose, done) => group.writeBoundary(id, purpose, done),
     writeConsistentAt: (peer, done) => group.writeConsistentAt(peer, done),
     onBoundary: (listener) => group.onBoundary(listener),

@@ -8,6 +8,7 @@ export class StoreQueue {
   #closed = false;
 
   run(task: (next: () => void) => void): void {
+    if (this.#closed) return;
     this.#tasks.push(task);
     this.#start();
   }

@@ -24,7 +24,12 @@ const changeSchema = v.variant("op", [
   v.object({ op: v.literal("create"), volume: volumeSchema }),
   v.object({ op: v.literal("resize"), number: v.number(), sizeBytes: v.pipe(v.number(), v.integer()) }),
   v.object({ op: v.literal("delete"), number: v.number() }),
-  v.object({ op: v.literal("table"), volumes: v.pipe(v.array(volumeSchema), v.maxLength(volumesMax)) }),
+  v.object({
+    op: v.literal("table"),
+    volumes: v.pipe(v.array(volumeSchema), v.maxLength(volumesMax)),
+    /** Above every number that was ever given out. */
+    nextNumber: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(volumeNumbersMax))),
+  }),
 ]);
 export type VolumeChange = v.InferOutput<typeof changeSchema>;
 
@@ -57,6 +62,15 @@ export function changed(volumes: readonly GroupVolume[], change: VolumeChange): 
     case "table":
       return [...change.volumes];
   }
+}
+
+/**
+ * The lowest number that may be given out after the change. A number stays used on every copy when its volume is gone: whoever is
+ * primary later gives out others.
+ */
+export function nextNumberAfter(change: VolumeChange): number {
+  if (change.op === "create") return change.volume.number + 1;
+  return change.op === "table" ? (change.nextNumber ?? 1) : 1;
 }
 
 /** Makes the store's volumes those of `wanted`: created, grown, deleted. */

@@ -47,7 +47,11 @@ export class VolumeTarget implements BlockTarget {
   submit(request: BlockRequest): void {
     if (!this.#open) return fail(request, "closed");
     request.error = null;
-    if (request.kind === "flush") return this.#group.flush(request);
+    if (request.kind === "flush") {
+      // Nothing of this host is under way where it cannot write; a golden copy's undecided records may stay so for long.
+      if (this.readOnly()) return request.onDone(request);
+      return this.#group.flush(request);
+    }
     if (request.startLba < 0 || request.startLba + request.blockCount > this.blockCount()) {
       return fail(request, "out-of-range");
     }
