@@ -3,7 +3,7 @@
  * its test. "Beyond" counts seqs behind the fork point; "continues" means: opened a timeline of its own behind the fork point.
  *
  *   ours     theirs    condition                                        decision
- *   primary  golden    gave it a grant, and it has that                 grantTaken, else offerGrant
+ *   primary  golden    gave it a grant, and it has that                 grantTaken, else offerGrant (if it follows us)
  *                      follows another array                            idle: follows-other
  *                      its log cannot take our largest records          idle: cache-too-small
  *                      asked for everything, or its image is mixed      resync (stream, if it can go on where it was)
@@ -94,7 +94,9 @@ export function canConfirm(decision: Decision, theirs: Hello): boolean {
 function toGolden({ ours, theirs, peer, canStreamFrom }: Meeting): Decision {
   if (ours.grant !== null) {
     if (ours.grant.to !== theirs.array) return { kind: "idle", reason: "granted-elsewhere" };
-    return theirs.acceptedGrant === ours.grant.id ? { kind: "grantTaken" } : { kind: "offerGrant" };
+    if (theirs.acceptedGrant === ours.grant.id) return { kind: "grantTaken" };
+    // One that follows another array may have accepted this grant long ago: only one that follows us can still decline it.
+    return theirs.primary === ours.array ? { kind: "offerGrant" } : { kind: "idle", reason: "follows-other" };
   }
   if (theirs.primary !== ours.array) return { kind: "idle", reason: "follows-other" };
   if (peer === null) return { kind: "idle", reason: "not-a-peer" };

@@ -42,6 +42,9 @@ interface Waiter {
   readonly wake: (held: boolean) => void;
 }
 
+/** The longest that one timer takes: 2^31 - 1 ms, 24 days. */
+const waitMsMax = 2147483647;
+
 /** An idle sync peer hears the newest commitSeq so soon. */
 const commitTellMs = 5;
 
@@ -228,6 +231,7 @@ export class GroupReplication implements GroupCore {
     return helloOf(this, this.host, this.keeper.durable, {
       writable: this.role.is("serving"),
       whyStopped: this.faults.why,
+      cacheLost: this.cacheLost,
     });
   }
 
@@ -404,7 +408,7 @@ export class GroupReplication implements GroupCore {
           resolve(held);
         },
       };
-      const timer = this.clock.after(timeoutMs, () => waiter.wake(holds()));
+      const timer = this.clock.after(Math.min(timeoutMs, waitMsMax), () => waiter.wake(holds()));
       this.#waiters.add(waiter);
     });
   }

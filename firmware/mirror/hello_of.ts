@@ -8,7 +8,7 @@ export function helloOf(
   context: GroupContext,
   host: LinkHost,
   document: ReplicationDocument,
-  live: { readonly writable: boolean; readonly whyStopped: string | null },
+  live: { readonly writable: boolean; readonly whyStopped: string | null; readonly cacheLost: boolean },
 ): Hello {
   const { port, log } = context;
   const { image } = document;
@@ -31,7 +31,7 @@ export function helloOf(
     persistedSeq: log.persistedSeq,
     commitSeq: log.commitSeq,
     destagedSeq: log.destagedSeq,
-    consistent: image.kind === "consistent",
+    consistent: image.kind === "consistent" && !live.cacheLost,
     resync:
       image.kind === "inconsistent" && image.resyncId !== null
         ? { id: image.resyncId, begun: image.begun, nextVolume: image.nextVolume, nextBlock: image.nextBlock }

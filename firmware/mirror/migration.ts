@@ -180,6 +180,8 @@ export class Migration {
       link.send({ kind: "grantAnswer", id: grant.id, accepted: true, text: "", timeline: currentTimeline(log) });
       return;
     }
+    // Who does not follow the giver must not decline: it may have accepted before, and moved on since.
+    if (document.role !== "golden" || document.primary !== channel.array) return;
     const fault = this.#whyNot(channel, grant);
     if (fault !== null) {
       link.send({ kind: "grantAnswer", id: grant.id, accepted: false, text: fault, timeline: null });

@@ -11,6 +11,7 @@
  *   confirm it, and has not been heard since. Everything else is `possible`; what is not known is null.
  */
 import { done, type Result, type TakeoverJson } from "../manage/control.ts";
+import { relate } from "./decide.ts";
 import { consistentImage, type KeptFork, peerEntry, type ReplicationDocument } from "./document.ts";
 import { currentTimeline, newId } from "./group_context.ts";
 import { type GroupCore, refuse } from "./group_core.ts";
@@ -88,7 +89,7 @@ export class Takeover {
     const core = this.#core;
     const { port } = core;
     const former = core.document.primary;
-    if (!options.force && (await this.#primaryAnswers())) {
+    if (!options.force && (await this.#primaryAnswers()) && !this.#primaryHasLost()) {
       return refuse(
         "primary-reachable",
         `${former} answers; move the role with: goldcopy group migrate ${port.name} --to ${port.array}, or add --force`,
@@ -130,6 +131,21 @@ export class Takeover {
     this.#listeningSinceMs = null;
     if (channel !== null && !channel.connected) channel.dialling?.stop();
     return this.#isAlive;
+  }
+
+  /**
+   * The primary answers, but says itself that it cannot go on: it is not writable, and has lost its cache or what is acknowledged
+   * and held here. No peer will confirm it; only this copy can.
+   */
+  #primaryHasLost(): boolean {
+    const { document, log } = this.#core;
+    const theirs = document.primary === null ? null : (this.#core.channel(document.primary)?.theirs ?? null);
+    if (theirs === null || theirs.writable) return false;
+    if (!theirs.consistent) return true;
+    const relation = relate({ lineage: log.lineage(), headSeq: log.headSeq }, theirs);
+    return (
+      relation !== null && !relation.theirsContinues && relation.oursBeyond > 0 && relation.forkSeq < log.commitSeq
+    );
   }
 
   #forkToPromote(): KeptFork | null {

@@ -5,7 +5,7 @@
  *      ▲                     │ the next address is tried beside a slow one           │ refused, lost, silent
  *      └──── wait, doubled ──┴─────────────────── all have failed ──────────────────┘
  *
- * Invariants: at most `attemptsMax` connections are under way; one that comes too late is closed at once; waits are bounded and
+ * Invariants: at most `attemptsMax` connections are under way; the first that answers is used, any other is closed at once; waits are bounded and
  * jittered by the appliance's entropy.
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
@@ -116,7 +116,8 @@ export class Dialler {
       (stream) => {
         this.#underWay--;
         const link = new Link(stream, true, this.#clock, this.#settings);
-        if (this.#state === "trying" && round === this.#round) this.#introduce(link);
+        // One of an earlier round is as good as any (a link that was cut, and is joined again).
+        if (this.#state === "trying" || this.#state === "resting") this.#introduce(link);
         else this.#clock.defer(() => link.abort("aborted", "another connection came first"));
         return link.handler;
       },

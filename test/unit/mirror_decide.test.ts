@@ -370,6 +370,16 @@ const rows: [string, Hello, Hello, Options, string][] = [
     "offerGrant",
   ],
   [
+    "we gave it the role, and it follows another",
+    stand("oak", "primary", "a1@7", {
+      writable: false,
+      grant: { id: id("d"), to: "elm", timeline: id("a"), seq: 7 },
+    }),
+    stand("elm", "golden", "a1@7", { primary: "ash", acceptedGrant: id("e") }),
+    {},
+    "idle follows-other",
+  ],
+  [
     "it has accepted and given it on",
     stand("oak", "primary", "a1@7", { writable: false, grant: { id: id("d"), to: "elm", timeline: id("a"), seq: 7 } }),
     stand("elm", "golden", "a1@7", { acceptedGrant: id("d"), primary: "ash" }),

@@ -215,4 +215,24 @@ test("both sides restart after a takeover -> the newer one is confirmed by the o
   assert.is(oak.status.writable, false);
 });
 
+test("the primary lost its write cache -> it is not confirmed, and the copy may take over though it answers", () => {
+  const lab = Lab.pair(12);
+  const oak = lab.site("oak");
+  const elm = lab.site("elm");
+  for (let block = 0; block < 30; block++) oak.write(block, 1 + block);
+  lab.until("arrived", () => elm.log.commitSeq === oak.log.commitSeq);
+  oak.crash();
+  oak.cacheTrusted = false;
+  oak.start();
+  lab.until("settled", () => oak.status.settled);
+  assert.is(oak.status.writable, false);
+  assert.match(oak.status.why ?? "", /lost/);
+  const report = lab.done("takeover", elm.commands.takeover(plain));
+  assert.is(report.changed, true);
+  for (let block = 0; block < 30; block++) assert.is(elm.read(block), 1 + block);
+  lab.until("oak knows", () => oak.replication!.channel("elm")?.decision?.kind === "superseded");
+  lab.done("resync", oak.commands.resync("elm", 60_000));
+  assert.equal(oak.image(), elm.image());
+});
+
 test.run();
