@@ -15,13 +15,13 @@ install_packages() {
     exit 1
   }
   echo "installing npm packages ..." >&2
-  # `npm ci` empties node_modules first, which would break what is running from it: only for a first installation.
-  local how=install
-  [ -d "$root/node_modules" ] || how=ci
-  (cd "$root" && npm "$how" --silent --no-progress >&2) && [ -x "$bun" ] || {
-    echo "npm $how failed in $root: is the registry reachable? try: cd $root && npm $how" >&2
+  # Not `npm ci`: it empties node_modules first, which would break what is running from it.
+  local output
+  if ! output=$(cd "$root" && npm install --no-progress --loglevel=error 2>&1) || [ ! -x "$bun" ]; then
+    echo "$output" >&2
+    echo "npm install failed in $root: is the registry reachable? try: cd $root && npm install" >&2
     exit 1
-  }
+  fi
   cp "$root/package-lock.json" "$root/node_modules/.installed-lock.json"
 }
 
