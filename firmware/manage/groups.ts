@@ -46,6 +46,8 @@ export class GroupRegistry {
   readonly #creating = new Set<string>();
   readonly host: ReplicationHost;
   #cacheHealthy = true;
+  /** Counts the turns of the cache's state: what an earlier good turn began ends nothing after a later fault. */
+  #cacheGoodRounds = 0;
   #onGone: (volumes: readonly string[]) => void = () => {};
 
   constructor(options: GroupRegistryOptions) {
@@ -202,8 +204,16 @@ export class GroupRegistry {
       if (trouble !== null) return refused("failed", trouble);
       const entry = this.#entries.get(identity)!;
       const error = await whenDone<StoreError>((done) => entry.group.settle(done));
-      if (error !== null) return refused("shelf-failed", error.text);
-      if (!this.#cacheHealthy) entry.group.writeThrough.begin();
+      if (error !== null) {
+        // What the pool holds of it is found by the next start.
+        this.#entries.delete(identity);
+        entry.group.close();
+        return refused("shelf-failed", error.text);
+      }
+      if (!this.#cacheHealthy) {
+        entry.group.writeThrough.begin();
+        if (hal.cache.battery() === "good") this.#cacheIsGood();
+      }
       entry.replication.start();
       entry.group.room.thaw();
       // Whoever made a group may use it: its log is open for writing when the answer comes.
@@ -219,10 +229,12 @@ export class GroupRegistry {
     await replication.stop(false);
     group.setServing({ writable: false, why: "the group is being deleted", readable: null });
     const gone = group.volumes().map((volume) => volume.name);
-    group.close();
-    group.log.reset([], 0);
     this.#entries.delete(group.id);
     this.#onGone(gone);
+    // What is under way at the store must not land on space that belongs to somebody else by then.
+    await new Promise<void>((resolve) => group.retire(resolve));
+    group.log.reset([], 0);
+    this.#cacheModeMoved();
     const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
     return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);
   }
@@ -244,29 +256,39 @@ export class GroupRegistry {
   }
 
   #cacheHasFailed(why: string): void {
-    if (!this.#cacheHealthy) return;
+    this.#cacheGoodRounds++;
+    if (this.#cacheHealthy) {
+      this.#options.events.emit(
+        "cache-failed",
+        `${why}: every acknowledgement waits for the shelf now (write-through)`,
+      );
+    }
     this.#cacheHealthy = false;
-    this.#options.events.emit("cache-failed", `${why}: every acknowledgement waits for the shelf now (write-through)`);
+    // Also those whose write-through was about to end.
     for (const { group } of this.#entries.values()) group.writeThrough.begin();
   }
 
   #cacheIsGood(): void {
-    const { nvram, events } = this.#options;
+    const { nvram } = this.#options;
     if (this.#cacheHealthy || nvram.failed) return;
+    const round = ++this.#cacheGoodRounds;
     nvram.persistAll((outcome) => {
-      if (outcome === "failed") return;
-      let left = this.#entries.size;
-      const ended = (): void => {
-        if (--left > 0) return;
-        this.#cacheHealthy = true;
-        events.emit("cache-good", "the write cache's battery is good again and its copy is complete: write-back");
-      };
-      if (left === 0) {
-        left = 1;
-        ended();
-      }
-      for (const { group } of this.#entries.values()) group.writeThrough.end(ended);
+      if (outcome === "failed") nvram.fail();
+      if (outcome === "failed" || round !== this.#cacheGoodRounds) return;
+      for (const { group } of this.#entries.values()) group.writeThrough.end(() => this.#cacheModeMoved());
+      this.#cacheModeMoved();
     });
+  }
+
+  /** Write-back is back when every group is there. */
+  #cacheModeMoved(): void {
+    if (this.#cacheHealthy || this.#options.nvram.failed || this.#options.hal.cache.battery() === "failed") return;
+    if ([...this.#entries.values()].some(({ group }) => group.writeThrough.active)) return;
+    this.#cacheHealthy = true;
+    this.#options.events.emit(
+      "cache-good",
+      "the write cache's battery is good again and its copy is complete: write-back",
+    );
   }
 
   closeAll(): void {

@@ -17,8 +17,18 @@ export interface VolumeCommandsOptions {
   readonly poolName: string;
 }
 
+interface NewVolume {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly group: string | null;
+  readonly pool: string | null;
+}
+
 export class VolumeCommands implements VolumeControl {
   readonly #options: VolumeCommandsOptions;
+
+  /** Their records are not committed yet. */
+  readonly #creating = new Set<string>();
 
   constructor(options: VolumeCommandsOptions) {
     this.#options = options;
@@ -31,12 +41,17 @@ export class VolumeCommands implements VolumeControl {
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  async create(volume: {
-    name: string;
-    sizeBytes: number;
-    group: string | null;
-    pool: string | null;
-  }): Promise<Result<VolumeJson>> {
+  async create(volume: NewVolume): Promise<Result<VolumeJson>> {
+    if (this.#creating.has(volume.name)) return refused("exists", `volume ${volume.name} is being created already`);
+    this.#creating.add(volume.name);
+    try {
+      return await this.#create(volume);
+    } finally {
+      this.#creating.delete(volume.name);
+    }
+  }
+
+  async #create(volume: NewVolume): Promise<Result<VolumeJson>> {
     const { groups, entropy, poolName } = this.#options;
     if (volume.pool !== null && volume.pool !== poolName) {
       return refused("not-found", `there is no pool ${volume.pool}; this array's pool is ${poolName}`);

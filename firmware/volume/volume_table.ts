@@ -13,20 +13,29 @@ export const volumeNumbersMax = 1 << 20;
 export const volumesMax = 256;
 export const volumeSizeBytesMax = maxLba * 512;
 
+const sizeSchema = v.pipe(v.number(), v.integer(), v.minValue(4096), v.maxValue(volumeSizeBytesMax), v.multipleOf(512));
+
 export const volumeSchema = v.object({
   number: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(volumeNumbersMax - 1)),
   uuid: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
   name: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/)),
-  sizeBytes: v.pipe(v.number(), v.integer(), v.minValue(4096), v.maxValue(volumeSizeBytesMax)),
+  sizeBytes: sizeSchema,
 });
 
 const changeSchema = v.variant("op", [
   v.object({ op: v.literal("create"), volume: volumeSchema }),
-  v.object({ op: v.literal("resize"), number: v.number(), sizeBytes: v.pipe(v.number(), v.integer()) }),
+  v.object({ op: v.literal("resize"), number: v.number(), sizeBytes: sizeSchema }),
   v.object({ op: v.literal("delete"), number: v.number() }),
   v.object({
     op: v.literal("table"),
-    volumes: v.pipe(v.array(volumeSchema), v.maxLength(volumesMax)),
+    volumes: v.pipe(
+      v.array(volumeSchema),
+      v.maxLength(volumesMax),
+      v.check(
+        (volumes) => new Set(volumes.map(({ number }) => number)).size === volumes.length,
+        "a number is used twice",
+      ),
+    ),
     /** Above every number that was ever given out. */
     nextNumber: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(volumeNumbersMax))),
   }),
@@ -49,8 +58,11 @@ export function decodeChange(bytes: Uint8Array): VolumeChange | null {
 
 export function changed(volumes: readonly GroupVolume[], change: VolumeChange): GroupVolume[] {
   switch (change.op) {
-    case "create":
-      return [...volumes.filter((volume) => volume.number !== change.volume.number), change.volume];
+    case "create": {
+      const others = volumes.filter((volume) => volume.number !== change.volume.number);
+      // Every copy keeps the limit alike: the root with the table must stay readable.
+      return others.length < volumesMax ? [...others, change.volume] : [...volumes];
+    }
     case "resize":
       return volumes.map((volume) =>
         volume.number === change.number
