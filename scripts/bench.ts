@@ -7,20 +7,23 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import type { Finding, Probe } from "./benchmarks/findings.ts";
 import { type ClientName, type Run, runRounds } from "./benchmarks/rounds.ts";
 import { type Summary, summarize, table } from "./benchmarks/summary.ts";
-import { type Bench, benches, type Work } from "./benchmarks/works.ts";
+import { judgeFinding, judgeWorks, type Verdict, verdictTable } from "./benchmarks/verdicts.ts";
+import { type Bench, benches, probes, type Work } from "./benchmarks/works.ts";
 import { ensureClients } from "./clients.ts";
 
 const help = `usage: scripts/bench [BENCH...] [options]
 
 ${benches.map((each) => `  ${each.name.padEnd(14)}  ${each.question}${each.onRequest === true ? " (only when named)" : ""}`).join("\n")}
+${probes.map((each) => `  ${each.name.padEnd(14)}  ${each.question}`).join("\n")}
 
   --work A,B      only these works, by the beginning of their names: ${[...new Set(benches.flatMap((each) => each.works.map((work) => work.name)))].join(", ")}
   --with A,B      only these contenders: ${[...new Set(benches.flatMap((each) => each.contenders.map(({ name }) => name)))].join(", ")}
   --client C      lean, fio or both (default lean; fio's own cost is near a whole core and hides differences)
-  --seconds S     length of a run, where the work does not fix it (default 3)
-  --rounds R      runs of each, in alternation (default 5)
+  --seconds S     length of a run, where the work does not fix it (default 2)
+  --rounds R      runs of each, in alternation (default 3)
   --dir D         where the backing files lie (default /dev/shm, a tmpfs)
   --json          everything as JSON, each run included`;
 
@@ -54,8 +57,8 @@ function parse() {
         work: { type: "string" },
         with: { type: "string" },
         client: { type: "string", default: "lean" },
-        seconds: { type: "string", default: "3" },
-        rounds: { type: "string", default: "5" },
+        seconds: { type: "string", default: "2" },
+        rounds: { type: "string", default: "3" },
         dir: { type: "string", default: "/dev/shm" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
@@ -80,8 +83,9 @@ function clientsOf(text: string): ClientName[] {
 
 function chooseBenches(names: readonly string[]): Bench[] {
   for (const name of names) {
-    if (!benches.some((each) => each.name === name)) {
-      fail(`there is no bench "${name}": ${benches.map((each) => each.name).join(", ")}`);
+    const known = [...benches, ...probes];
+    if (!known.some((each) => each.name === name)) {
+      fail(`there is no bench "${name}": ${known.map((each) => each.name).join(", ")}`);
     }
   }
   return names.length === 0
@@ -118,7 +122,11 @@ const rounds = positive(values.rounds, "rounds");
 const chosen = chooseBenches(positionals)
   .map((bench) => ({ bench: withOnly(bench, values.with), works: chooseWorks(bench, values.work) }))
   .filter(({ works }) => works.length > 0);
-if (chosen.length === 0) fail(`no work "${values.work}" in these benches`);
+// A choice of works or contenders is a question about those alone.
+const narrowed = values.work !== undefined || values.with !== undefined;
+const chosenProbes: readonly Probe[] =
+  positionals.length === 0 ? (narrowed ? [] : probes) : probes.filter(({ name }) => positionals.includes(name));
+if (chosen.length === 0 && chosenProbes.length === 0) fail(`no work "${values.work}" in these benches`);
 
 const missing = ensureClients(say, ["nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio"]);
 if (missing.length > 0) {
@@ -129,6 +137,9 @@ if (missing.length > 0) {
 mkdirSync(values.dir, { recursive: true });
 const folder = mkdtempSync(join(values.dir, "goldcopy-bench-"));
 const answers: Answer[] = [];
+const findings: Finding[] = [];
+const verdicts: Verdict[] = [];
+const startedMs = performance.now();
 try {
   for (const { bench, works } of chosen) {
     const loadBefore = load();
@@ -144,9 +155,18 @@ try {
       runs,
     };
     answers.push(answer);
+    verdicts.push(...judgeWorks(works, answer.summaries));
     if (values.json) continue;
     const about = `load average before ${answer.loadBefore}, after ${answer.loadAfter}`;
     process.stdout.write(`\n${bench.name}: ${bench.question} (${about})\n${table(answer.summaries)}\n`);
+  }
+  for (const probe of chosenProbes) {
+    say(`${probe.name}: ${probe.question}`);
+    const own = join(folder, probe.name);
+    mkdirSync(own);
+    const found = await probe.run(own, say);
+    findings.push(...found);
+    verdicts.push(...found.map(judgeFinding));
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });
@@ -157,12 +177,14 @@ const conditions = {
   volumeBytes: sizeBytes,
   secondsPerRun: seconds,
   rounds,
+  minutes: Math.round((performance.now() - startedMs) / 6000) / 10,
   sharing: "servers, clients and whatever else runs share all cores; `othersCores` is what ran outside the measurement",
 };
-if (values.json) process.stdout.write(`${JSON.stringify({ conditions, answers }, null, 1)}\n`);
+if (values.json) process.stdout.write(`${JSON.stringify({ conditions, verdicts, findings, answers }, null, 1)}\n`);
 else {
+  if (verdicts.length > 0) process.stdout.write(`\n${verdictTable(verdicts)}\n`);
   process.stdout.write(
     `\n${conditions.cores} cores, 1 GiB volumes in ${conditions.backing}; runs of ${seconds} s unless the work says otherwise, ` +
-      `${rounds} rounds in alternation, medians; ${conditions.sharing}\n`,
+      `${rounds} rounds in alternation, medians; ${conditions.sharing}; ${conditions.minutes} min in all\n`,
   );
 }

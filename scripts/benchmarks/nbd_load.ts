@@ -3,9 +3,11 @@
  * costs is in its result, so that a reader can see whether client or server was the limit.
  *
  * Arguments: HOST:PORT/NAME, `randread|randwrite|read|write`, block bytes, depth, seconds, size in bytes (`0`: the whole export),
- * and until when: `timed`, `once` (one pass over the size) or a number of operations. Prints `begin`, then its result as JSON.
+ * and until when: `timed`, `once` (one pass over the size), `endless` or a number of operations. Prints `begin`, then its result as
+ * JSON.
  *
- * Before it measures it reads for `warmUpMs` (not for `once`), so that a short burst does not measure the start of a process.
+ * Before it measures it reads for `warmUpMs` (not for `once` and `endless`), so that a short burst does not measure the start of a
+ * process.
  *
  * All requests that become due in one event go out in one write, as every good client does it.
  */
@@ -20,7 +22,7 @@ interface Plan {
   readonly seconds: number;
   readonly sizeBytes: number;
   readonly warmUp: boolean;
-  /** Infinity: until the time is up. */
+  /** Infinity: until the time is up; NaN: one pass. */
   readonly opsMax: number;
 }
 
@@ -40,8 +42,8 @@ function parsePlan(args: readonly string[]): Plan {
     depth: depth ?? 1,
     seconds: seconds ?? 1,
     sizeBytes: sizeBytes ?? 0,
-    warmUp: args[6] !== "once",
-    opsMax: Number(args[6] ?? "") || Number.POSITIVE_INFINITY,
+    warmUp: args[6] !== "once" && args[6] !== "endless",
+    opsMax: args[6] === "once" ? Number.NaN : Number(args[6] ?? "") || Number.POSITIVE_INFINITY,
   };
 }
 
@@ -169,7 +171,7 @@ class Load {
     this.measuring = true;
     this.cpuBefore = process.cpuUsage();
     process.stdout.write("begin\n");
-    const opsMax = this.plan.warmUp ? this.plan.opsMax : this.blocks;
+    const opsMax = Number.isNaN(this.plan.opsMax) ? this.blocks : this.plan.opsMax;
     const timed = opsMax === Number.POSITIVE_INFINITY;
     this.begin(this.writes, timed ? this.plan.seconds * 1000 : Number.POSITIVE_INFINITY, opsMax);
   }

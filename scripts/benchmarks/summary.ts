@@ -117,10 +117,15 @@ export function table(summaries: readonly Summary[]): string {
       leftOver.map(([name, value]) => `${name} ${value}`).join(", "),
     ]);
   }
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return aligned(rows);
+}
+
+/** Columns of equal width. */
+export function aligned(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows
     .map((row) => {
-      const cells = row.map((cell, column) => cell.padEnd(widths[column]!));
+      const cells = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
       return cells.join("  ").trimEnd();
     })
     .join("\n");

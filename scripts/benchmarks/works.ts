@@ -1,8 +1,12 @@
 /** What is done to a server, and which servers are compared by it. */
 import { alone, asyncPair, syncPair } from "./appliances.ts";
 import type { Contender } from "./contenders.ts";
+import type { Probe } from "./findings.ts";
+import { memory } from "./memory.ts";
 import { frontEnd, nbdkit, qemuNbd } from "./nbd_servers.ts";
 import { qemuMirror } from "./qemu_mirror.ts";
+import { restart } from "./restart.ts";
+import { takeover } from "./takeover.ts";
 
 export interface Work {
   readonly name: string;
@@ -17,7 +21,19 @@ export interface Work {
   readonly rounds?: number;
   /** Starts only when everything before has been destaged and replicated. */
   readonly settledFirst?: boolean;
+  /** What ours must reach beside `peer`: at least so many times its operations per second, or the inverse of its p50. */
+  readonly bar?: Bar;
 }
+
+export interface Bar {
+  readonly peer: string;
+  readonly measure: "iops" | "p50";
+  readonly ratioAtLeast: number;
+}
+
+const beside = (peer: string, ratioAtLeast: number, measure: Bar["measure"] = "iops"): { readonly bar: Bar } => ({
+  bar: { peer, measure, ratioAtLeast },
+});
 
 export interface Bench {
   readonly name: string;
@@ -65,25 +81,36 @@ export const benches: readonly Bench[] = [
     name: "nbd",
     question: "one appliance beside plain NBD servers",
     contenders: [alone, nbdkit, qemuNbd],
-    works: [randomRead, writeBurst, bigRead, bigWrite, randomReadD1, randomWriteD1],
+    works: [
+      { ...randomRead, ...beside("nbdkit", 1.3) },
+      { ...writeBurst, ...beside("nbdkit", 1) },
+      { ...bigRead, ...beside("nbdkit", 0.8) },
+      { ...bigWrite, ...beside("nbdkit", 0.4) },
+      randomReadD1,
+      randomWriteD1,
+    ],
   },
   {
     name: "nbd-minute",
     question: "the same, 60 s of random writes with destage under way",
     contenders: [alone, nbdkit],
-    works: [writeMinute],
+    works: [{ ...writeMinute, ...beside("nbdkit", 0.7) }],
   },
   {
     name: "sync-mirror",
     question: "synchronous replication beside QEMU's write-blocking mirror",
     contenders: [syncPair, qemuMirror],
-    works: [randomWrite, randomWriteD1],
+    works: [
+      { ...randomWrite, ...beside("qemu-mirror", 2.5) },
+      { ...randomWriteD1, ...beside("qemu-mirror", 1, "p50") },
+    ],
   },
   {
     name: "async-cost",
     question: "what asynchronous replication costs the host: with a peer ÷ without",
     contenders: [asyncPair, alone],
-    works: [{ ...randomWrite, seconds: 10, rounds: 3 }],
+    // At most 40 % of the host's writes per second.
+    works: [{ ...randomWrite, seconds: 10, rounds: 3, ...beside("goldcopy", 0.6) }],
   },
   {
     name: "front-end",
@@ -93,3 +120,6 @@ export const benches: readonly Bench[] = [
     onRequest: true,
   },
 ];
+
+/** Measured against a fixed bar. */
+export const probes: readonly Probe[] = [restart, takeover, memory];
