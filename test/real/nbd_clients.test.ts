@@ -186,6 +186,7 @@ testWith(test, ["fio"], "fio with verify, mixed sizes at depth -> every block as
       "--size=32m",
       "--verify=crc32c",
       "--verify_fatal=1",
+      "--verify_state_save=0",
       "--randrepeat=0",
       "--serialize_overlap=1",
     ]);
@@ -225,6 +226,7 @@ testWith(
       "--size=64m",
       "--verify=crc32c",
       "--verify_fatal=1",
+      "--verify_state_save=0",
     ]);
     assert.match(other.stdout, /err= 0/);
     assert.is((await killed).code, null);
