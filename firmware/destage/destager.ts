@@ -15,7 +15,7 @@ import { emptyHeader, type RecordHeader } from "../log/record.ts";
 import { unindexRecord } from "../log/record_blocks.ts";
 import type { LogPlace } from "../log/segment_list.ts";
 import type { WriteLog } from "../log/write_log.ts";
-import type { GroupStore, HomeStep, StoreError } from "../store/store.ts";
+import { type GroupStore, type HomeStep, physicalBlockBytes, type StoreError } from "../store/store.ts";
 import type { StoreQueue } from "../volume/store_queue.ts";
 import { type Batch, BatchBuilder } from "./batch.ts";
 
@@ -152,10 +152,14 @@ export class Destager {
     });
   }
 
-  /** Leaves out what was written to volumes that have been deleted since. */
+  /** Leaves out what was written to volumes that have been deleted since, or (by a peer that is wrong) beyond their end. */
   #onLiveVolumes(steps: readonly HomeStep[]): readonly HomeStep[] {
-    const live = new Set(this.#options.store.volumes("head").map((volume) => volume.number));
-    return steps.every((step) => live.has(step.volume)) ? steps : steps.filter((step) => live.has(step.volume));
+    const blocks = new Map<number, number>();
+    for (const { number, sizeBytes } of this.#options.store.volumes("head"))
+      blocks.set(number, Math.ceil(sizeBytes / physicalBlockBytes));
+    const room = (step: HomeStep) => Math.max(0, (blocks.get(step.volume) ?? 0) - step.firstBlock);
+    if (steps.every((step) => room(step) >= blocksIn(step))) return steps;
+    return steps.map((step) => cutTo(step, room(step))).filter((step) => blocksIn(step) > 0);
   }
 
   #committed(batch: Batch): void {
@@ -205,4 +209,16 @@ export class Destager {
       this.kick();
     });
   }
+}
+
+function blocksIn(step: HomeStep): number {
+  return step.kind === "data" ? step.crcs.length : step.blockCount;
+}
+
+/** The step's first `blocks` blocks. */
+function cutTo(step: HomeStep, blocks: number): HomeStep {
+  if (blocksIn(step) <= blocks) return step;
+  if (step.kind === "zero") return { ...step, blockCount: blocks };
+  const crcs = Array.from({ length: blocks }, (_, index) => step.crcs[index]!);
+  return { ...step, bytes: step.bytes.subarray(0, blocks * physicalBlockBytes), crcs };
 }

@@ -9,7 +9,16 @@
 import { alignUp } from "../codec/bytes.ts";
 import type { GroupStore } from "../store/store.ts";
 import { logLimits } from "./limits.ts";
-import { emptyHeader, isAsOf, type RecordHeader, type Region, readHeader, regionOf } from "./record.ts";
+import {
+  decodeHeader,
+  emptyHeader,
+  isAsOf,
+  payloadIsIntact,
+  type RecordHeader,
+  type Region,
+  readHeader,
+  regionOf,
+} from "./record.ts";
 import type { LogCursor, LogRun } from "./replication_log.ts";
 import type { LogSegment } from "./segment.ts";
 import type { WriteLog } from "./write_log.ts";
@@ -56,10 +65,29 @@ export class LogCursors {
     if (segment.shelfSlot === null) return done(null);
     const region = regionOf(new Uint8Array(alignUp(segment.usedBytes, 4096)));
     this.#store.readLogSlot(segment.shelfSlot, 0, region.bytes, (error) => {
-      if (error !== null) return done(null);
+      if (error !== null || !this.#isIntact(region, segment)) return done(null);
       this.#loaded = { ordinal: segment.ordinal, region };
       done(this.#runIn(segment, region, 0, cursor, throughSeq, maxBytes));
     });
+  }
+
+  /** Whether the shelf gave the segment's records back as they were: bit rot must not lead the walk astray. */
+  #isIntact(region: Region, segment: LogSegment): boolean {
+    const { digests, groupTag } = this.#log;
+    const header = this.#header;
+    let offset: number = logLimits.segmentHeaderBytes;
+    let seq = segment.firstSeq - 1;
+    while (offset < segment.usedBytes) {
+      if (!decodeHeader(region, offset, segment.usedBytes, groupTag, digests, header)) {
+        offset = alignUp(offset + 1, 4096);
+        continue;
+      }
+      if (!payloadIsIntact(region, offset, header, digests)) return false;
+      if (!isAsOf(header.kind) && header.firstSeq !== seq + 1) return false;
+      seq = Math.max(seq, header.lastSeq);
+      offset += header.totalBytes;
+    }
+    return seq >= segment.lastSeq;
   }
 
   bytesAfter(seq: number): number {

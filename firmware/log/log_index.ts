@@ -71,6 +71,7 @@ export class LogIndex {
       this.#freeChain(this.#heads[slot]! - 1);
       this.#heads[slot] = 0;
     }
+    if (this.#heads[slot] !== 0) this.#heads[slot] = this.#uncovered(this.#heads[slot]! - 1, mask) + 1;
     const node = this.#newNode();
     this.#where[node] = where;
     this.#masks[node] = mask;
@@ -78,6 +79,27 @@ export class LogIndex {
     this.#crcs[node] = crc;
     this.#older[node] = this.#heads[slot]! - 1;
     this.#heads[slot] = node + 1;
+  }
+
+  /**
+   * Takes the nodes that `mask` covers out of a chain; returns its new head, or -1. What is left is never covered by a newer node,
+   * and a mask is one run of sectors: a chain has at most 36 nodes, however often a host writes the same sectors.
+   */
+  #uncovered(first: number, mask: number): number {
+    let head = first;
+    let newer = -1;
+    for (let node = first; node >= 0; ) {
+      const older = this.#older[node]!;
+      if ((this.#masks[node]! & ~mask) !== 0) newer = node;
+      else {
+        if (newer >= 0) this.#older[newer] = older;
+        else head = older;
+        this.#older[node] = this.#freeNode;
+        this.#freeNode = node;
+      }
+      node = older;
+    }
+    return head;
   }
 
   putExtent(extent: ZeroExtent): void {

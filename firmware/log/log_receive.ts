@@ -10,6 +10,7 @@
 import { logLimits } from "./limits.ts";
 import type { LogCursors } from "./log_cursors.ts";
 import {
+  clearsBlocks,
   decodeHeader,
   emptyHeader,
   headerTimeline,
@@ -61,6 +62,8 @@ export class LogReceiver {
       const judged = this.#judge(header, parent);
       if (typeof judged === "object") return judged;
       if (judged === "append") {
+        if (clearsBlocks(header.kind) && log.index.extentCount >= logLimits.extentsMax)
+          return { kind: "busy", takenBytes: offset };
         const at = log.list.place(header.totalBytes, isAsOf(header.kind) ? log.headSeq + 1 : header.firstSeq);
         if (at < 0 || !log.ledger.take(header.kind, header.startLba, header.blockCount, header.lastSeq)) {
           return { kind: "busy", takenBytes: offset };

@@ -314,10 +314,15 @@ function rangesAreSane(header: RecordHeader): boolean {
   if (!(header.startLba >= 0 && header.blockCount >= 0 && header.startLba + header.blockCount <= maxLba)) return false;
   if (Number.isNaN(header.asOfSeq) || Number.isNaN(header.commitSeq) || Number.isNaN(header.wallMs)) return false;
   if (header.kind < RecordKind.write || header.kind > RecordKind.table) return false;
+  if (carriesBlocks(header.kind) || clearsBlocks(header.kind)) {
+    if (header.volume < 1 || header.volume > maxVolumeNumber) return false;
+  }
   if (carriesBlocks(header.kind)) return header.payloadBytes === header.blockCount * 512 && header.blockCount > 0;
   return !clearsBlocks(header.kind) || header.payloadBytes === 0;
 }
 
+/** So that (volume, block) is one exact number. */
+export const maxVolumeNumber = (1 << 20) - 1;
 /** 2^32 physical blocks of 4 KiB: the largest volume is 16 TiB, so that a block number fits 32 bits. */
 export const maxLba = 4294967296 * lbaPerBlock;
 

@@ -387,7 +387,8 @@ function push(walked: Walked, header: RecordHeader, candidate: number, offset: n
   walked.offset.push(offset);
   walked.end.push(offset + header.totalBytes);
   walked.seq.push(header.lastSeq);
-  walked.firstOf.push(header.firstSeq);
+  // An as-of record carries the seq of the record before it, which may lie in the segment before.
+  walked.firstOf.push(isAsOf(header.kind) ? header.firstSeq + 1 : header.firstSeq);
   walked.wallMs.push(header.wallMs);
 }
 

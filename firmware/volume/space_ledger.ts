@@ -16,6 +16,8 @@ export class ChunkLedger implements SpaceLedger {
   /** Records that set aside something else than the general rule says, by seq. */
   readonly #exact = new Map<number, number>();
   #nextExact: number | null = null;
+  /** Chunks that records from before the stop need and the pool could not confirm: so many fewer are given back. */
+  #unconfirmed = 0;
 
   constructor(store: GroupStore) {
     this.#store = store;
@@ -48,7 +50,7 @@ export class ChunkLedger implements SpaceLedger {
   retake(header: RecordHeader): boolean {
     const count = chunksTouched(header.kind, header.startLba, header.blockCount);
     if (count === 0 || this.#store.reserveChunks(count)) return true;
-    this.#exact.set(header.lastSeq, 0);
+    this.#unconfirmed += count;
     return false;
   }
 
@@ -56,7 +58,9 @@ export class ChunkLedger implements SpaceLedger {
     const exact = this.#exact.get(header.lastSeq);
     if (exact !== undefined) this.#exact.delete(header.lastSeq);
     const count = exact ?? chunksTouched(header.kind, header.startLba, header.blockCount);
-    if (count > 0) this.#store.releaseChunks(count);
+    const unconfirmed = Math.min(count, this.#unconfirmed);
+    this.#unconfirmed -= unconfirmed;
+    if (count > unconfirmed) this.#store.releaseChunks(count - unconfirmed);
   }
 }
 

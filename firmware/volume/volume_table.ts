@@ -4,12 +4,11 @@
  */
 import { decode, encode } from "cbor-x";
 import * as v from "valibot";
-import { maxLba } from "../log/record.ts";
+import { maxLba, maxVolumeNumber } from "../log/record.ts";
 import type { GroupStore } from "../store/store.ts";
 import type { GroupVolume } from "./group_port.ts";
 
-/** Volume numbers stay below, so that (volume, block) is one exact number. */
-export const volumeNumbersMax = 1 << 20;
+export const volumeNumbersMax = maxVolumeNumber + 1;
 export const volumesMax = 256;
 export const volumeSizeBytesMax = maxLba * 512;
 
