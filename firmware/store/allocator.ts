@@ -11,7 +11,7 @@
  *   pages of the bitmaps themselves.
  * - An emptied slab goes back to the pool.
  */
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import { type SlabTable, slabKind } from "./slab_table.ts";
 import { SpaceMap } from "./space_map.ts";
 import type { SpaceTree } from "./space_tree.ts";

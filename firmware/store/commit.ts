@@ -12,7 +12,7 @@
  *   to the head alone (the log still holds what was written there).
  * - Changes made while the commit runs (reaper, forks, volumes) belong to the next one.
  */
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import { encodeGroupRoot } from "./group_root.ts";
 import { slotBodyBytesMax } from "./slot_pair.ts";
 import { sealSpace } from "./space_tree.ts";

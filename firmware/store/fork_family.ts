@@ -21,7 +21,7 @@
  * - A node is reaped only when a durable root says that it is doomed: until then a crash may bring it back.
  * - At most one node is partly reaped; its cursor is durable together with what has been freed.
  */
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import type { Version } from "./store.ts";
 
 export interface Tree {

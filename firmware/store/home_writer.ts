@@ -18,8 +18,8 @@
  * - An error leaves entries whose blocks may not have been written; they fail their checksums until the steps are applied again.
  */
 
+import { assert } from "../codec/assert.ts";
 import type { Allocator } from "./allocator.ts";
-import { assert } from "./assert.ts";
 import type { DiskSet } from "./disk_set.ts";
 import type { ForkFamily, Tree } from "./fork_family.ts";
 import { blocksPerChunk, pageBytes } from "./geometry.ts";

@@ -11,7 +11,7 @@
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { DiskError } from "../../hal/api/shelf.ts";
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { type SlabTable, slabKind } from "./slab_table.ts";
 import type { LogSlot, StoreDone, StoreError } from "./store.ts";

@@ -9,7 +9,7 @@
  * - A page is in at most one slot. A slot under `pin` or dirty is not evicted; any other may be gone after the next `take`.
  * - Only verified pages are found.
  */
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import { pageBytes, pageWords } from "./geometry.ts";
 
 const slotsPerSegment = 256;

@@ -10,8 +10,8 @@
  *   is. A page that fails this is read once more from the root on: it may have been moved meanwhile.
  */
 import type { Digests } from "../../hal/api/digests.ts";
+import { assert } from "../codec/assert.ts";
 import type { Allocator } from "./allocator.ts";
-import { assert } from "./assert.ts";
 import { type DiskSet, storeErrorOf } from "./disk_set.ts";
 import type { ForkFamily, Tree } from "./fork_family.ts";
 import { pageBytes, pageWords } from "./geometry.ts";

@@ -16,7 +16,7 @@
  * Pages are handled as Uint32Array, so the machine must be little-endian; checked once when the module loads.
  */
 import type { Digests } from "../../hal/api/digests.ts";
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import { formatVersion, pageWords } from "./geometry.ts";
 
 export const pageMagic = {

@@ -12,7 +12,7 @@
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import type { DiskError } from "../../hal/api/shelf.ts";
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { pageBytes, slabEntriesPerPage, tablePageOffset } from "./geometry.ts";
 import {

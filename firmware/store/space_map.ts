@@ -8,7 +8,7 @@
  * - A unit is allocated and freed once at a time (asserted).
  * - Bits of slabs that the group does not own are never set.
  */
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import { pageWords } from "./geometry.ts";
 import { headerWords } from "./page_seal.ts";
 

@@ -10,7 +10,7 @@
  * which may make more space pages move; `sealSpace` goes on until nothing new has changed, and only then looks at the contents.
  */
 import type { Digests } from "../../hal/api/digests.ts";
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { storeErrorOf } from "./disk_set.ts";
 import { pageBytes, pageWords } from "./geometry.ts";

@@ -11,8 +11,8 @@
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
+import { assert } from "../codec/assert.ts";
 import { Allocator, type MapShape } from "./allocator.ts";
-import { assert } from "./assert.ts";
 import { decodeBody, encodeBody } from "./cbor_body.ts";
 import { commitGroup } from "./commit.ts";
 import type { DiskSet } from "./disk_set.ts";

@@ -9,7 +9,7 @@
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
 import type { DiskError } from "../../hal/api/shelf.ts";
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import { decodeBody, encodeBody } from "./cbor_body.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { rootSlotOffset } from "./geometry.ts";

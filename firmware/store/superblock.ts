@@ -20,7 +20,7 @@
  * power loss during the creation of a pool leaves disks that still count as blank.
  */
 import type { Digests } from "../../hal/api/digests.ts";
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import { disksMax, type FormatNumbers, formatProblem, formatVersion, pageBytes, superblockOffset } from "./geometry.ts";
 import { newPage, pageGeneration, pageMagic, sealHolds, sealPage, writeIdentity } from "./page_seal.ts";
 

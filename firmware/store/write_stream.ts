@@ -7,7 +7,7 @@
  * - The first error is kept; what follows is still written, so that `drain` always ends.
  */
 import type { DiskError } from "../../hal/api/shelf.ts";
-import { assert } from "./assert.ts";
+import { assert } from "../codec/assert.ts";
 import type { DiskSet } from "./disk_set.ts";
 import type { StoreError } from "./store.ts";
 
