@@ -45,6 +45,9 @@ export class Inbound {
   readonly #verify: VerifyTarget;
   #lastBeat: { readonly lagMs: number; readonly inSync: boolean; readonly verified: boolean } | null = null;
 
+  /** The primary has begun to stream on this link: it serves, or did so until now. */
+  started = false;
+
   constructor(context: GroupContext, link: Link, primary: string, target: ResyncTarget, faults: StreamFaults) {
     this.#link = link;
     this.#target = target;
@@ -109,6 +112,7 @@ export class Inbound {
         this.#receiver.hearCommit(frame.commitSeq);
         return true;
       case "start":
+        this.started = true;
         this.#receiver.onStart(frame);
         return true;
       case "resyncStart":

@@ -139,8 +139,11 @@ export class Takeover {
    */
   #primaryHasLost(): boolean {
     const { document, log } = this.#core;
-    const theirs = document.primary === null ? null : (this.#core.channel(document.primary)?.theirs ?? null);
+    const channel = document.primary === null ? null : this.#core.channel(document.primary);
+    const theirs = channel?.theirs ?? null;
     if (theirs === null || theirs.writable) return false;
+    // It has streamed since: what it said on meeting is old, and what is held beyond that came from there.
+    if (channel?.inbound?.started === true) return false;
     if (!theirs.consistent) return true;
     const relation = relate({ lineage: log.lineage(), headSeq: log.headSeq }, theirs);
     return (

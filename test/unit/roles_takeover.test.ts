@@ -13,6 +13,21 @@ test("the primary answers -> primary-reachable, nothing changes", () => {
   lab.site("oak").write(1, 1);
 });
 
+test("the primary restarts, is confirmed and writes on -> it is still reachable", () => {
+  const lab = Lab.pair(13);
+  const oak = lab.site("oak");
+  const elm = lab.site("elm");
+  for (let block = 0; block < 20; block++) oak.write(block, 1 + block);
+  lab.until("arrived", () => elm.log.commitSeq === oak.log.commitSeq);
+  oak.crash();
+  oak.start();
+  lab.until("confirmed", () => oak.status.writable);
+  for (let block = 0; block < 20; block++) oak.write(block, 101 + block);
+  lab.until("arrived again", () => elm.log.commitSeq === oak.log.commitSeq);
+  assert.is(lab.refused("takeover", elm.commands.takeover(plain)), "primary-reachable");
+  assert.is(oak.status.writable, true);
+});
+
 test("the primary is gone -> taken over, what had arrived is there, the loss is possible and bounded", () => {
   const lab = Lab.pair(2);
   const oak = lab.site("oak");
