@@ -139,8 +139,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
         entropy,
         arrayId: pool.arrayId,
         appliance: config.array.appliance,
-        // The nonce that the cache has now: after a crash in the middle of a renewal it may be the one listed as next.
-        current: nonceOf(facts.cacheHeader, cacheTrusted) ?? entry?.current ?? entry?.next ?? null,
+        listed: entry?.current ?? entry?.next ?? null,
       },
       saveCache,
       done,
@@ -198,10 +197,6 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     },
   );
   return { ok: true, control, groups };
-}
-
-function nonceOf(header: StartFacts["cacheHeader"], trusted: boolean): string | null {
-  return trusted && header.kind === "formatted" ? header.nonce : null;
 }
 
 function refuse(events: EventSink, text: string): { ok: false; text: string } {

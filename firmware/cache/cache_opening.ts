@@ -70,14 +70,18 @@ export function renewNonce(
     readonly entropy: Entropy;
     readonly arrayId: string;
     readonly appliance: string;
-    readonly current: string | null;
+    /** What the shelf lists, for a cache that has no nonce yet. */
+    readonly listed: string | null;
   },
   save: (entry: CacheEntry, done: (error: StoreError | null) => void) => void,
   done: (error: StoreError | null) => void,
 ): void {
   const { nvram, appliance, arrayId } = options;
   const next = toHex(options.entropy.fill(new Uint8Array(16)));
-  save({ appliance, current: options.current, next }, (firstError) => {
+  // The nonce that the cache has now: after a crash in the middle of a renewal it may be the one that was listed as next.
+  const header = nvram.readHeader();
+  const current = header.kind === "formatted" ? header.nonce : options.listed;
+  save({ appliance, current, next }, (firstError) => {
     if (firstError !== null) return done(firstError);
     nvram.writeHeader(next, arrayId, (outcome) => {
       if (outcome === "failed") return done({ code: "disk-failed", text: "the write cache could not be persisted" });
