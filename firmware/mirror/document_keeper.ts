@@ -8,7 +8,7 @@
  */
 import type { StoreError } from "../store/store.ts";
 import type { GroupPort } from "../volume/group_port.ts";
-import { parseDocument, type ReplicationDocument } from "./document.ts";
+import { type ImageState, parseDocument, type ReplicationDocument } from "./document.ts";
 
 export class DocumentKeeper {
   readonly #port: GroupPort;
@@ -36,6 +36,11 @@ export class DocumentKeeper {
 
   get durable(): ReplicationDocument {
     return this.#durable;
+  }
+
+  /** The image as it may be shown: consistent only when it is so durably, inconsistent as soon as it is going to be. */
+  get shownImage(): ImageState {
+    return this.#current.image.kind === "inconsistent" ? this.#current.image : this.#durable.image;
   }
 
   get failed(): boolean {

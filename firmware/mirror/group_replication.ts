@@ -377,7 +377,7 @@ export class GroupReplication implements GroupCore {
 
   refreshServing(): void {
     const before = this.port.serving();
-    const { image } = this.document;
+    const image = this.keeper.shownImage;
     const writable = this.role.is("serving");
     const shown = image.kind === "consistent" ? (this.#headIsDecided() ? "head" : null) : image.fork;
     const readable: Serving["readable"] = shown === null || shown === "head" ? shown : { fork: shown.id };

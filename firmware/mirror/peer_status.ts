@@ -49,7 +49,7 @@ function stateOfPeer(channel: PeerChannel | null, entry: PeerEntry): ReplicaStat
 /** A golden copy's own state. */
 export function stateOfGolden(core: GroupCore): ReplicaState {
   const { document, log } = core;
-  if (document.image.kind === "inconsistent") return "inconsistent";
+  if (core.keeper.shownImage.kind === "inconsistent") return "inconsistent";
   const channel = document.primary === null ? null : core.channel(document.primary);
   if (core.faults.why !== null) return "diverged";
   const inbound = channel?.inbound ?? null;

@@ -177,7 +177,6 @@ export class ResyncTarget {
       (document) => ({ ...document, image, keptFork: null, wantsResync: false, completedResync: null }),
       () => {
         if (older !== null && !older.salvage && older.id !== fork?.id) port.dropFork(older.id, () => {});
-        this.#owner.onImageChanged();
         port.resetLog({ lineage: prepare.lineage, seq: prepare.seq }, (error) => {
           if (error !== null) return this.#fail(`the log could not be reset: ${error.text}`);
           this.#markedSeqs = [];
@@ -186,6 +185,7 @@ export class ResyncTarget {
         });
       },
     );
+    this.#owner.onImageChanged();
   }
 
   #finish(): void {

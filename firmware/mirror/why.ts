@@ -23,7 +23,7 @@ export function whyNotWritable(core: GroupCore): string | null {
         `goldcopy group serve ${port.name} --alone`
       );
     case "following":
-      return document.image.kind === "consistent"
+      return core.keeper.shownImage.kind === "consistent"
         ? `golden copy of ${document.primary ?? "no array"}`
         : `golden copy of ${document.primary ?? "no array"}, inconsistent until a resync has ended`;
     case "unconfirmed":
