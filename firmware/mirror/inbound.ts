@@ -87,7 +87,7 @@ export class Inbound {
   lost(): void {
     this.#receiver.stop();
     this.#verify.stop();
-    this.#target.forgetWaiting();
+    this.#target.forgetLink();
   }
 
   onBeat(): void {

@@ -72,9 +72,14 @@ export class ResyncTarget {
     this.#fork(prepare, (fork) => this.#mark(prepare, fork));
   }
 
-  /** The link that asked is gone; what is under way is finished, nobody is told. */
-  forgetWaiting(): void {
+  /**
+   * The link is gone; what is under way is finished, nobody is told. An announcement goes with it: chunks that stood before it may
+   * have been lost with the link, and those that are sent again may be newer than the record that it named.
+   */
+  forgetLink(): void {
     this.#waiting = null;
+    this.#announced = null;
+    this.#markedSeqs = [];
     if (this.#preparing !== null) this.#preparing = { ...this.#preparing, ready: () => {} };
     this.#onConsistent = () => {};
   }

@@ -202,4 +202,25 @@ test("volumes come and go during a resync -> the copy has what the primary has",
   assert.equal(elm.image(2), oak.image(2));
 });
 
+test("the link is lost behind the announcement of the end -> the announced record does not make the copy consistent", () => {
+  const { lab, oak, elm } = overflowed(11);
+  lab.world.shape("oak-a", "elm-a", { rateBytesPerSecond: 50_000 });
+  lab.join("oak", "elm");
+  lab.until("begun", () => {
+    const { image } = elm.replication!.document;
+    return image.kind === "inconsistent" && image.begun;
+  });
+  const { resyncTarget, document } = elm.replication!;
+  const id = document.image.kind === "inconsistent" ? document.image.resyncId! : "";
+  resyncTarget.announce(id, 1_000_000);
+  lab.cut("oak", "elm");
+  lab.until("lost", () => elm.replication!.channel("oak")?.connected === false);
+  resyncTarget.onMark(1_000_000);
+  lab.world.runFor(50);
+  assert.is(elm.status.state, "inconsistent");
+  lab.world.shape("oak-a", "elm-a", null);
+  lab.join("oak", "elm");
+  settled(lab, oak, elm);
+});
+
 test.run();
