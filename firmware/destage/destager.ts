@@ -27,8 +27,6 @@ export interface DestagerOptions {
   readonly digests: Digests;
   /** The place up to which records are at home; owned by the destager, read by `LogRoom`. */
   readonly place: LogPlace;
-  /** The number of the newest change of the home; grows with every batch, so that what a fork shares is told apart by it. */
-  readonly version: { value: number };
   /** The group's document as of `seq`. */
   document(seq: number, place: LogPlace): unknown;
   decodeBoundary(at: number, header: RecordHeader): { id: string; purpose: string };
@@ -140,7 +138,7 @@ export class Destager {
       if (batch.records === this.#records) return this.#finished(next);
       this.#options.applySpecials(batch.records);
       const steps = this.#onLiveVolumes(batch.steps);
-      store.apply(steps, ++this.#options.version.value, (applyError) => {
+      store.apply(steps, (applyError) => {
         if (applyError !== null) return this.#failed(applyError, next);
         if (batch.boundary !== null) this.#options.forkAt(batch.boundary, batch.seq);
         store.commit(this.#options.document(batch.seq, batch.place), (commitError) => {

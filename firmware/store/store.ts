@@ -102,13 +102,13 @@ export interface GroupStore {
   ): void;
 
   /**
-   * Moves blocks to their home. `birthSeq`: the newest seq in the batch, above that of every fork taken before.
+   * Moves blocks to their home.
    *
    * `no-space` (nothing was promised, or more than `applyLeavesMax` map leaves were touched since the last commit on a full pool):
    * commit, and apply again in smaller pieces. `disk-failed` because a disk was absent or full: apply the same steps again; commits
    * are refused until that has succeeded. After any other `disk-failed`, here or in `commit`, the group must be opened anew.
    */
-  apply(steps: readonly HomeStep[], birthSeq: number, done: StoreDone): void;
+  apply(steps: readonly HomeStep[], done: StoreDone): void;
   /** Makes everything applied so far, and `document`, durable as one. `no-space`: the document is too large; nothing has changed. */
   commit(document: unknown, done: StoreDone): void;
 

@@ -247,7 +247,7 @@ export class StoredGroup implements GroupStore {
     this.reader.extents(version, volume, range, done);
   }
 
-  apply(steps: readonly HomeStep[], _birthSeq: number, done: StoreDone): void {
+  apply(steps: readonly HomeStep[], done: StoreDone): void {
     this.#begin("apply", done, (finish) => {
       this.#applySequence += 1;
       this.writer.apply(steps, (error, diskCode) => {

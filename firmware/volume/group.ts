@@ -78,7 +78,6 @@ export class Group {
   readonly #ledger: ChunkLedger;
   readonly #reads: ReadPath;
   readonly #place: LogPlace = { ordinal: 0, offset: 0 };
-  readonly #version = { value: 0 };
   #document: GroupDocument;
   readonly #volumes = new GroupVolumes();
   #replication: unknown = null;
@@ -122,7 +121,6 @@ export class Group {
       clock,
       digests,
       place: this.#place,
-      version: this.#version,
       document: (seq, place) => this.#documentAt(seq, place),
       decodeBoundary: (at, header) => decodeBoundary(this.#payload(header, at), header.firstSeq),
       applySpecials: (records) => this.#volumes.bringHome(this.store, records),
@@ -175,7 +173,6 @@ export class Group {
 
   #recover(done: Ready): void {
     const document = this.#document;
-    this.#version.value = document.homeVersion;
     this.#volumes.set(document.volumes);
     this.#replication = document.replication ?? null;
     const start = {
@@ -291,7 +288,6 @@ export class Group {
       place: { ...place },
       nextOrdinal: this.log.list.nextOrdinal,
       commitSeq: this.log.commitSeq,
-      homeVersion: this.#version.value,
       cacheValidThrough: this.cacheValidThrough,
       clean: false,
       cacheLost: this.cacheWasLost,
@@ -479,7 +475,7 @@ export class Group {
 
   #forkAt(id: string, seq: number): void {
     if (this.store.forks().some((fork) => fork.id === id)) return;
-    this.store.fork(id, this.#version.value++);
+    this.store.fork(id, seq);
     const lineage = this.log.lineage().filter((entry) => entry.firstSeq <= seq);
     this.#document = {
       ...this.#document,
@@ -510,7 +506,7 @@ export class Group {
       this.queue.run((next) => {
         const headSeq = this.log.destagedSeq;
         const headLineage = [...this.log.lineage()];
-        const kept = keepAs === null ? null : { id: keepAs, seq: this.#version.value++ };
+        const kept = keepAs === null ? null : { id: keepAs, seq: headSeq };
         this.store.promoteFork(id, kept);
         if (keepAs !== null) {
           const entry = { id: keepAs, seq: headSeq, lineage: headLineage };

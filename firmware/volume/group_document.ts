@@ -20,8 +20,6 @@ export const groupDocumentSchema = v.object({
   nextOrdinal: seq,
   firstOrdinal: seq,
   commitSeq: seq,
-  /** The number of the newest change of the home: births in the maps. */
-  homeVersion: seq,
   cacheValidThrough: v.union([v.literal("open"), seq]),
   /** Stopped in order: the log held nothing that was not at home. */
   clean: v.boolean(),
@@ -45,7 +43,6 @@ export function newGroupDocument(name: string, replication: unknown = null): Gro
     nextOrdinal: 1,
     firstOrdinal: 0,
     commitSeq: 0,
-    homeVersion: 0,
     cacheValidThrough: "open",
     clean: true,
     cacheLost: false,

@@ -89,7 +89,6 @@ function usedBytes(): number {
 
 async function fill(group: GroupStore): Promise<void> {
   const document = group.document();
-  const births = document as { homeVersion: number };
   for (const { number, sizeBytes } of group.volumes("head")) {
     const blocks = sizeBytes / blockBytes;
     let steps: HomeStep[] = [];
@@ -98,7 +97,7 @@ async function fill(group: GroupStore): Promise<void> {
       const bytes = data.subarray(0, count * blockBytes);
       steps.push({ kind: "data", volume: number, firstBlock, bytes, crcs: crcs.subarray(0, count) });
       if (steps.length < stepsPerCommit && firstBlock + stepBlocks < blocks) continue;
-      await whenDone((done) => group.apply(steps, births.homeVersion, done));
+      await whenDone((done) => group.apply(steps, done));
       await whenDone((done) => group.commit(document, done));
       steps = [];
     }

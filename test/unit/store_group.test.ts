@@ -315,7 +315,7 @@ test("reads while the same blocks are applied again and again -> old or new, nev
   let round = 1;
   const applyNext = () => {
     round += 1;
-    if (round <= 60) group.apply([dataStep(1, 0, new Array<number>(64).fill(round))], 1, applyNext);
+    if (round <= 60) group.apply([dataStep(1, 0, new Array<number>(64).fill(round))], applyNext);
   };
   let reads = 0;
   const newest = new Array<number>(64).fill(0);

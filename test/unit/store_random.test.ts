@@ -59,7 +59,7 @@ test("deaths and power losses at any moment -> what was committed is there, the 
         const operation = how === 0 ? oracle.draw() : null;
         if (operation?.kind === "apply") {
           oracle.note(operation);
-          oracle.group.apply(operation.steps, 1, () => {});
+          oracle.group.apply(operation.steps, () => {});
           bench.world.runFor(prng.unit() * 3);
         } else if (how === 1) {
           oracle.commits += 1;

@@ -40,6 +40,8 @@ export class PlainStore implements GroupStore {
   chunksLeft = Number.POSITIVE_INFINITY;
   /** Set to make the next operations fail. */
   failure: StoreError | null = null;
+  /** Set to make the flushes of log slots fail. */
+  flushFailure: StoreError | null = null;
   /** Set to make reads of log slots fail. */
   readFailure: StoreError | null = null;
   /** How many slots the shelf has for the log. */
@@ -131,7 +133,7 @@ export class PlainStore implements GroupStore {
     });
   }
 
-  apply(steps: readonly HomeStep[], _birthSeq: number, done: StoreDone): void {
+  apply(steps: readonly HomeStep[], done: StoreDone): void {
     this.#later(() => {
       if (this.failure !== null) return done(this.failure);
       for (const step of steps) this.#applyStep(step);
@@ -191,6 +193,7 @@ export class PlainStore implements GroupStore {
   }
 
   chunksNeeded(volume: number, firstBlock: number, blockCount: number): number | null {
+    if (!this.#head.volumes.some((one) => one.number === volume)) throw new Error(`volume ${volume} does not exist`);
     const missing = new Set<number>();
     for (let block = firstBlock; block < firstBlock + blockCount; block++) {
       if (!this.#head.blocks.has(`${volume}/${block}`)) missing.add(Math.floor(block / 16));
@@ -219,10 +222,11 @@ export class PlainStore implements GroupStore {
   }
 
   freeLogSlot(slot: LogSlot): void {
-    this.#slots.delete(slot.index);
+    if (!this.#slots.delete(slot.index)) throw new Error(`log slot ${slot.index} is freed, and is not in use`);
   }
 
   writeLogSlot(slot: LogSlot, offsetBytes: number, sources: readonly Uint8Array[], done: StoreDone): void {
+    if (!this.#slots.has(slot.index)) throw new Error(`log slot ${slot.index} is written, and is not in use`);
     this.#later(() => {
       if (this.failure !== null) return done(this.failure);
       let at = offsetBytes;
@@ -246,7 +250,12 @@ export class PlainStore implements GroupStore {
 
   flushLog(done: StoreDone): void {
     this.#later(() => {
-      if (this.failure !== null) return done(this.failure);
+      const failure = this.flushFailure ?? this.failure;
+      if (failure !== null) {
+        // As a kernel may do: what could not be flushed is let go, and the next flush is clean without it.
+        for (const slot of this.#slots.values()) slot.written.set(slot.flushed);
+        return done(failure);
+      }
       for (const slot of this.#slots.values()) slot.flushed.set(slot.written);
       done(null);
     });

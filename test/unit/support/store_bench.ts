@@ -122,7 +122,7 @@ export class StoreBench {
   }
 
   tryApply(group: GroupStore, steps: readonly HomeStep[]): StoreError | null {
-    return this.wait<StoreError | null>((done) => group.apply(steps, 1, done));
+    return this.wait<StoreError | null>((done) => group.apply(steps, done));
   }
 
   commit(group: GroupStore, document: unknown = 0): void {
