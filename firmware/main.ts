@@ -29,6 +29,8 @@ const exitCrashed = 3;
 /** An orderly stop waits for disks at most this long; what is not done then is left to recovery. */
 const stopLimitMs = 30_000;
 
+/** The last lines of the log wait this long for their device. */
+const logLimitMs = 2000;
 /** A profile of 256 disks with long paths has 100 KiB. */
 const profileCharsMax = 256 * 1024;
 
@@ -110,7 +112,8 @@ function tomlFault(text: string): string | null {
 interface Outlets {
   readonly file: EventFile;
   readonly events: EventLog;
-  readonly socket: ManagementSocket;
+  /** null: not taken. */
+  readonly socket: ManagementSocket | null;
 }
 
 async function main(): Promise<void> {
@@ -145,16 +148,12 @@ async function main(): Promise<void> {
     handler: (method, path, body) => api(method, path, body),
     crash,
   });
-  if (typeof socket === "string") {
-    events.emit("start-refused", socket);
-    file.flushNow();
-    fail(exitRefused, socket);
-  }
-  const outlets = { file, events, socket };
+  const outlets = { file, events, socket: typeof socket === "string" ? null : socket };
+  if (typeof socket === "string") return await refuse(outlets, socket);
   const opened = await openLinuxHal(profile.board);
-  if ("error" in opened) return refuse(outlets, opened.error);
+  if ("error" in opened) return await refuse(outlets, opened.error);
   const addressTrouble = await opened.addressTrouble();
-  if (addressTrouble !== null) return refuse(outlets, addressTrouble);
+  if (addressTrouble !== null) return await refuse(outlets, addressTrouble);
   const { hal, diskProblems } = opened;
   for (const problem of [...opened.problems, ...diskProblems]) events.emit("hardware-problem", problem);
   const poolWarning = threadPoolWarning();
@@ -162,7 +161,7 @@ async function main(): Promise<void> {
 
   const config = { ...profile.config, acceptCacheLoss };
   const started = await startAppliance({ hal, config, events, version: packageJson.version, diskProblems });
-  if (!started.ok) return leave(outlets, started.text);
+  if (!started.ok) return await leave(outlets, started.text);
   const { control } = started;
   const lab = createLabPort({ nics: hal.nics, shelves: hal.shelves, faults: opened, events });
   api = createApi({ control, events, clock, lab });
@@ -177,8 +176,7 @@ async function main(): Promise<void> {
       file.flushNow();
       process.exit(exitRefused);
     }, stopLimitMs).unref();
-    stopOrderly(control, opened).then(() => {
-      file.flushNow();
+    stopOrderly(control, opened, file).then(() => {
       socket.close();
       process.exit(exitStopped);
     }, crash);
@@ -188,20 +186,21 @@ async function main(): Promise<void> {
 }
 
 /** The start is refused for a reason that is not in the log yet. */
-function refuse(outlets: Outlets, text: string): never {
+async function refuse(outlets: Outlets, text: string): Promise<never> {
   outlets.events.emit("start-refused", text);
-  return leave(outlets, text);
+  return await leave(outlets, text);
 }
 
-function leave({ file, socket }: Outlets, text: string): never {
-  file.flushNow();
-  socket.close();
+async function leave({ file, socket }: Outlets, text: string): Promise<never> {
+  await file.written(logLimitMs);
+  socket?.close();
   fail(exitRefused, text);
 }
 
-async function stopOrderly(control: Control, hardware: { close(): Promise<void> }): Promise<void> {
+async function stopOrderly(control: Control, hardware: { close(): Promise<void> }, file: EventFile): Promise<void> {
   await control.stop();
   await hardware.close();
+  await file.written(logLimitMs);
 }
 
 await main();

@@ -84,7 +84,7 @@ function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfil
           path,
           sizeBytes: size ?? null,
           // A device is never created; a file is, once its size is known.
-          create: create ?? (size !== undefined && !path.startsWith("/dev/")),
+          create: create ?? (size !== undefined && (!path.startsWith("/dev/") || path.startsWith("/dev/shm/"))),
         })),
       })),
       nicShapingFile: document.nic_shaping?.file ?? null,

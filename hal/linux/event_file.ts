@@ -3,7 +3,8 @@
  *
  * Invariants:
  * - `append` never waits for a device and never fails: a log that cannot be written must not stop the appliance.
- * - Lines are written in order; `flushNow` leaves none behind (for the last words of a process).
+ * - Lines are written in order, each once; `written` says when none is left. `flushNow` leaves none behind at once, for the last
+ *   words of a process that cannot wait: what is under way then may stand there twice.
  */
 import { appendFile, appendFileSync, closeSync, mkdirSync, openSync, renameSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -20,6 +21,7 @@ export class EventFile {
   #waitingChars = 0;
   #writing: string | null = null;
   #fileBytes: number;
+  #onWritten: (() => void)[] = [];
 
   private constructor(path: string, fileBytes: number) {
     this.#path = path;
@@ -45,8 +47,16 @@ export class EventFile {
     this.#writeNext();
   }
 
+  /** Resolves when every line so far is written, or after `limitMs` of a device that hangs. */
+  written(limitMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      setTimeout(resolve, limitMs).unref();
+      this.#onWritten.push(resolve);
+      this.#writeNext();
+    });
+  }
+
   flushNow(): void {
-    // What is under way may be written twice, which is better than not at all.
     const text = (this.#writing ?? "") + this.#take();
     try {
       if (text !== "") appendFileSync(this.#path, text);
@@ -63,7 +73,11 @@ export class EventFile {
   }
 
   #writeNext(): void {
-    if (this.#writing !== null || this.#waiting.length === 0) return;
+    if (this.#writing !== null) return;
+    if (this.#waiting.length === 0) {
+      for (const tell of this.#onWritten.splice(0)) tell();
+      return;
+    }
     this.#rotate();
     const text = this.#take();
     this.#writing = text;
