@@ -259,6 +259,7 @@ const routes: readonly Route[] = [
   route("GET /v1/disks/*", (call) => byName(call.parts.control.disks(), (disk) => disk.place, first(call), "disk")),
   route("GET /v1/pools", ({ parts }) => done(parts.control.pools())),
   route("GET /v1/pools/*", (call) => byName(call.parts.control.pools(), (pool) => pool.name, first(call), "pool")),
+  long("POST /v1/pools/*/scrub", schemas.poolScrub, 0, (call) => call.parts.control.scrub(first(call))),
   route("GET /v1/caches", ({ parts }) => done(parts.control.caches())),
   route("GET /v1/caches/*", (call) =>
     byName(call.parts.control.caches(), (cache) => cache.appliance, first(call), "appliance with a cache"),

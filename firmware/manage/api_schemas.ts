@@ -57,6 +57,7 @@ export const schemas = {
   }),
   groupResync: v.strictObject({ from: name, timeoutMs }),
   groupFailback: v.strictObject({ timeoutMs }),
+  poolScrub: v.strictObject({ timeoutMs }),
   groupVerify: v.strictObject({ peer: nameOrNull, timeoutMs }),
   hostAdd: v.strictObject({
     name,

@@ -3,7 +3,16 @@ import type { Hal } from "../../hal/api/hal.ts";
 import type { ApplianceConfig } from "../appliance.ts";
 import type { Nvram } from "../cache/nvram.ts";
 import type { Pool } from "../store/store.ts";
-import type { Control, GroupControl, HostControl, VolumeControl } from "./control.ts";
+import {
+  type Control,
+  done,
+  type GroupControl,
+  type HostControl,
+  type Result,
+  refused,
+  type ScrubJson,
+  type VolumeControl,
+} from "./control.ts";
 import type { EventSink } from "./events.ts";
 import { GroupCommands } from "./group_commands.ts";
 import type { GroupRegistry } from "./groups.ts";
@@ -17,6 +26,7 @@ import {
 } from "./hardware_report.ts";
 import type { HostRegistry } from "./hosts.ts";
 import { roleWarnings } from "./role_warnings.ts";
+import { scrubGroups } from "./scrub.ts";
 import type { CacheJson, DiskJson, PeerArrayJson, PoolJson, ShelfJson, StatusJson } from "./status_json.ts";
 import { VolumeCommands } from "./volume_commands.ts";
 
@@ -44,6 +54,7 @@ export class ApplianceControl implements Control {
   readonly #hardware: HardwareParts;
   readonly #groupCommands: GroupCommands;
   #stopping: Promise<void> | null = null;
+  #scrubbing = false;
 
   constructor(parts: ControlParts) {
     this.#parts = parts;
@@ -94,6 +105,15 @@ export class ApplianceControl implements Control {
 
   pools(): PoolJson[] {
     return poolsJson(this.#hardware);
+  }
+
+  async scrub(pool: string): Promise<Result<ScrubJson>> {
+    if (pool !== poolName) return refused("not-found", `there is no pool ${pool}; this array's pool is ${poolName}`);
+    if (this.#scrubbing) return refused("busy", "a scrub of this pool is running; wait for its end");
+    this.#scrubbing = true;
+    const report = await scrubGroups(this.#parts.groups.all(), this.#parts.events);
+    this.#scrubbing = false;
+    return done(report);
   }
 
   caches(): CacheJson[] {

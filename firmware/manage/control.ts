@@ -81,6 +81,8 @@ export interface Control {
   shelves(): ShelfJson[];
   disks(): DiskJson[];
   pools(): PoolJson[];
+  /** Reads everything that the pool holds, forks too, and compares it with its checksums; hosts go on meanwhile. */
+  scrub(pool: string): Promise<Result<ScrubJson>>;
   caches(): CacheJson[];
   /** Orderly stop: sessions closed, cache persisted. Afterwards every command answers `stopping`. Idempotent. */
   stop(): Promise<void>;
@@ -144,6 +146,21 @@ export interface HostControl {
   /** `lun` null: the lowest free one. */
   map(host: string, mapping: { volume: string; lun: number | null; readOnly: boolean }): Promise<Result<HostJson>>;
   unmap(host: string, volume: string): Promise<Result<HostJson>>;
+}
+
+export interface ScrubJson {
+  readonly intact: boolean;
+  readonly checkedBytes: number;
+  /** At most 1,000 blocks are named; `damagedBlocks` counts all. */
+  readonly damagedBlocks: number;
+  readonly damaged: readonly {
+    readonly group: string;
+    readonly volume: string;
+    /** null: the volume as it is now; else the fork that holds it. */
+    readonly fork: string | null;
+    /** In bytes from the volume's begin; 4,096 bytes cannot be read there. */
+    readonly offsetBytes: number;
+  }[];
 }
 
 export interface MigrateJson {

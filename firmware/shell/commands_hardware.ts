@@ -1,7 +1,9 @@
 /** `peer`, `shelf`, `disk`, `pool`, `cache`: what there is and how it is. Each has `list` and `show`. */
+
+import type { ScrubJson } from "../manage/control.ts";
 import type { CacheJson, DiskJson, PeerArrayJson, PoolJson, ShelfJson } from "../manage/status_json.ts";
 import type { Command } from "./command.ts";
-import { answered, nameArg } from "./command.ts";
+import { answered, nameArg, timeoutOf, timeoutOption } from "./command.ts";
 import { formatBytes, formatMs } from "./quantities.ts";
 import { pairs, printable, type Style, table, tone } from "./screen.ts";
 
@@ -108,6 +110,21 @@ export const hardwareCommands: readonly Command[] = [
         .join(", "),
     ],
   }),
+  {
+    noun: "pool",
+    verb: "scrub",
+    summary: "read everything the pool holds and compare it with its checksums; hosts go on meanwhile",
+    details: "Exit 1 when something is damaged: those blocks give hosts a medium error; the peer's copy has them.",
+    args: [nameArg("as in goldcopy pool list")],
+    options: [timeoutOption],
+    long: true,
+    run: async ({ ask, style }, call) => {
+      const asked = ask<ScrubJson>("POST", `/v1/pools/${call.encoded(0)}/scrub`, timeoutOf(call));
+      const outcome = await answered(asked, (report) => scrubText(style, report));
+      if (outcome.kind !== "done" || (outcome.json as ScrubJson).intact) return outcome;
+      return { ...outcome, kind: "unequal" };
+    },
+  },
   ...listAndShow<CacheJson>({
     noun: "cache",
     plural: "write caches",
@@ -125,3 +142,15 @@ export const hardwareCommands: readonly Command[] = [
     ],
   }),
 ];
+
+function scrubText(style: Style, report: ScrubJson): string {
+  const checked = `${formatBytes(report.checkedBytes)} checked`;
+  if (report.intact) return `${tone(style, "good", "intact")}: ${checked}`;
+  const rows = report.damaged.map(({ group, volume, fork, offsetBytes }) => [
+    group,
+    fork === null ? volume : `${volume}@${fork}`,
+    String(offsetBytes),
+  ]);
+  const head = `${tone(style, "bad", "DAMAGED")}: ${report.damagedBlocks} blocks of 4 KiB, ${checked}`;
+  return `${head}\n${table(style, ["GROUP", "VOLUME", "OFFSET>"], rows)}`;
+}

@@ -226,6 +226,10 @@ export function fakeControl(): FakeControl {
       ],
       shelves: () => [{ name: "shelf0", fencing: "none", slots: 2, disksInUse: 2, sizeBytes: 1 << 30 }],
       disks: () => [{ place: "shelf0/0", state: "in-use", sizeBytes: 1 << 29, text: "in use" }],
+      scrub: async () => ({
+        ok: true,
+        value: { intact: true, checkedBytes: 4096, damagedBlocks: 0, damaged: [] },
+      }),
       pools: () => [{ name: "oak", totalBytes: 1 << 30, freeBytes: 1 << 29, groups: [] }],
       caches: () => [
         {
