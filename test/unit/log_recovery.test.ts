@@ -1,7 +1,10 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { AsOfEncoder } from "../../firmware/volume/as_of.ts";
+import { mockDigests } from "../../hal/mock/runtime.ts";
 import { GroupBench, type Tracked } from "./support/group_bench.ts";
-import { recordOf } from "./support/log_surgery.ts";
+import { recordOf, recordsIn } from "./support/log_surgery.ts";
+import { PlainCache } from "./support/plain_cache.ts";
 
 const test = suite("log_recovery");
 
@@ -9,6 +12,10 @@ function stamped(stamp: number, blockCount = 1): Uint8Array {
   const payload = new Uint8Array(blockCount * 512);
   for (let at = 0; at < blockCount; at++) new DataView(payload.buffer).setUint32(at * 512, stamp, true);
   return payload;
+}
+
+function noise(bench: GroupBench, blockCount: number): Uint8Array {
+  return Uint8Array.from({ length: blockCount * 512 }, () => bench.prng.below(256));
 }
 
 function write(bench: GroupBench, lba: number, stamp: number): Tracked {
@@ -132,6 +139,138 @@ test("a committed record rots in the cache -> the group says that writes are los
   bench.start();
   assert.is(bench.group.log.headSeq, rotten.header.firstSeq - 1);
   assert.ok(bench.group.cacheWasLost);
+});
+
+/** Everything in the log is durable; the timers of destage do not run. */
+function settled(bench: GroupBench): void {
+  bench.clock.runDeferred();
+  bench.clock.pass(1);
+  assert.is(bench.group.log.persistedSeq, bench.group.log.headSeq);
+}
+
+/** The bytes behind the newest record, as far as `to`, become what a power loss may leave there. */
+function cutAt(memory: Uint8Array, from: number, to: number, garbage: (at: number) => number): Uint8Array {
+  const cut = memory.slice();
+  for (let at = from; at < to; at++) cut[at] = garbage(at);
+  return cut;
+}
+
+for (const leftover of ["nothing", "garbage", "what was there before"] as const) {
+  test(`the log is torn at any sector, behind it ${leftover} -> every record before it is kept, none behind it`, () => {
+    const bench = new GroupBench(5, "flush");
+    bench.start();
+    bench.serve();
+    destage(bench);
+    for (const blockCount of [1, 8, 3, 16, 1, 1])
+      bench.request("write", 5 * blockCount, blockCount, noise(bench, blockCount));
+    settled(bench);
+    for (const blockCount of [8, 8, 1]) bench.request("write", 7 * blockCount, blockCount, noise(bench, blockCount));
+    settled(bench);
+    const { log } = bench.group;
+    const home = log.destagedSeq;
+    const records = recordsIn(bench.cache.memory, bench.nvram).filter((one) => one.header.firstSeq > home);
+    const from = Math.min(...records.map((one) => one.at));
+    const to = Math.max(...records.map((one) => one.at + one.header.totalBytes));
+    const memory = bench.cache.memory.slice();
+    bench.crash();
+    for (let at = from - (from % 512); at < to; at += 512) {
+      const fill = (byte: number) =>
+        leftover === "nothing" ? 0 : leftover === "garbage" ? (byte * 31) % 251 : memory[byte - 8192]!;
+      bench.cache = new PlainCache(
+        bench.clock,
+        memory.byteLength,
+        "flush",
+        cutAt(memory, Math.max(at, from), to, fill),
+      );
+      assert.is(bench.tryStart(), null);
+      const whole = records.filter((one) => one.at + one.header.headerBytes + one.header.payloadBytes <= at);
+      const expected = whole.reduce((head, one) => Math.max(head, one.header.lastSeq), home);
+      assert.is(bench.group.log.headSeq, expected, `torn at ${at}, records from ${from} to ${to}`);
+      bench.group.close();
+      bench.clock.forget();
+    }
+  });
+}
+
+test("any sectors of two unflushed batches are lost -> what is kept is a prefix, each record whole", () => {
+  for (let seed = 1; seed <= 12; seed++) {
+    const bench = new GroupBench(seed, "flush");
+    bench.start();
+    bench.serve();
+    destage(bench);
+    const home = bench.group.log.destagedSeq;
+    const before = bench.cache.memory.slice();
+    for (let stamp = 1; stamp <= 12; stamp++) {
+      const blockCount = 1 + bench.prng.below(20);
+      bench.request("write", 32 * stamp, blockCount, stamped(stamp, blockCount));
+      if (stamp === 6) bench.clock.runDeferred();
+    }
+    bench.clock.runDeferred();
+    const after = bench.cache.memory.slice();
+    bench.crash();
+    for (let at = 0; at < after.length; at += 512) {
+      if (bench.prng.chance(0.1)) after.set(before.subarray(at, at + 512), at);
+    }
+    bench.cache = new PlainCache(bench.clock, after.byteLength, "flush", after);
+    bench.start();
+    bench.serve();
+    const kept = [];
+    for (let stamp = 1; stamp <= 12; stamp++) kept.push(stampAt(bench, 32 * stamp) === stamp);
+    const count = kept.filter(Boolean).length;
+    assert.ok(
+      kept.slice(0, count).every(Boolean),
+      `seed ${seed}: from ${home} on, kept ${kept.map(Number).join("")} is a prefix`,
+    );
+  }
+});
+
+test("a segment begins with an as-of record -> after a crash a peer still gets the record before it", () => {
+  const bench = new GroupBench(6, "battery");
+  bench.start();
+  bench.serve();
+  write(bench, 1, 1);
+  const { log } = bench.group;
+  const encoder = new AsOfEncoder(mockDigests, bench.group.groupTag);
+  const place = { timeline: log.timeline, seq: log.headSeq, asOfSeq: log.headSeq };
+  log.list.seal();
+  const outcome = bench.group.receiver.appendRun(encoder.hole(place, 1, 0, 1));
+  assert.is(outcome.kind, "appended");
+  const head = log.headSeq;
+  bench.clock.runDeferred();
+  bench.crash();
+  bench.start();
+  const cursor = bench.group.cursors.cursorAfter(head - 1);
+  assert.ok(cursor !== null);
+  const run = bench.group.cursors.next(cursor, head, 1 << 20);
+  assert.ok(typeof run === "object" && run.firstSeq === head);
+});
+
+test("bit rot in a spilled segment -> it is reported as unreadable, and the walk over it ends", () => {
+  const bench = new GroupBench(7, "battery");
+  bench.shelfLogBytes = 64 << 20;
+  bench.start();
+  bench.group.room.retain("elm", 0);
+  bench.serve();
+  for (let stamp = 1; stamp <= 12; stamp++) {
+    const tracked = bench.request("write", 0, 1024, stamped(stamp, 1024));
+    bench.until(() => tracked.done);
+    destage(bench);
+  }
+  const head = bench.group.log.headSeq;
+  const read = bench.store.readLogSlot.bind(bench.store);
+  bench.store.readLogSlot = (slot, offsetBytes, target, done) =>
+    read(slot, offsetBytes, target, (error) => {
+      // The length of the first record.
+      if (target.byteLength > 12288) target.fill(0, 12288 + 12, 12288 + 20);
+      done(error);
+    });
+  const cursor = bench.group.cursors.cursorAfter(0);
+  assert.ok(cursor !== null);
+  assert.is(bench.group.cursors.next(cursor, head, 1 << 20), "on-shelf");
+  let answer: unknown;
+  bench.group.cursors.load(cursor, head, 1 << 20, (run) => (answer = run));
+  bench.until(() => answer !== undefined);
+  assert.is(answer, null);
 });
 
 test.run();

@@ -1,7 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { GroupBench, type Tracked } from "./support/group_bench.ts";
-import { PlainCache } from "./support/plain_cache.ts";
 
 const test = suite("write_through");
 
@@ -15,6 +14,11 @@ function write(bench: GroupBench, block: number, stamp: number): Tracked {
   return bench.request("write", 8 * block, 8, stamped(stamp));
 }
 
+function large(bench: GroupBench): Tracked {
+  const blockCount = 8 * (1 + bench.prng.below(255));
+  return bench.request("write", 0, blockCount, new Uint8Array(blockCount * 512));
+}
+
 function stampAt(bench: GroupBench, block: number): number {
   const tracked = bench.request("read", 8 * block, 8, null);
   bench.until(() => tracked.done);
@@ -25,8 +29,7 @@ function stampAt(bench: GroupBench, block: number): number {
 /** The power goes while the battery is dead: nothing in the cache is left. */
 function loseCache(bench: GroupBench): void {
   bench.crash();
-  bench.cache = new PlainCache(bench.clock, bench.cache.sizeBytes, bench.cache.domain);
-  bench.cacheTrusted = false;
+  bench.loseCache();
 }
 
 for (let seed = 1; seed <= 8; seed++) {
@@ -134,6 +137,88 @@ test("an orderly stop, then another cache -> nothing is lost, and nothing is sai
   assert.not(bench.group.cacheWasLost);
   bench.serve();
   assert.is(stampAt(bench, 1), 1);
+});
+
+test("the battery fails again while write-through ends -> write-through goes on, and nothing is lost with the cache", () => {
+  for (let steps = 0; steps <= 3; steps++) {
+    const bench = new GroupBench(5, "battery");
+    bench.start();
+    bench.serve();
+    bench.group.writeThrough.begin();
+    bench.until(() => bench.group.writeThrough.atRiskBytes === 0);
+    bench.group.writeThrough.end(() => {});
+    for (let step = 0; step < steps; step++) bench.clock.step();
+    bench.group.writeThrough.begin();
+    const tracked = write(bench, 1, 1);
+    bench.until(() => tracked.done);
+    bench.until(() => bench.group.writeThrough.atRiskBytes === 0);
+    assert.ok(bench.group.writeThrough.active);
+    loseCache(bench);
+    bench.start();
+    assert.not(bench.group.cacheWasLost, `begun again after ${steps} steps`);
+    bench.serve();
+    assert.is(stampAt(bench, 1), 1);
+  }
+});
+
+test("a flush of the shelf fails once -> what it covered is written again before anything is acknowledged", () => {
+  const bench = new GroupBench(6, "battery");
+  bench.start();
+  bench.serve();
+  bench.group.writeThrough.begin();
+  bench.until(() => bench.group.writeThrough.atRiskBytes === 0);
+  bench.store.flushFailure = { code: "disk-failed", text: "the flush has failed" };
+  const tracked = write(bench, 3, 1);
+  bench.until(() => bench.events.some((event) => event.startsWith("write-through-failed")));
+  assert.not(tracked.done);
+  bench.store.flushFailure = null;
+  bench.until(() => tracked.done);
+  loseCache(bench);
+  bench.start();
+  bench.serve();
+  assert.is(stampAt(bench, 3), 1);
+});
+
+test("the battery fails while the cache persists -> the persist acknowledges nothing, the shelf does", () => {
+  const bench = new GroupBench(7, "flush");
+  bench.start();
+  bench.serve();
+  const tracked = write(bench, 4, 1);
+  bench.clock.runDeferred();
+  bench.group.writeThrough.begin();
+  bench.store.failure = { code: "disk-failed", text: "no answer" };
+  for (let steps = 0; steps < 20; steps++) bench.clock.step();
+  assert.not(tracked.done);
+  bench.store.failure = null;
+  bench.until(() => tracked.done);
+});
+
+test("segments come home while they are copied -> no place on the shelf is lost or used by two", () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const bench = new GroupBench(seed, "battery");
+    bench.start();
+    bench.serve();
+    bench.group.writeThrough.begin();
+    const pending: Tracked[] = [];
+    for (let count = 0; count < 150; count++) {
+      pending.push(large(bench));
+      const last = pending[pending.length - 1]!;
+      if (bench.prng.chance(0.3)) bench.group.destager.kick();
+      for (let steps = bench.prng.below(6); steps > 0; steps--) bench.clock.step();
+      if (bench.prng.chance(0.2)) bench.until(() => last.done);
+    }
+    bench.until(() => pending.every((one) => one.done));
+    let drained = false;
+    bench.group.destager.drain(() => (drained = true));
+    bench.until(() => drained && !bench.group.writeThrough.busy);
+    const used = bench.group.log.list.segments.filter((segment) => segment.shelfSlot !== null).length;
+    assert.is(bench.store.logSlots().length, used, `seed ${seed}`);
+    assert.is(
+      bench.nvram.freeSegments + bench.group.log.list.segments.filter((segment) => segment.slot >= 0).length,
+      bench.nvram.segmentCount,
+      `seed ${seed}`,
+    );
+  }
 });
 
 test.run();

@@ -102,6 +102,11 @@ export class GroupBench {
       this.group.changeVolumes({ op: "create", volume }, () => (created = true));
       this.until(() => created);
     }
+    this.openTarget();
+  }
+
+  /** A host session opens the volume (anew). */
+  openTarget(): void {
     this.target = new VolumeTarget(this.group, 1, "demo-1", false);
     this.group.addTarget(this.target);
   }
