@@ -72,7 +72,14 @@ export class NbdHost {
   static async open(at: string, volume: string): Promise<NbdHost | null> {
     const raw = new RawSocket(at);
     raw.send(bytesOf({ u32: 3 }), option(7, goData(volume)));
-    if ((await raw.read(handshakeReplyBytes)).byteLength === handshakeReplyBytes) return new NbdHost(raw);
+    await raw.read(18);
+    for (;;) {
+      const header = await raw.read(20);
+      const type = header.byteLength < 20 ? 2 ** 31 : header.readUInt32BE(12);
+      if (type >= 2 ** 31) break;
+      await raw.read(header.readUInt32BE(16));
+      if (type === 1) return new NbdHost(raw);
+    }
     raw.destroy();
     return null;
   }
