@@ -18,6 +18,7 @@ const usage = `usage: scripts/sim [--seed N | --seeds A..B | --ci] [options]
   --ticks T       milliseconds of world time under load and faults (default ${defaultTicks})
   --without C,…   classes of faults that may not strike, of: ${faultClasses.join(", ")}
   --only C,…      the only classes that may strike
+  --no-operator   nobody gives commands
   --keep-going    goes on behind a failure
   --trace         prints everything that happens`;
 
@@ -29,6 +30,7 @@ interface Arguments {
   readonly faults: readonly FaultClass[];
   /** What a replay needs beside seed and ticks. */
   readonly faultWords: string;
+  readonly operator: boolean;
   readonly keepGoing: boolean;
   readonly trace: boolean;
 }
@@ -56,6 +58,7 @@ function readArguments(words: readonly string[]): Arguments {
   let ticks = defaultTicks;
   let faults: readonly FaultClass[] = faultClasses;
   let faultWords = "";
+  let operator = true;
   let keepGoing = false;
   let trace = false;
   for (let at = 0; at < words.length; at++) {
@@ -74,6 +77,7 @@ function readArguments(words: readonly string[]): Arguments {
       faults = classList(next, word);
       faultWords = ` --only ${next}`;
     } else if (word === "--ci") ci = true;
+    else if (word === "--no-operator") operator = false;
     else if (word === "--keep-going") keepGoing = true;
     else if (word === "--trace") trace = true;
     else if (word === "--help") {
@@ -82,7 +86,7 @@ function readArguments(words: readonly string[]): Arguments {
     } else fail(`unknown argument ${word}`);
     if (["--seed", "--seeds", "--ticks", "--without", "--only"].includes(word)) at++;
   }
-  return { ...range, ci, ticks, faults, faultWords, keepGoing, trace };
+  return { ...range, ci, ticks, faults, faultWords, operator, keepGoing, trace };
 }
 
 interface Totals {
@@ -111,13 +115,16 @@ function main(): void {
   const elapsedSeconds = (): number => (performance.now() - startedMs) / 1000;
   const one = (seed: number): boolean => {
     const trace = options.trace ? { trace: (line: string) => console.log(line) } : {};
-    const run = runSeed({ seed, ticks: options.ticks, faults: options.faults, ...trace });
+    const run = runSeed({ seed, ticks: options.ticks, faults: options.faults, operator: options.operator, ...trace });
     totals.seeds++;
     totals.hostWrites += run.hostWrites;
     totals.simulatedMs += run.simulatedMs;
     if (run.violation === null) return true;
     totals.failed++;
-    report(run, `scripts/sim --seed ${seed} --ticks ${options.ticks}${options.faultWords}`);
+    report(
+      run,
+      `scripts/sim --seed ${seed} --ticks ${options.ticks}${options.faultWords}${options.operator ? "" : " --no-operator"}`,
+    );
     return options.keepGoing;
   };
   const range = (first: number, last: number): boolean => {

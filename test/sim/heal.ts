@@ -1,40 +1,120 @@
 /**
  * The end of a run: no fault is in force any more, and within bounded time the site must be whole. Exactly one array is writable,
- * the other one is its golden copy and in sync, hosts get answers, and whole images read on both sides are what the history says.
+ * the other one is its golden copy and in sync, hosts can write and get answers, and whole images read on both sides, and salvage
+ * sets, are what the history says.
+ *
+ * What an operator has to do after a branch (resync the loser) or after a stop that nobody can confirm (serve alone) is done here,
+ * as the runbooks say; everything else must mend by itself.
  */
 import type { GroupJson } from "../../firmware/manage/status_json.ts";
-import { type HostOrders, type HostSession, sweepsWanted } from "./host_session.ts";
+import { type HostOrders, HostSession, sweepsWanted } from "./host_session.ts";
+import type { Operator } from "./operator.ts";
 import { groupName, type SimArray, type Site } from "./site.ts";
 
-const settleLimitMs = 60_000;
+/** How long things may take to mend without anybody's help. */
+const patienceMs = 15_000;
+const roundsMax = 6;
+const sweepLimitMs = 60_000;
+/** Hosts write that long once everything is whole. */
+const burstMs = 150;
 
-export function healAndJudge(site: Site, sessions: readonly HostSession[], orders: HostOrders): void {
-  orders.writes = false;
-  if (!site.runUntil(() => isWhole(site), settleLimitMs)) {
+export interface HealParts {
+  readonly site: Site;
+  readonly operator: Operator;
+  readonly sessions: readonly HostSession[];
+  readonly orders: HostOrders;
+}
+
+export function healAndJudge(parts: HealParts): void {
+  const { site, operator, sessions, orders } = parts;
+  if (!becomesWhole(site, operator)) return;
+  const written = site.oracle.acknowledgedWrites;
+  site.world.runFor(burstMs);
+  if (!site.runUntil(() => site.oracle.acknowledgedWrites > written, patienceMs)) {
     if (!site.failed)
-      site.chronicle.fail("liveness", `the site is not whole after ${settleLimitMs} ms`, describeSite(site));
+      site.chronicle.fail("liveness", "hosts cannot write though everything is whole", describeSite(site));
     return;
   }
-  orders.sweeps = true;
-  for (const session of sessions) session.sweepsDone = 0;
-  if (!site.runUntil(() => sessions.every((session) => session.sweepsDone >= sweepsWanted), settleLimitMs)) {
-    if (!site.failed) {
-      const facts = sessions.map(
-        (one) => `${one.array.name} ${one.volume.name}: ${one.sweepsDone} sweeps, ready ${one.isReady}`,
-      );
-      site.chronicle.fail("liveness", "hosts could not read whole images", [...facts, ...describeSite(site)]);
-    }
+  orders.writes = false;
+  if (!site.runUntil(() => sessions.every((session) => session.openWrites === 0) && isWhole(site), patienceMs)) {
+    if (!site.failed) site.chronicle.fail("liveness", "the last writes do not arrive", describeSite(site));
     return;
   }
+  sweep(parts);
+  if (site.failed) return;
   verify(site);
+  operator.judgeClaims();
+}
+
+function becomesWhole(site: Site, operator: Operator): boolean {
+  for (let round = 0; round < roundsMax; round++) {
+    if (site.runUntil(() => isWhole(site), patienceMs)) return true;
+    if (site.failed) return false;
+    const help = runbook(site);
+    site.chronicle.note(
+      "world",
+      `not whole yet: ${help === null ? "nothing to do" : `${help.command} at ${help.array.name}`}`,
+    );
+    for (const line of describeSite(site)) site.chronicle.note("world", line);
+    if (help !== null) void operator.issue(help.array, help.command);
+  }
+  const text = `the site is not whole ${(roundsMax * patienceMs) / 1000} s after the last fault`;
+  site.chronicle.fail("liveness", text, describeSite(site));
+  return false;
+}
+
+/** What an operator who reads the status would do. */
+function runbook(site: Site): { array: SimArray; command: "serve" | "resync" | "takeover" } | null {
+  const [first, second] = site.arrays as [SimArray, SimArray];
+  const one = statusOf(first);
+  const two = statusOf(second);
+  if (one === null || two === null) return null;
+  if (one.writable && two.writable) return { array: olderBranch(site), command: "resync" };
+  if (one.writable || two.writable) return { array: one.writable ? second : first, command: "resync" };
+  if (one.role === "primary" && two.role === "primary")
+    return { array: site.other(olderBranch(site)), command: "serve" };
+  if (one.role === "primary" || two.role === "primary")
+    return { array: one.role === "primary" ? first : second, command: "serve" };
+  return { array: one.state === "inconsistent" || one.state === "resyncing" ? second : first, command: "takeover" };
+}
+
+function olderBranch(site: Site): SimArray {
+  const [first, second] = site.arrays as [SimArray, SimArray];
+  const openedMs = (array: SimArray): number => site.oracle.opened.get(array.name)?.openedMs ?? -1;
+  return openedMs(first) < openedMs(second) ? first : second;
+}
+
+/** O1, D1: every host reads everything, and so does one for every salvage set. */
+function sweep({ site, sessions, orders }: HealParts): void {
+  const all = [...sessions, ...salvageSessions(site, orders)];
+  for (const session of all) session.sweepsDone = 0;
+  orders.sweeps = true;
+  const done = (): boolean => all.every((session) => session.sweepsDone >= sweepsWanted);
+  if (site.runUntil(done, sweepLimitMs) || site.failed) return;
+  const facts = all.map((one) => `${one.array.name} ${one.exportName}: ${one.sweepsDone} sweeps, ready ${one.isReady}`);
+  site.chronicle.fail("liveness", "hosts could not read whole images", [...facts, ...describeSite(site)]);
+}
+
+function salvageSessions(site: Site, orders: HostOrders): HostSession[] {
+  const found: HostSession[] = [];
+  for (const array of site.arrays) {
+    for (const { id } of array.live?.entry()?.replication.status().salvage ?? []) {
+      for (const volume of site.oracle.history.volumes) {
+        const session = new HostSession(site, array, volume, 0, orders, `${volume.name}@${id}`);
+        session.start();
+        found.push(session);
+      }
+    }
+  }
+  return found;
 }
 
 /** R4: what is shown as in sync is equal, by the firmware's own comparison. */
 function verify(site: Site): void {
   const primary = site.arrays.find((array) => statusOf(array)?.writable === true);
-  const result = site.answer(
-    primary!.live!.running!.control.groups.verify(groupName, { peer: null, timeoutMs: 60_000 }),
-  );
+  const control = primary?.live?.running?.control;
+  if (control === undefined) return;
+  const result = site.answer(control.groups.verify(groupName, { peer: null, timeoutMs: 60_000 }));
   if (site.failed) return;
   if (!result.ok) site.chronicle.fail("R4", `verify failed: ${result.error.code}: ${result.error.text}`);
   else if (!result.value.equal) site.chronicle.fail("R4", "verify found a difference", [JSON.stringify(result.value)]);
@@ -61,6 +141,9 @@ export function describeSite(site: Site): string[] {
     if (status === null) return `${array.name}: ${array.refusal ?? "down or starting"}`;
     const { role, writable, state, why, headSeq, commitSeq, appliedSeq, timeline, primary } = status;
     const peers = status.peers.map((peer) => `${peer.array} ${peer.mode} ${peer.state} received ${peer.receivedSeq}`);
-    return `${array.name}: ${role}, writable ${writable}, ${state}, primary ${primary}, timeline ${timeline.slice(0, 8)}, head ${headSeq}, commit ${commitSeq}, applied ${appliedSeq}, peers [${peers.join("; ")}], ${why ?? ""}`;
+    return (
+      `${array.name}: ${role}, writable ${writable}, ${state}, primary ${primary}, timeline ${timeline.slice(0, 8)}, ` +
+      `head ${headSeq}, commit ${commitSeq}, applied ${appliedSeq}, peers [${peers.join("; ")}], ${why ?? ""}`
+    );
   });
 }

@@ -55,7 +55,7 @@ export class HostSession {
   readonly #site: Site;
   readonly #orders: HostOrders;
   readonly #prng: Prng;
-  readonly #exportName: string;
+  readonly exportName: string;
   #client: NbdClient | null = null;
   #boot: Boot | null = null;
   #writable = false;
@@ -81,12 +81,14 @@ export class HostSession {
     this.array = array;
     this.volume = volume;
     this.#orders = orders;
-    this.#exportName = exportName;
+    this.exportName = exportName;
     this.#prng = site.world.prng(`host/${array.name}/${exportName}/${index}`);
   }
 
-  get openCommands(): number {
-    return this.#open.size;
+  get openWrites(): number {
+    let count = 0;
+    for (const { write } of this.#open.values()) if (write !== null) count++;
+    return count;
   }
 
   get isReady(): boolean {
@@ -117,7 +119,7 @@ export class HostSession {
       this.array.hbaAddress,
       (stream) => {
         this.#boot = this.array.live;
-        const client = new NbdClient(stream, this.#exportName, structured, {
+        const client = new NbdClient(stream, this.exportName, structured, {
           ready: (facts) => this.#becameReady(facts),
           reply: (cookie, errno, data) => this.#answered(cookie, errno, data),
           closed: () => {
@@ -144,11 +146,11 @@ export class HostSession {
       return;
     }
     if (facts.sizeBytes !== this.volume.sectorCount * 512) {
-      const text = `${this.array.name} shows ${this.#exportName} with ${facts.sizeBytes} bytes`;
+      const text = `${this.array.name} shows ${this.exportName} with ${facts.sizeBytes} bytes`;
       this.#site.chronicle.fail("D5", text, [`it has ${this.volume.sectorCount * 512}`]);
     }
     const { readable } = group.serving();
-    const forkId = this.#exportName.includes("@")
+    const forkId = this.exportName.includes("@")
       ? this.#salvageFork(boot)
       : readable === null || readable === "head"
         ? null
@@ -164,7 +166,7 @@ export class HostSession {
   }
 
   #salvageFork(boot: Boot): string | null {
-    const id = this.#exportName.slice(this.#exportName.indexOf("@") + 1);
+    const id = this.exportName.slice(this.exportName.indexOf("@") + 1);
     return (
       boot
         .entry()
@@ -177,12 +179,9 @@ export class HostSession {
     const fork = boot
       .group()!
       .forks()
-      .find((one) => one.id === id) as ForkWithLineage | undefined;
-    if (fork === undefined) return null;
-    const { history } = this.#site.oracle;
-    const entry = fork.lineage.filter((one) => one.firstSeq <= fork.seq).at(-1);
-    const timeline = entry === undefined ? history.root : history.timeline(entry.timeline);
-    return timeline === undefined ? null : { id, at: history.normal({ timeline, seq: fork.seq }) };
+      .find((one) => one.id === id);
+    const at = fork === undefined ? null : this.#site.oracle.forkPosition(fork);
+    return at === null ? null : { id, at };
   }
 
   #closed(): void {
@@ -308,14 +307,8 @@ export class HostSession {
     if (errno === Errno.shutdown || (errno === Errno.perm && open.write !== null)) return;
     if (this.#orders.mayFail(this.array, errno)) return;
     const what = open.write === null ? `${open.kind} at LBA ${open.startLba}` : describeCommand(open.write);
-    this.#site.chronicle.fail("D5", `${this.array.name} answered ${what} of ${this.#exportName} with error ${errno}`, [
+    this.#site.chronicle.fail("D5", `${this.array.name} answered ${what} of ${this.exportName} with error ${errno}`, [
       "nothing that has happened to it explains an error",
     ]);
   }
-}
-
-interface ForkWithLineage {
-  readonly id: string;
-  readonly seq: number;
-  readonly lineage: readonly { readonly timeline: string; readonly firstSeq: number }[];
 }

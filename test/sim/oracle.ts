@@ -61,6 +61,7 @@ export class Oracle implements LogTap {
   readonly opened = new Map<string, Timeline>();
   readonly losses: Loss[] = [];
   onServingChanged: (boot: BootFacts, group: Group, serving: Serving) => void = () => {};
+  onAcknowledged: (boot: BootFacts, command: HostWrite) => void = () => {};
   onOpened: (timeline: Timeline, boot: BootFacts) => void = () => {};
   readonly #world: World;
   readonly #licence: LossLicence;
@@ -218,25 +219,46 @@ export class Oracle implements LogTap {
   }
 
   #clearOf(header: RecordHeader): HostWrite | null {
+    // Zeros and trims are one record each, whatever their length.
     const at = this.#clears.findIndex(
       (clear) =>
-        clear.volume === header.volume &&
-        clear.startLba <= header.startLba &&
-        clear.startLba + clear.recordedSectors === header.startLba &&
-        header.startLba + header.blockCount <= clear.startLba + clear.sectorCount,
+        clear.volume === header.volume && clear.startLba === header.startLba && clear.sectorCount === header.blockCount,
     );
-    if (at < 0) return null;
-    const clear = this.#clears[at]!;
-    if (clear.recordedSectors + header.blockCount === clear.sectorCount) this.#clears.splice(at, 1);
-    return clear;
+    return at < 0 ? null : this.#clears.splice(at, 1)[0]!;
   }
 
   emptied(log: WriteLog): void {
     const boot = this.#boots.get(log.list.region.bytes.buffer);
     if (boot === undefined) return;
     this.#views.get(boot)?.emptied();
-    // Its own branch is kept aside or given up; what its hosts see next is another one.
+    const shown = this.shown.get(boot.array);
     this.shown.delete(boot.array);
+    if (shown !== undefined) this.#judgeGivingUp(boot, shown);
+  }
+
+  /** L4, L5: what an array's hosts have seen goes on in another array's log, or is kept aside as a fork. */
+  #judgeGivingUp(boot: BootFacts, shown: Position): void {
+    const { history } = this;
+    for (const [array, timeline] of this.opened) {
+      const end = { timeline, seq: timeline.lastSeq };
+      if (array !== boot.array && history.contains(end, shown.timeline, shown.seq)) return;
+    }
+    const group = boot.group();
+    const kept = group === null ? [] : group.forks().map((fork) => this.forkPosition(fork));
+    if (kept.some((at) => at !== null && history.contains(at, shown.timeline, shown.seq))) return;
+    const facts = [
+      `its hosts have seen ${history.describe(shown)}`,
+      `its forks: ${kept.map((at) => (at === null ? "unknown" : history.describe(at))).join(", ")}`,
+    ];
+    this.chronicle.fail("L4", `${boot.array} gave up its log, and what its hosts have seen is kept nowhere`, facts);
+  }
+
+  /** Where a fork stands; null: on a timeline that nobody opened. */
+  forkPosition(fork: { readonly seq: number }): Position | null {
+    const { lineage } = fork as ForkWithLineage;
+    const entry = lineage.filter((one) => one.firstSeq <= fork.seq).at(-1);
+    const timeline = entry === undefined ? this.history.root : this.history.timeline(entry.timeline);
+    return timeline === undefined ? null : this.history.normal({ timeline, seq: fork.seq });
   }
 
   servingChanged(group: Group, serving: Serving): void {
@@ -305,6 +327,7 @@ export class Oracle implements LogTap {
 
   /** The command failed or its session ended before an answer: it may still have happened. */
   writeAcknowledged(boot: BootFacts, command: HostWrite): void {
+    if (command.kind !== "write" && command.recordedSectors < command.sectorCount) this.#takeTwinsRecords(command);
     command.ackedMs = this.#world.nowMs;
     this.acknowledgedWrites++;
     const view = this.view(boot);
@@ -323,6 +346,27 @@ export class Oracle implements LogTap {
     const newest = this.opened.get(boot.array);
     if (newest !== undefined && !boot.alive()) this.#judgeLateAck(boot, command, last, newest);
     this.#noteShown(boot, { timeline: last.timeline, seq: last.seq });
+    this.onAcknowledged(boot, command);
+  }
+
+  /** Records of zeros do not tell whose they are: an unanswered command for the same range may have been credited with them. */
+  #takeTwinsRecords(command: HostWrite): void {
+    for (const twin of this.#commands.values()) {
+      const same =
+        twin !== command &&
+        twin.kind !== "write" &&
+        twin.ackedMs === null &&
+        twin.volume === command.volume &&
+        twin.startLba === command.startLba &&
+        twin.sectorCount === command.sectorCount &&
+        twin.recordedSectors === twin.sectorCount;
+      if (!same || twin.records.some((record) => record.atMs < command.issuedMs)) continue;
+      command.records.push(...twin.records.splice(0));
+      [command.recordedSectors, twin.recordedSectors] = [twin.recordedSectors, 0];
+      const at = this.#clears.indexOf(command);
+      if (at >= 0) this.#clears[at] = twin;
+      return;
+    }
   }
 
   /** The acknowledgement was under way while the array died and came back. */
@@ -420,6 +464,11 @@ export class Oracle implements LogTap {
       return;
     }
   }
+}
+
+interface ForkWithLineage {
+  readonly seq: number;
+  readonly lineage: readonly { readonly timeline: string; readonly firstSeq: number }[];
 }
 
 export function describeCommand(command: HostWrite): string {

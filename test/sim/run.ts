@@ -8,7 +8,9 @@ import type { Violation } from "./chronicle.ts";
 import { drawFaults, type FaultClass, SiteFaults } from "./faults.ts";
 import { healAndJudge } from "./heal.ts";
 import { type HostOrders, HostSession } from "./host_session.ts";
+import { Operator } from "./operator.ts";
 import { Site, type SiteOptions } from "./site.ts";
+import { Watch } from "./watch.ts";
 
 export interface RunOptions {
   readonly seed: number | string;
@@ -17,6 +19,8 @@ export interface RunOptions {
   readonly site?: Omit<SiteOptions, "seed">;
   /** The classes of faults that may strike. */
   readonly faults: readonly FaultClass[];
+  /** Whether an operator may give commands meanwhile. */
+  readonly operator: boolean;
   /** Gets every line of what happens. */
   readonly trace?: (line: string) => void;
 }
@@ -56,11 +60,13 @@ export function runSeed(options: RunOptions): RunReport {
 }
 
 function play(site: Site, options: RunOptions): void {
+  const watch = new Watch(site);
   site.prepare();
   if (site.failed) return;
   site.chronicle.note("world", `prepared; plan ${JSON.stringify(site.plan)}`);
   const faults = new SiteFaults(site, drawFaults(site.world.prng("drawn faults"), options.faults));
   site.chronicle.note("world", `faults: ${faults.drawn.classes.join(", ")} ${JSON.stringify(faults.drawn.rates)}`);
+  const operator = new Operator(site, watch);
   const orders: HostOrders = {
     active: true,
     writes: true,
@@ -77,9 +83,12 @@ function play(site: Site, options: RunOptions): void {
   }
   for (const session of sessions) session.start();
   faults.begin();
+  const prng = site.world.prng("operator at work");
+  if (options.operator && prng.chance(0.7)) operator.begin(prng.pick([400, 1500, 4000]));
   const untilMs = site.world.nowMs + options.ticks;
   site.runUntil(() => site.world.nowMs >= untilMs, options.ticks);
   if (site.failed) return;
+  operator.end();
   faults.heal();
-  healAndJudge(site, sessions, orders);
+  healAndJudge({ site, operator, sessions, orders });
 }

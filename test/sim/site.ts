@@ -92,6 +92,7 @@ export class Site {
   readonly arrays: readonly SimArray[];
   /** Told of every event of the firmware. */
   onEvent: (array: SimArray, code: string, fields: Readonly<Record<string, unknown>>) => void = () => {};
+  onDown: (array: SimArray) => void = () => {};
   /** Arrays at which a branch may begin, and arrays whose newest data the operator has given up. */
   readonly forkLicences = new Set<string>();
   readonly forgetLicences = new Set<string>();
@@ -140,6 +141,7 @@ export class Site {
     appliance.onDown = (kind) => {
       const commit = array.boot?.group()?.log.commitSeq ?? "?";
       this.chronicle.note(array.name, `down (${kind}); had committed ${commit}`);
+      this.onDown(array);
     };
     appliance.onPanic = (error) => this.panicked(array, error);
     return array;
