@@ -1,0 +1,191 @@
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { startAppliance } from "../../firmware/appliance.ts";
+import type { Control, Result } from "../../firmware/manage/control.ts";
+import type { GroupRegistry } from "../../firmware/manage/groups.ts";
+import type { BlockError, BlockTarget } from "../../firmware/volume/block_request.ts";
+import { VolumeTarget } from "../../firmware/volume/volume_target.ts";
+import { World } from "../../hal/mock/world.ts";
+
+const test = suite("manage_groups");
+
+const MiB = 1024 * 1024;
+
+/** One appliance with a real pool and no peers, on simulated hardware. */
+class Bench {
+  readonly world: World;
+  readonly events: string[] = [];
+  control!: Control;
+  groups!: GroupRegistry;
+  readonly appliance;
+
+  constructor(seed: number) {
+    this.world = new World({ seed });
+    const shelf = this.world.addShelf({ name: "shelf0", slots: [100 * MiB] });
+    this.appliance = this.world.addAppliance({
+      name: "oak-a",
+      cache: { sizeBytes: 4 * MiB + 65536, domain: "battery" },
+      shelves: [shelf],
+      hbaPorts: [{ name: "hba0", address: "oak-a:10809", protocol: "nbd" }],
+      nics: [{ name: "nic0", address: "oak-a:7400" }],
+    });
+    this.start();
+  }
+
+  start(): void {
+    let started = false;
+    this.appliance.start((hal) => {
+      const events = { emit: (code: string, text: string) => void this.events.push(`${code}: ${text}`) };
+      const config = {
+        array: { name: "oak", appliance: "oak-a" },
+        peers: [],
+        link: { heartbeatMs: 200, peerTimeoutMs: 1000 },
+        store: { slabBytes: MiB, logSlotBytes: 262144, mapCacheBytes: MiB },
+      };
+      void startAppliance({ hal, config, events, version: "test" }).then((outcome) => {
+        assert.ok(outcome.ok, outcome.ok ? "" : outcome.text);
+        if (!outcome.ok) return;
+        this.control = outcome.control;
+        this.groups = outcome.groups;
+        started = true;
+      });
+    });
+    this.until(() => started);
+  }
+
+  until(condition: () => boolean, limitMs = 60_000): void {
+    assert.ok(this.world.runUntil(condition, limitMs), `it comes about; events: ${this.events.join("; ")}`);
+  }
+
+  result<T>(command: Promise<Result<T>>): Result<T> {
+    let result: Result<T> | null = null;
+    void command.then((one) => (result = one));
+    this.until(() => result !== null);
+    return result!;
+  }
+
+  succeed<T>(command: Promise<Result<T>>): T {
+    const result = this.result(command);
+    assert.ok(result.ok, result.ok ? "" : result.error.text);
+    return (result as { ok: true; value: T }).value;
+  }
+
+  volume(name: string): BlockTarget {
+    this.succeed(this.control.volumes.create({ name, sizeBytes: 4 * MiB, group: null, pool: null }));
+    return this.open(name);
+  }
+
+  open(name: string): BlockTarget {
+    const { group, volume } = this.groups.findVolume(name)!;
+    const target = new VolumeTarget(group, volume.number, name, false);
+    group.addTarget(target);
+    return target;
+  }
+
+  write(target: BlockTarget, startLba: number, blockCount: number, value: number): () => BlockError | null | undefined {
+    let answer: BlockError | null | undefined;
+    target.submit({
+      kind: "write",
+      startLba,
+      blockCount,
+      payload: [new Uint8Array(blockCount * 512).fill(value)],
+      target: new Uint8Array(0),
+      keepAllocated: false,
+      extents: [],
+      error: null,
+      onDone: (request) => (answer = request.error),
+    });
+    return () => answer;
+  }
+
+  read(target: BlockTarget, startLba: number): number {
+    const bytes = new Uint8Array(4096);
+    let done = false;
+    target.submit({
+      kind: "read",
+      startLba,
+      blockCount: 8,
+      payload: [],
+      target: bytes,
+      keepAllocated: false,
+      extents: [],
+      error: null,
+      onDone: () => (done = true),
+    });
+    this.until(() => done);
+    return bytes[0]!;
+  }
+}
+
+test("the battery comes and goes at any moment, over several groups -> write-back only with a good battery, and all is there after", () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const bench = new Bench(seed);
+    const prng = bench.world.prng("test");
+    const names = ["one", "two", "three"];
+    const targets = names.map((name) => bench.volume(name));
+    const written = names.map(() => 0);
+    for (let round = 1; round <= 20; round++) {
+      if (prng.chance(0.5)) bench.appliance.nvram.failBattery();
+      else bench.appliance.nvram.repairBattery();
+      bench.world.runUntil(() => false, prng.below(4));
+      const failed = bench.appliance.nvram.battery === "failed";
+      for (const group of bench.groups.all()) {
+        assert.ok(
+          !failed || group.writeThrough.active,
+          `seed ${seed}, round ${round}: ${group.name} is in write-through`,
+        );
+      }
+      const at = prng.below(names.length);
+      const answer = bench.write(targets[at]!, 0, 8, round);
+      if (prng.chance(0.5)) bench.until(() => answer() !== undefined);
+      if (answer() === null) written[at] = round;
+    }
+    bench.appliance.nvram.repairBattery();
+    bench.until(() => bench.groups.cacheHealthy && bench.groups.all().every((group) => !group.writeThrough.active));
+    names.forEach((name, at) => {
+      assert.ok(bench.read(bench.open(name), 0) >= written[at]!);
+    });
+  }
+});
+
+test("a group is deleted while its writes go home -> it is gone, and the others' data is as it was", () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const bench = new Bench(seed);
+    const keep = bench.volume("keep");
+    const gone = bench.volume("gone");
+    const prng = bench.world.prng("test");
+    const kept = bench.write(keep, 0, 8, 5);
+    if (prng.chance(0.5)) bench.appliance.nvram.failBattery();
+    for (let at = 0; at < 6; at++) bench.write(gone, 512 * at, 512, 9);
+    const entry = bench.groups.find("gone")!;
+    entry.group.destager.kick();
+    bench.world.runUntil(() => false, prng.below(3));
+    bench.succeed(bench.groups.remove(entry));
+    bench.until(() => kept() === null);
+    const again = bench.volume("again");
+    const answers = [0, 1, 2, 3].map((at) => bench.write(again, 512 * at, 512, 3));
+    bench.until(() => answers.every((answer) => answer() !== undefined));
+    assert.ok(answers.every((answer) => answer() === null));
+    assert.is(bench.groups.find("gone"), null);
+    bench.appliance.nvram.repairBattery();
+    bench.appliance.crash();
+    bench.start();
+    assert.is(bench.read(bench.open("keep"), 0), 5);
+    assert.is(bench.read(bench.open("again"), 0), 3);
+    assert.is(bench.groups.find("gone"), null);
+  }
+});
+
+test("one name is asked for twice at once -> one volume", () => {
+  const bench = new Bench(9);
+  bench.succeed(bench.control.groups.create({ name: "demo" }));
+  const volume = { name: "twice", sizeBytes: MiB, group: "demo", pool: null };
+  const first = bench.control.volumes.create(volume);
+  const second = bench.control.volumes.create(volume);
+  assert.ok(bench.result(first).ok);
+  const refused = bench.result(second);
+  assert.is(refused.ok ? null : refused.error.code, "exists");
+  assert.is(bench.groups.find("demo")!.group.volumes().length, 1);
+});
+
+test.run();
