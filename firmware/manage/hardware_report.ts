@@ -74,13 +74,7 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
     const risk = cache.cacheAtRiskBytes > 0 ? `; ${cache.cacheAtRiskBytes} acknowledged bytes lie in it alone` : "";
     warnings.push({ code: "write-through", text: `every acknowledgement waits for the shelf${risk}` });
   }
-  const usage = parts.pool.usage();
-  if (usage.freeBytes < usage.totalBytes * lowShare) {
-    warnings.push({
-      code: "pool-low",
-      text: `pool ${parts.poolName} has ${usage.freeBytes} of ${usage.totalBytes} bytes free; add disks or delete volumes`,
-    });
-  }
+  warnings.push(...poolWarnings(parts));
   for (const group of parts.groups.all()) {
     if (group.cacheWasLost)
       warnings.push({
@@ -89,4 +83,20 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
       });
   }
   return warnings;
+}
+
+/** A write that was refused so long ago is not news any more. */
+const refusedMs = 60_000;
+
+function poolWarnings({ pool, poolName, groups, hal }: HardwareParts): WarningJson[] {
+  const refusing = groups.all().filter((group) => hal.clock.nowMs() - group.refusedForSpaceMs < refusedMs);
+  if (refusing.length > 0) {
+    const names = refusing.map((group) => group.name).join(", ");
+    const text = `pool ${poolName} is full: writes to ${names} that need new space get ENOSPC; delete volumes, or trim on the hosts`;
+    return [{ code: "pool-full", text }];
+  }
+  const { totalBytes, freeBytes } = pool.usage();
+  if (freeBytes >= totalBytes * lowShare) return [];
+  const text = `pool ${poolName} has ${freeBytes} of ${totalBytes} bytes free; delete volumes, or trim on the hosts`;
+  return [{ code: "pool-low", text }];
 }

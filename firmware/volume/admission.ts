@@ -37,6 +37,8 @@ export interface AdmissionOptions {
   reclaim(): void;
   /** The state is another now. */
   changed(): void;
+  /** A write was refused because the pool has no space for it. */
+  refusedForSpace(): void;
 }
 
 export class Admission {
@@ -179,6 +181,7 @@ export class Admission {
 
   #refuseFirst(error: BlockError): void {
     const first = this.#queue.shift();
+    if (error === "no-space") this.#options.refusedForSpace();
     if (first !== undefined) fail(first.request, error);
     this.#weighed();
   }

@@ -58,6 +58,8 @@ const retireLookMs = 10;
 
 type Ready = (error: StoreError | null) => void;
 
+const poolFullTellMs = 600_000;
+
 export class Group {
   readonly id: string;
   readonly store: GroupStore;
@@ -90,6 +92,8 @@ export class Group {
   /** It was lost since the last stop, which the group's root does not say yet. */
   cacheLostNow = false;
   cacheValidThrough: number | "open" = "open";
+  /** When a write was last refused for want of space, on the monotonic clock. */
+  refusedForSpaceMs = Number.NEGATIVE_INFINITY;
   #troubleTold = "";
 
   constructor(options: GroupOptions, document: GroupDocument) {
@@ -139,6 +143,7 @@ export class Group {
       kickDestage: () => this.destager.kick(),
       reclaim: () => this.room.reclaim(),
       changed: () => this.#appends.retry(),
+      refusedForSpace: () => this.#refusedForSpace(),
     });
     this.#appends = new LogAppends({
       log: this.log,
@@ -252,10 +257,23 @@ export class Group {
     if (short > 0) {
       this.events.emit(
         "space-short",
-        `group ${this.name}: the pool has lost space that ${short} records had set aside; add disks`,
+        `group ${this.name}: the pool is too full to set space aside again for the worst case of ${short} records; delete volumes`,
         { records: short },
       );
     }
+  }
+
+  /** Told at most every ten minutes: a host that goes on writing must not fill the log. */
+  #refusedForSpace(): void {
+    const nowMs = this.clock.nowMs();
+    const isTold = nowMs - this.refusedForSpaceMs < poolFullTellMs;
+    this.refusedForSpaceMs = nowMs;
+    if (isTold) return;
+    this.events.emit(
+      "pool-full",
+      `group ${this.name}: the pool is full, writes that need new space get ENOSPC; delete volumes, or trim on the hosts`,
+      { group: this.name },
+    );
   }
 
   // ---------------------------------------------------------------- the document
