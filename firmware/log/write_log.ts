@@ -385,8 +385,13 @@ export class WriteLog implements NvramClient {
     this.advanceCommit();
   }
 
-  /** Lifts every requirement: what is durable here is committed (recovery, takeover). */
+  /**
+   * Lifts every requirement: what is durable here is committed (recovery, takeover, the end of a role). A request that waits for
+   * more than that now gets no acknowledgement any more: a required peer may lack its record, and may go on without it.
+   */
   commitAllDurable(): void {
+    this.advanceCommit();
+    this.abandonRequests(this.commitSeq, "not-ready");
     this.#required.clear();
     this.#setHeard(Number.POSITIVE_INFINITY);
     this.advanceCommit();

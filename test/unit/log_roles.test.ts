@@ -51,6 +51,21 @@ test("a drain is waiting for a persist when the copy becomes golden -> it stays 
   assert.ok(Number.isFinite(group.log.heardSeq));
 });
 
+test("the role ends with writes that a sync peer lacks, and what is durable here is committed -> they are not acknowledged", () => {
+  const { bench, writes, commitSeq } = withUndecided("battery");
+  const { group } = bench;
+  settle(bench);
+  group.admission.close("not-ready");
+  let drained = false;
+  group.drainToHome(() => (drained = true));
+  bench.until(() => drained);
+  assert.is(group.log.commitSeq, commitSeq + 3, "they are kept");
+  assert.equal(
+    writes.map((one) => one.error),
+    ["not-ready", "not-ready", "not-ready"],
+  );
+});
+
 test("a newer timeline drops undecided records -> their space comes back and their requests end, once, without success", () => {
   const { bench, writes, commitSeq } = withUndecided("battery");
   const { log } = bench.group;
