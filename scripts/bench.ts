@@ -155,7 +155,7 @@ try {
       runs,
     };
     answers.push(answer);
-    verdicts.push(...judgeWorks(works, answer.summaries));
+    verdicts.push(...judgeWorks(bench.name, works, answer.summaries));
     if (values.json) continue;
     const about = `load average before ${answer.loadBefore}, after ${answer.loadAfter}`;
     process.stdout.write(`\n${bench.name}: ${bench.question} (${about})\n${table(answer.summaries)}\n`);
@@ -166,7 +166,7 @@ try {
     mkdirSync(own);
     const found = await probe.run(own, say);
     findings.push(...found);
-    verdicts.push(...found.map(judgeFinding));
+    verdicts.push(...found.map((finding) => judgeFinding(probe.name, finding)));
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });

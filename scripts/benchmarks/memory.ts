@@ -49,12 +49,12 @@ export const memory: Probe = {
         findings.push(finding);
         say(`  ${work}: ${finding.measured.toFixed(0)} MiB, ${finding.note}`);
       };
-      note("memory-1tib-idle", "just started");
+      note("1tib-idle", "just started");
       for (const volume of volumes) await load(`${portal}/${volume}`, "randread", 4096, 32);
-      note("memory-1tib-reads", "after random reads of all of it");
+      note("1tib-reads", "after random reads of all of it");
       for (const volume of volumes) await load(`${portal}/${volume}`, "randwrite", 4096, 32);
       for (const volume of volumes) await load(`${portal}/${volume}`, "write", mib, 4);
-      note("memory-1tib-writes", "after random and sequential writes as well");
+      note("1tib-writes", "after random and sequential writes as well");
       return findings;
     } finally {
       await lab.down();

@@ -29,7 +29,7 @@ export const restart: Probe = {
         [4096, "4k"],
         [65536, "64k"],
       ] as const) {
-        const finding = await killFull(lab, volume, blockBytes, `restart-${name}-records`);
+        const finding = await killFull(lab, volume, blockBytes, `${name}-records`);
         findings.push(finding);
         say(`  ${finding.work}: ${Math.round(finding.measured)} ms, ${finding.note}`);
       }

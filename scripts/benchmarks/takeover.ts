@@ -41,7 +41,7 @@ export const takeover: Probe = {
       ]);
       await taking;
       const finding = {
-        work: "takeover-full-log",
+        work: "full-log",
         measured: writtenMs - askedMs,
         unit: "ms",
         atMost: atMostMs,

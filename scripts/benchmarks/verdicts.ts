@@ -4,6 +4,7 @@ import { aligned, type Summary } from "./summary.ts";
 import type { Work } from "./works.ts";
 
 export interface Verdict {
+  readonly bench: string;
   readonly work: string;
   readonly ours: string;
   readonly peer: string;
@@ -16,7 +17,7 @@ export interface Verdict {
 }
 
 /** `summaries` of one bench, ours first. A work whose peer was not measured has no verdict. */
-export function judgeWorks(works: readonly Work[], summaries: readonly Summary[]): Verdict[] {
+export function judgeWorks(bench: string, works: readonly Work[], summaries: readonly Summary[]): Verdict[] {
   const verdicts: Verdict[] = [];
   for (const work of works) {
     const { bar } = work;
@@ -29,6 +30,7 @@ export function judgeWorks(works: readonly Work[], summaries: readonly Summary[]
       const ratio =
         bar.measure === "iops" ? (own.ratios[bar.peer] ?? Number.NaN) : peer.latencyUsP50 / own.latencyUsP50;
       verdicts.push({
+        bench,
         work: own.client === "lean" ? own.work : `${own.work}, ${own.client}`,
         ours: figure(own, bar.measure),
         peer: `${figure(peer, bar.measure)} ${bar.peer}`,
@@ -56,8 +58,9 @@ function noteOf(own: Summary, peer: Summary): string {
   return `${cost}; ${others}; ${left === "" ? "nothing left over" : `left over: ${left}`}`;
 }
 
-export function judgeFinding(finding: Finding): Verdict {
+export function judgeFinding(bench: string, finding: Finding): Verdict {
   return {
+    bench,
     work: finding.work,
     ours: `${finding.measured.toFixed(0)} ${finding.unit}`,
     peer: "",
@@ -69,10 +72,10 @@ export function judgeFinding(finding: Finding): Verdict {
 }
 
 export function verdictTable(verdicts: readonly Verdict[]): string {
-  const rows = [["work", "ours", "peer", "ratio", "bar", "reached", "note"]];
+  const rows = [["bench", "work", "ours", "peer", "ratio", "bar", "reached", "note"]];
   for (const each of verdicts) {
     const ratio = each.ratio === null ? "" : each.ratio.toFixed(2);
-    rows.push([each.work, each.ours, each.peer, ratio, each.bar, each.reached ? "yes" : "NO", each.note]);
+    rows.push([each.bench, each.work, each.ours, each.peer, ratio, each.bar, each.reached ? "yes" : "NO", each.note]);
   }
   return aligned(rows);
 }
