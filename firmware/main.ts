@@ -11,7 +11,7 @@ import { causeOf } from "../hal/linux/address.ts";
 import { LinuxClock } from "../hal/linux/clock.ts";
 import { EventFile } from "../hal/linux/event_file.ts";
 import { type ManagementSocket, serveManagement } from "../hal/linux/management_socket.ts";
-import { openLinuxHal, threadPoolWarning } from "../hal/linux/open.ts";
+import { descriptorWarning, openLinuxHal, threadPoolWarning } from "../hal/linux/open.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { startAppliance } from "./appliance.ts";
 import { bodyCharsMax, createApi } from "./manage/api.ts";
@@ -158,6 +158,9 @@ async function main(): Promise<void> {
   for (const problem of [...opened.problems, ...diskProblems]) events.emit("hardware-problem", problem);
   const poolWarning = threadPoolWarning();
   if (poolWarning !== null) events.emit("few-file-threads", poolWarning);
+  const fewDescriptors = descriptorWarning();
+  if (fewDescriptors !== null) events.emit("few-descriptors", fewDescriptors);
+  opened.onStranger((text) => events.emit("nic-stranger", text));
 
   const config = { ...profile.config, acceptCacheLoss };
   const started = await startAppliance({ hal, config, events, version: packageJson.version, diskProblems });

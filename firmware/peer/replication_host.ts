@@ -156,12 +156,17 @@ export class ReplicationHost implements LinkHost {
 
   #accept(stream: ByteStream): StreamHandler {
     const link = new Link(stream, false, this.clock, this.settings);
-    if (this.#stopped || this.#strangers.size >= linkLimits.strangersMax) {
-      this.tellOnce("strangers", () =>
-        this.events.emit("peer-strangers", "too many connections have not said who they are; new ones are closed"),
-      );
-      this.clock.defer(() => link.abort("aborted", "too many strangers"));
+    if (this.#stopped) {
+      this.clock.defer(() => link.abort("aborted", "stopping"));
       return link.handler;
+    }
+    if (this.#strangers.size >= linkLimits.strangersMax) {
+      this.tellOnce("strangers", () =>
+        this.events.emit("peer-strangers", "too many connections have not said who they are; the oldest are closed"),
+      );
+      // A peer says hello at once: whoever has been silent for longest is none.
+      const [oldest] = this.#strangers;
+      oldest?.abort("aborted", "too many strangers");
     }
     this.#strangers.add(link);
     const timer = this.clock.after(this.settings.peerTimeoutMs, () => {

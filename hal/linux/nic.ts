@@ -17,8 +17,11 @@ import { toShaping } from "./shaping_file.ts";
 import { dialTcp, TcpListener } from "./tcp_port.ts";
 import type { TcpStream } from "./tcp_stream.ts";
 
-/** Strangers that connect and stay silent take no more than this many places. */
+/** Strangers that connect and stay silent take no more than this many places; the next one takes the place of the oldest. */
 const acceptingCountMax = 256;
+/** The same refusal of the same address is told again after this long, and so many of them are remembered. */
+const tellAgainMs = 600_000;
+const toldCountMax = 256;
 
 type Accept = (stream: ByteStream) => StreamHandler;
 
@@ -28,6 +31,9 @@ export class LinuxNic implements Nic {
   readonly #listener: TcpListener;
   readonly #random: () => number;
   readonly #onShaped: () => void;
+  readonly #onRefused: (text: string) => void;
+  /** When each refusal was told last. */
+  readonly #toldMs = new Map<string, number>();
   readonly #shapings = new Map<string, Shaping>();
   readonly #streams = new Set<NicStream>();
   readonly #dialing = new Set<DialHandshake>();
@@ -44,12 +50,15 @@ export class LinuxNic implements Nic {
     shapings?: ReadonlyMap<string, Shaping>;
     /** Called within `shape`, to store the change. */
     onShaped?: () => void;
+    /** A connection was closed because it is none between appliances; told once in a while per cause and address. */
+    onRefused?: (text: string) => void;
   }) {
     this.name = options.name;
     this.#clock = options.clock;
     this.#listener = new TcpListener(options.listen, options.clock);
     this.#random = options.random ?? Math.random;
     this.#onShaped = options.onShaped ?? (() => {});
+    this.#onRefused = options.onRefused ?? (() => {});
     for (const [remote, shaping] of options.shapings ?? []) this.#shapings.set(remote, shaping);
     this.#host = {
       appliance: options.appliance,
@@ -70,10 +79,10 @@ export class LinuxNic implements Nic {
   }
 
   #welcome(raw: TcpStream, accept: Accept): void {
-    if (this.#accepting.size >= acceptingCountMax) {
-      raw.abort();
-      return;
-    }
+    const [oldest] = this.#accepting;
+    if (this.#accepting.size >= acceptingCountMax)
+      oldest?.refuse(`it has not named itself, and ${acceptingCountMax} others wait as well`);
+    const { remote: address } = raw;
     const handshake = new AcceptHandshake(
       raw,
       this.#host,
@@ -83,9 +92,22 @@ export class LinuxNic implements Nic {
         stream.handler = accept(stream);
         if (rest !== null) stream.onData(rest);
       },
-      () => this.#accepting.delete(handshake),
+      (reason) => {
+        this.#accepting.delete(handshake);
+        if (handshake.isStranger) this.#refused(address, reason);
+      },
     );
     this.#accepting.add(handshake);
+  }
+
+  #refused(address: string, reason: string): void {
+    const text = `a connection from ${address} was closed: ${reason}`;
+    const nowMs = this.#clock.nowMs();
+    const toldMs = this.#toldMs.get(text);
+    if (toldMs !== undefined && nowMs - toldMs < tellAgainMs) return;
+    if (this.#toldMs.size >= toldCountMax) this.#toldMs.clear();
+    this.#toldMs.set(text, nowMs);
+    this.#onRefused(`${this.name}: ${text}`);
   }
 
   connect(address: string, connected: Accept, failed: (reason: string) => void): void {

@@ -36,13 +36,14 @@ abstract class Handshake implements StreamHandler {
   readonly #limit: Timer;
   readonly #failed: (reason: string) => void;
   #isOver = false;
+  #isRefused = false;
   #reason = "the other end closed the connection before it named itself";
 
   constructor(raw: TcpStream, host: HandshakeHost, limitMs: number, failed: (reason: string) => void) {
     this.raw = raw;
     this.host = host;
     this.#failed = failed;
-    this.#limit = host.clock.after(limitMs, () => this.refuse(`no answer within ${limitMs} ms`));
+    this.#limit = host.clock.after(limitMs, () => this.refuse(`nothing useful came within ${limitMs / 1000} s`));
     raw.handler = this;
   }
 
@@ -61,7 +62,9 @@ abstract class Handshake implements StreamHandler {
     if (this.raw.write(bytes) !== bytes.byteLength) this.refuse("the connection took no data");
   }
 
-  protected refuse(reason: string): void {
+  refuse(reason: string): void {
+    if (this.#isOver || this.#isRefused) return;
+    this.#isRefused = true;
     this.#reason = reason;
     this.raw.abort();
   }
@@ -75,6 +78,7 @@ abstract class Handshake implements StreamHandler {
   }
 
   onData(chunk: Uint8Array): void {
+    if (this.#isRefused) return;
     const part = chunk.subarray(0, preambleBytes - this.#receivedBytes);
     this.#received.set(part, this.#receivedBytes);
     this.#receivedBytes += part.byteLength;
@@ -128,6 +132,7 @@ export class DialHandshake extends Handshake {
 export class AcceptHandshake extends Handshake {
   readonly #opened: Opened;
   #remote: string | null = null;
+  #isOutOfOrder = false;
   #isAnswered = false;
   #answerTimer: Timer | null = null;
 
@@ -143,8 +148,14 @@ export class AcceptHandshake extends Handshake {
     } else if (step === preambleStep.confirm && this.#isAnswered && remote === this.#remote) {
       if (this.finish()) this.#opened(this.raw, remote, rest);
     } else {
-      this.refuse("out of order");
+      this.#isOutOfOrder = true;
+      this.refuse("its messages were out of order");
     }
+  }
+
+  /** Whoever has named itself and goes, or waits behind a cut, is an appliance like any other. */
+  get isStranger(): boolean {
+    return this.#remote === null || this.#isOutOfOrder;
   }
 
   reconsider(): void {

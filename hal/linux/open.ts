@@ -4,6 +4,7 @@
  * Invariant: what cannot be used is a line in `problems` or `diskProblems`, and never changed. Without its write cache there is no appliance: that
  * alone fails the opening.
  */
+import { readFileSync } from "node:fs";
 import type { Hal } from "../api/hal.ts";
 import type { Shaping } from "../api/nic.ts";
 import type { BatteryState } from "../api/write_cache.ts";
@@ -31,6 +32,8 @@ export interface LinuxHal {
   readonly diskProblems: readonly string[];
   /** Whether every address is free and ours, found out before anything depends on it; or which one is not, and why. */
   addressTrouble(): Promise<string | null>;
+  /** One listener: connections to a NIC that are none between appliances. */
+  onStranger(listener: (text: string) => void): void;
   /** Faults, for the lab. */
   setBattery(state: BatteryState): void;
   /** The cache's medium fails, for good. */
@@ -62,7 +65,8 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     return opened.shelf;
   });
   const hbaPorts = board.hbas.map((hba) => new LinuxHbaPort(hba, clock));
-  const nics = openNics(board, clock, problems);
+  let tellStranger: (text: string) => void = () => {};
+  const nics = openNics(board, clock, problems, (text) => tellStranger(text));
   const hal: Hal = {
     clock,
     entropy: linuxEntropy,
@@ -79,6 +83,9 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     problems,
     diskProblems,
     addressTrouble: () => addressTrouble(board, clock),
+    onStranger: (listener) => {
+      tellStranger = listener;
+    },
     setBattery: (state) => cache.setBattery(state),
     failCache: () => cache.fail(),
     setDiskFault: (place, on) => setDiskFault(shelves, place, on),
@@ -106,7 +113,12 @@ async function addressTrouble(board: LinuxBoard, clock: LinuxClock): Promise<str
   return null;
 }
 
-function openNics(board: LinuxBoard, clock: LinuxClock, problems: string[]): LinuxNic[] {
+function openNics(
+  board: LinuxBoard,
+  clock: LinuxClock,
+  problems: string[],
+  onRefused: (text: string) => void,
+): LinuxNic[] {
   const path = board.nicShapingFile;
   const read = path === null ? new Map<string, ReadonlyMap<string, Shaping>>() : readShapings(path);
   let stored: ShapingTable = new Map();
@@ -119,7 +131,7 @@ function openNics(board: LinuxBoard, clock: LinuxClock, problems: string[]): Lin
   };
   for (const { name, listen } of board.nics) {
     const shapings = stored.get(name) ?? new Map<string, Shaping>();
-    nics.push(new LinuxNic({ appliance: board.appliance, name, listen, clock, shapings, onShaped: store }));
+    nics.push(new LinuxNic({ appliance: board.appliance, name, listen, clock, shapings, onShaped: store, onRefused }));
   }
   return nics;
 }
@@ -143,6 +155,16 @@ async function closeStorage(cache: BatteryCache | FlushCache, shelves: readonly 
     }
   }
   await Promise.all(closing);
+}
+
+/** 1,024 sessions on each of two HBA ports, 256 + 64 strangers and some peers on each of two NICs, and the disks. */
+const descriptorsMin = 4096;
+
+/** What to tell the operator when the process may open too few files and sockets for the sessions it accepts; null: enough. */
+export function descriptorWarning(): string | null {
+  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
+  if (limit === undefined || Number(limit) >= descriptorsMin) return null;
+  return `only ${limit} files and sockets may be open, too few for ${descriptorsMin}: raise the limit (ulimit -n, LimitNOFILE=)`;
 }
 
 /** What to tell the operator when the runtime was started with too few threads for disk I/O; null: enough. */
