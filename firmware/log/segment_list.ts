@@ -13,7 +13,7 @@ import { assert } from "../codec/assert.ts";
 import { alignUp } from "../codec/bytes.ts";
 import type { LogSlot } from "../store/store.ts";
 import { logLimits } from "./limits.ts";
-import { type RecordHeader, type Region, readHeader } from "./record.ts";
+import { emptyHeader, type RecordHeader, type Region, readHeader } from "./record.ts";
 import { encodeSegmentHeader, type LogSegment } from "./segment.ts";
 
 const recordMagic = 0x31524347;
@@ -162,6 +162,16 @@ export class SegmentList {
   unpin(segment: LogSegment): void {
     segment.pinned = false;
     if (segment.gone) this.#giveBack(segment);
+  }
+
+  /** Visits every record from `place` on; the header is the same object each time. */
+  forEachFrom(place: LogPlace, visit: (header: RecordHeader) => void): void {
+    const header = emptyHeader();
+    const walk = { ...place };
+    for (let at = this.recordAt(walk, header); at >= 0; at = this.recordAt(walk, header)) {
+      visit(header);
+      walk.offset += header.totalBytes;
+    }
   }
 
   /** Takes a segment out of the list and gives back its slot and its place on the shelf, when no copy needs them any more. */

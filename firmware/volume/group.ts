@@ -17,7 +17,7 @@ import { Destager } from "../destage/destager.ts";
 import { LogCursors } from "../log/log_cursors.ts";
 import { LogReceiver } from "../log/log_receive.ts";
 import { LogRoom } from "../log/log_room.ts";
-import { emptyHeader, type RecordHeader, RecordKind } from "../log/record.ts";
+import { type RecordHeader, RecordKind } from "../log/record.ts";
 import { recoverLog } from "../log/recovery.ts";
 import type { LogPlace } from "../log/segment_list.ts";
 import { WriteLog } from "../log/write_log.ts";
@@ -247,13 +247,10 @@ export class Group {
   }
 
   #retakeSpace(): void {
-    const header = emptyHeader();
-    const walk = { ...this.#place };
     let short = 0;
-    for (let at = this.log.list.recordAt(walk, header); at >= 0; at = this.log.list.recordAt(walk, header)) {
+    this.log.list.forEachFrom(this.#place, (header) => {
       if (!this.#ledger.retake(header)) short++;
-      walk.offset += header.totalBytes;
-    }
+    });
     if (short > 0) {
       this.events.emit(
         "space-short",
@@ -562,12 +559,7 @@ export class Group {
 
   /** Forgets every record. Runs as a task of the store queue: no destage is under way. */
   #emptyLog(lineage: readonly LineageEntry[], seq: number): void {
-    const header = emptyHeader();
-    const walk = { ...this.#place };
-    for (let at = this.log.list.recordAt(walk, header); at >= 0; at = this.log.list.recordAt(walk, header)) {
-      this.#ledger.release(header);
-      walk.offset += header.totalBytes;
-    }
+    this.log.list.forEachFrom(this.#place, (header) => this.#ledger.release(header));
     this.log.reset(lineage, seq);
     this.#volumes.forgetPending();
     this.destager.reset({ ordinal: this.log.list.nextOrdinal, offset: 0 });
