@@ -279,8 +279,6 @@ export class Oracle implements LogTap {
       return view;
     }
     const former = view.advance();
-    const { timeline, seq } = view.position;
-    if (timeline.opener === boot.array && seq > timeline.committedSeq) timeline.committedSeq = seq;
     if (former !== null) {
       const facts = [`was at ${this.history.describe(former)}, is at ${this.history.describe(view.position)}`];
       this.chronicle.fail("O3", `the committed position of ${boot.array} went back, or to another branch`, facts);
@@ -305,20 +303,6 @@ export class Oracle implements LogTap {
       }
     }
     this.shown.set(boot.array, position);
-    if (position.timeline.opener !== boot.array) this.#judgeCommitted(boot, position);
-  }
-
-  /** O1: a copy shows only what the primary has committed, or what a later opening has. */
-  #judgeCommitted(boot: BootFacts, position: Position): void {
-    const { history } = this;
-    for (const other of this.#boots.values()) if (other.array === position.timeline.opener) this.view(other);
-    if (position.seq <= position.timeline.committedSeq) return;
-    for (const timeline of this.opened.values()) {
-      if (history.contains({ timeline, seq: timeline.forkSeq }, position.timeline, position.seq)) return;
-    }
-    this.chronicle.fail("O1", `${boot.array} shows its hosts what the primary has not committed`, [
-      `shown ${history.describe(position)}, committed by ${position.timeline.opener} ${position.timeline.committedSeq}`,
-    ]);
   }
 
   // ---------------------------------------------------------------- host commands
