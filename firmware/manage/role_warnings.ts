@@ -8,6 +8,10 @@ const copyTrouble = new Map<string, string>([
   ["disconnected", "it does not answer; writes are not protected there"],
 ]);
 
+/** A sync peer that is away: hosts go on, unprotected, and must know. */
+const syncSuspended =
+  "it is away, and writes are acknowledged without it; when its log cannot be kept, a resync is the way back";
+
 export function roleWarnings(groups: readonly GroupJson[]): WarningJson[] {
   const warnings: WarningJson[] = [];
   for (const group of groups) {
@@ -16,8 +20,9 @@ export function roleWarnings(groups: readonly GroupJson[]): WarningJson[] {
     }
     const own = group.role === "golden" ? copyTrouble.get(group.state) : undefined;
     if (own !== undefined) warnings.push({ code: `copy-${group.state}`, text: `group ${group.name} here: ${own}` });
-    for (const peer of group.role === "primary" ? group.peers : []) {
-      const text = copyTrouble.get(peer.state);
+    // A primary that may not write says why itself; what it thinks of its peers is old then.
+    for (const peer of group.role === "primary" && group.writable ? group.peers : []) {
+      const text = peer.state === "suspended" && peer.mode === "sync" ? syncSuspended : copyTrouble.get(peer.state);
       if (text !== undefined)
         warnings.push({ code: `peer-${peer.state}`, text: `group ${group.name} on ${peer.array}: ${text}` });
     }

@@ -11,7 +11,7 @@ export const replicaStates = [
   "inconsistent", // a mixture; only its kept fork can be promoted unforced
   "diverged", // both sides have writes of their own
   "disconnected", // the primary's view of a peer that does not answer
-  "suspended", // the log could not be kept for it, or the operator said so; a resync is the way back
+  "suspended", // not replicated to now: a sync peer that is away, or one for which the log could not be kept (resync)
 ] as const;
 export type ReplicaState = (typeof replicaStates)[number];
 

@@ -66,8 +66,8 @@ class Check {
         : value.high >>> 0 > 0x1fffff
           ? Number.NaN
           : (value.high >>> 0) * 4294967296 + (value.low >>> 0);
-    if (Number.isSafeInteger(number) && number >= 0) return number;
-    this.#report(`${name} is not a number below 2^53`);
+    if (Number.isInteger(number) && number >= 0 && number <= linkLimits.numberMax) return number;
+    this.#report(`${name} is not a whole number up to 2^52`);
     return 0;
   }
 

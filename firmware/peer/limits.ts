@@ -26,6 +26,11 @@ export const linkLimits = {
   lineageEntriesMax: 1024,
   /** Peers of one group. */
   peersMax: 16,
+  /**
+   * Seqs, sizes and counts: a log that begins where a peer says has as many seqs again before numbers end to be exact (2^53). A
+   * million records a second reach this in 142 years.
+   */
+  numberMax: 2 ** 52,
   /** Names of arrays, appliances, groups. */
   nameBytesMax: 255,
   /** A reason in words. */

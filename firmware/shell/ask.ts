@@ -27,6 +27,13 @@ export async function askAppliance(
   } catch (error) {
     // Bun's own texts ask about typing errors; its codes say what happened.
     const code = (error as { code?: unknown } | null)?.code;
+    const timedOut = error instanceof Error && error.name === "TimeoutError";
+    if (timedOut)
+      return {
+        ok: false,
+        code: "unreachable",
+        text: `the appliance at ${at} took the request and did not answer in ${(limitMs ?? 0) / 1000} s`,
+      };
     const why =
       typeof code === "string" ? code : error instanceof Error ? error.message.replace(/\s+/g, " ") : String(error);
     return {

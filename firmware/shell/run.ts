@@ -11,8 +11,8 @@ import { commandHelp, commandLine, nounHelp, toolHelp } from "./help.ts";
 import { operationText } from "./status_view.ts";
 
 export interface Outside {
-  /** Sends one request to the appliance at `at`. */
-  ask(at: string, method: string, path: string, body: unknown): Promise<Answer<unknown>>;
+  /** Sends one request to the appliance at `at`; gives up after `limitMs`. */
+  ask(at: string, method: string, path: string, body: unknown, limitMs: number): Promise<Answer<unknown>>;
   readonly defaultAt: string;
   out(text: string): void;
   err(text: string): void;
@@ -89,7 +89,7 @@ async function runCommand(
   const at = common.at ?? outside.defaultAt;
   const context: Context = {
     ask: async <T>(method: string, path: string, body?: unknown) =>
-      (await outside.ask(at, method, path, body)) as Answer<T>,
+      (await outside.ask(at, method, path, body, limitMsOf(method, path, body))) as Answer<T>,
     style: { colour: outside.colour && !common.json },
     json: common.json,
     emit: (text) => outside.out(text),
@@ -108,6 +108,15 @@ async function runCommand(
       outside.out(common.json ? JSON.stringify(outcome.json, null, 2) : outcome.text);
       return outcome.kind === "done" ? exitDone : exitRefused;
   }
+}
+
+/** A healthy appliance answers questions at once, changes when they are durable, and the rest within the time it was given. */
+const answerLimitMs = { question: 10_000, change: 60_000 } as const;
+
+/** So that an appliance that hangs (a paused process, a stuck disk) is told from one that works. */
+function limitMsOf(method: string, path: string, body: unknown): number {
+  const given = (body as { timeoutMs?: number } | undefined)?.timeoutMs ?? Number(/waitMs=(\d+)/.exec(path)?.[1] ?? 0);
+  return given + (method === "GET" ? answerLimitMs.question : answerLimitMs.change);
 }
 
 /** Shows the group's running operation on one line of stderr until `running` ends. */

@@ -2,9 +2,9 @@
  * `scripts/lab demo`: the main job on real input, with real clients, in about a minute. Every claim that it prints is a check; one
  * failed check makes the exit code 1. It leaves nothing running unless it is told to.
  */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { formatMs } from "../../firmware/shell/quantities.ts";
 import { ensureClients } from "../clients.ts";
 import * as labCommands from "../lab_site/commands.ts";
@@ -39,6 +39,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   const cleanUp = async () => {
     rmSync(workDir, { recursive: true, force: true });
     if (!options.keep) await labCommands.down(options.dir, true);
+    if (options.ownDir && !options.keep) removeIfEmpty(dirname(options.dir));
   };
   let interrupted = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -87,6 +88,14 @@ async function play(options: DemoOptions, report: Report, workDir: string): Prom
   await showGoldenCopy(stage);
   await crashAndRestart(stage);
   await takeOver(stage);
+}
+
+function removeIfEmpty(dir: string): void {
+  try {
+    rmdirSync(dir);
+  } catch {
+    // Another lab lies there.
+  }
 }
 
 /** The last words of both appliances, for whoever looks into a failure. */

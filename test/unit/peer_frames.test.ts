@@ -10,7 +10,7 @@ import { goldcopy } from "../../proto/generated/peer.js";
 const test = suite("peer_frames");
 
 const id = (digit: string) => digit.repeat(32);
-const big = Number.MAX_SAFE_INTEGER;
+const big = linkLimits.numberMax;
 
 const sampleHello: Hello = {
   kind: "hello",
@@ -255,6 +255,15 @@ test("after a fault -> nothing more is taken", () => {
   assert.ok(parsed.fault);
   feed(encodeFrame({ kind: "confirm", nonce: 1 }, 0));
   assert.is(parsed.frames.length, 0);
+});
+
+test("a log that would begin where seqs end -> malformed: what follows it could not be counted", () => {
+  for (const seq of [big + 1, Number.MAX_SAFE_INTEGER]) {
+    const { parsed, feed } = parser();
+    feed(encodeFrame({ kind: "resyncStart", id: id("6"), lineage: sampleHello.lineage, seq }, 0));
+    assert.is(parsed.frames.length, 0);
+    assert.match(parsed.fault ?? "", "resyncStart: seq is not a whole number up to 2^52");
+  }
 });
 
 test.run();

@@ -18,12 +18,14 @@ function setUp(options: { terminal?: boolean; colour?: boolean } = {}) {
   const err: string[] = [];
   const files = new Map<string, string>();
   const asked: string[] = [];
+  const limitsMs: number[] = [];
   let sleeps = 0;
   let onSleep: (count: number) => void = () => {};
   const run = (line: string) =>
     runGoldcopy(line === "" ? [] : line.split(" "), {
-      ask: async (at, method, path, body): Promise<Answer<unknown>> => {
+      ask: async (at, method, path, body, limitMs): Promise<Answer<unknown>> => {
         asked.push(`${at} ${method} ${path}`);
+        limitsMs.push(limitMs);
         if (at === "/nowhere") return { ok: false, code: "unreachable", text: "no appliance answers at /nowhere" };
         const answer = await api(method, path, body === undefined ? "" : JSON.stringify(body));
         if (answer.status === 200) return { ok: true, value: answer.body };
@@ -46,7 +48,17 @@ function setUp(options: { terminal?: boolean; colour?: boolean } = {}) {
         return path.startsWith("/missing") ? "no such directory" : null;
       },
     });
-  return { fake, events, out, err, files, asked, run, sleepHook: (hook: (count: number) => void) => (onSleep = hook) };
+  return {
+    fake,
+    events,
+    out,
+    err,
+    files,
+    asked,
+    limitsMs,
+    run,
+    sleepHook: (hook: (count: number) => void) => (onSleep = hook),
+  };
 }
 
 test("every command, with good words -> exit 0, one line per fact, the right call", async () => {
@@ -220,6 +232,14 @@ test("--at anywhere -> that appliance; nothing there -> exit 1", async () => {
   const { run, asked } = setUp();
   await run("status");
   assert.equal(asked, ["/default.sock GET /v1/status"]);
+});
+
+test("an appliance that hangs -> given up on: soon for a question, after its own timeout for a long operation", async () => {
+  const { run, limitsMs } = setUp();
+  await run("status");
+  await run("group migrate demo --to elm --timeout 5m");
+  await run("volume create x --size 1GiB");
+  assert.equal(limitsMs, [10_000, 360_000, 60_000]);
 });
 
 test("colour only when asked for -> escapes with it, none without, none in JSON", async () => {
