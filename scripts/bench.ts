@@ -139,6 +139,7 @@ const folder = mkdtempSync(join(values.dir, "goldcopy-bench-"));
 const answers: Answer[] = [];
 const findings: Finding[] = [];
 const verdicts: Verdict[] = [];
+const failed: string[] = [];
 const startedMs = performance.now();
 try {
   for (const { bench, works } of chosen) {
@@ -164,7 +165,12 @@ try {
     say(`${probe.name}: ${probe.question}`);
     const own = join(folder, probe.name);
     mkdirSync(own);
-    const found = await probe.run(own, say);
+    const found = await probe.run(own, say).catch((error: unknown) => {
+      // What has been measured so far is worth its table.
+      say(`${probe.name} failed: ${String(error)}`);
+      failed.push(probe.name);
+      return [];
+    });
     findings.push(...found);
     verdicts.push(...found.map((finding) => judgeFinding(probe.name, finding)));
   }
@@ -180,11 +186,16 @@ const conditions = {
   minutes: Math.round((performance.now() - startedMs) / 6000) / 10,
   sharing: "servers, clients and whatever else runs share all cores; `othersCores` is what ran outside the measurement",
 };
-if (values.json) process.stdout.write(`${JSON.stringify({ conditions, verdicts, findings, answers }, null, 1)}\n`);
+if (values.json)
+  process.stdout.write(`${JSON.stringify({ conditions, failed, verdicts, findings, answers }, null, 1)}\n`);
 else {
   if (verdicts.length > 0) process.stdout.write(`\n${verdictTable(verdicts)}\n`);
   process.stdout.write(
     `\n${conditions.cores} cores, 1 GiB volumes in ${conditions.backing}; runs of ${seconds} s unless the work says otherwise, ` +
       `${rounds} rounds in alternation, medians; ${conditions.sharing}; ${conditions.minutes} min in all\n`,
   );
+}
+if (failed.length > 0) {
+  process.stderr.write(`failed: ${failed.join(", ")}\n`);
+  process.exit(1);
 }
