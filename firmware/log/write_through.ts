@@ -15,6 +15,7 @@
 import type { Clock } from "../../hal/api/clock.ts";
 import { alignUp } from "../codec/bytes.ts";
 import type { GroupStore, StoreDone, StoreError } from "../store/store.ts";
+import { logLimits } from "./limits.ts";
 import type { LogSegment } from "./segment.ts";
 import type { LogPlace } from "./segment_list.ts";
 import type { WriteLog, WriteThrough } from "./write_log.ts";
@@ -156,13 +157,23 @@ export class ShelfWriteThrough implements WriteThrough {
     }
     const from = segment.shelfBytes;
     const to = alignUp(segment.usedBytes, 4096);
-    const bytes = this.#log.list.region.bytes.subarray(segment.base + from, segment.base + to);
-    this.#store.writeLogSlot(segment.shelfSlot, from, [bytes], (error) => {
+    this.#store.writeLogSlot(segment.shelfSlot, from, this.#sources(segment, from, to), (error) => {
       if (error !== null) return done(error);
       this.#unflushed.push({ segment, fromBytes: from });
       segment.shelfBytes = to;
       done(null);
     });
+  }
+
+  /** Commit cells change at any time: the pages before the records are copied, so that a write under way keeps its bytes. */
+  #sources(segment: LogSegment, from: number, to: number): Uint8Array[] {
+    const { bytes } = this.#log.list.region;
+    const split = Math.min(to, Math.max(from, logLimits.segmentHeaderBytes));
+    const sources = [
+      bytes.slice(segment.base + from, segment.base + split),
+      bytes.subarray(segment.base + split, segment.base + to),
+    ];
+    return sources.filter((source) => source.byteLength > 0);
   }
 
   /** The commit cell of a golden side changes without a record: its page goes along. */
@@ -172,9 +183,8 @@ export class ShelfWriteThrough implements WriteThrough {
     if (cell === null || segment === undefined || segment.shelfSlot === null || segment.slot < 0 || segment.pinned)
       return this.#flush(token);
     const from = cell.offset - (cell.offset % 4096);
-    const bytes = this.#log.list.region.bytes.subarray(segment.base + from, segment.base + from + 4096);
     this.#log.list.pin(segment);
-    this.#store.writeLogSlot(segment.shelfSlot, from, [bytes], (error) => {
+    this.#store.writeLogSlot(segment.shelfSlot, from, this.#sources(segment, from, from + 4096), (error) => {
       this.#log.list.unpin(segment);
       this.onCopied();
       if (error !== null) return this.#failed(error);
