@@ -76,6 +76,11 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
   }
   warnings.push(...poolWarnings(parts));
   for (const group of parts.groups.all()) {
+    if (group.shelfTrouble !== null)
+      warnings.push({
+        code: "shelf-trouble",
+        text: `group ${group.name}: the shelf does not take its data, which stays in the log (${group.shelfTrouble}); when the disk works again, restart the appliance`,
+      });
     if (group.cacheWasLost)
       warnings.push({
         code: "cache-lost",
@@ -89,7 +94,7 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
 const refusedMs = 60_000;
 
 function poolWarnings({ pool, poolName, groups, hal }: HardwareParts): WarningJson[] {
-  const refusing = groups.all().filter((group) => hal.clock.nowMs() - group.refusedForSpaceMs < refusedMs);
+  const refusing = groups.all().filter((group) => hal.clock.nowMs() - group.poolFull.refusedMs < refusedMs);
   if (refusing.length > 0) {
     const names = refusing.map((group) => group.name).join(", ");
     const text = `pool ${poolName} is full: writes to ${names} that need new space get ENOSPC; delete volumes, or trim on the hosts`;

@@ -20,6 +20,11 @@ export function roleWarnings(groups: readonly GroupJson[]): WarningJson[] {
     }
     const own = group.role === "golden" ? copyTrouble.get(group.state) : undefined;
     if (own !== undefined) warnings.push({ code: `copy-${group.state}`, text: `group ${group.name} here: ${own}` });
+    const cutOff = group.role === "golden" && group.peers.find((peer) => peer.state === "disconnected");
+    if (cutOff) {
+      const text = `group ${group.name} here: its primary ${cutOff.array} does not answer; the image is that of seq ${group.viewSeq}`;
+      warnings.push({ code: "primary-disconnected", text });
+    }
     // A primary that may not write says why itself; what it thinks of its peers is old then.
     for (const peer of group.role === "primary" && group.writable ? group.peers : []) {
       const text = peer.state === "suspended" && peer.mode === "sync" ? syncSuspended : copyTrouble.get(peer.state);

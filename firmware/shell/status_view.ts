@@ -104,7 +104,8 @@ export function lagText(group: GroupJson, peer: PeerJson): string {
   if (peer.resyncBytesLeft !== null && peer.resyncBytesLeft > 0)
     return `${formatBytes(peer.resyncBytesLeft)} left to copy`;
   if (group.role === "golden") return `received ${formatCount(group.receivedSeq)}, shows ${formatCount(group.viewSeq)}`;
-  if (peer.lagSeqs === null) return "unknown";
+  // What an unconfirmed primary counts says nothing about a peer that may have gone on without it.
+  if (peer.lagSeqs === null || !group.writable) return "unknown";
   if (peer.lagSeqs === 0) return "none";
   const parts = [`${formatCount(peer.lagSeqs)} seqs`];
   if (peer.lagBytes !== null) parts.push(formatBytes(peer.lagBytes));

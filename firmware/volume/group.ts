@@ -33,6 +33,7 @@ import type { GroupVolume, Serving } from "./group_port.ts";
 import { GroupVolumes } from "./group_volumes.ts";
 import { LogAppends } from "./log_appends.ts";
 import { OpenTargets } from "./open_targets.ts";
+import { PoolFull } from "./pool_full.ts";
 import { ReadPath } from "./read_path.ts";
 import { ChunkLedger } from "./space_ledger.ts";
 import { StoreQueue } from "./store_queue.ts";
@@ -57,8 +58,6 @@ const drainRetryMs = 1000;
 const retireLookMs = 10;
 
 type Ready = (error: StoreError | null) => void;
-
-const poolFullTellMs = 600_000;
 
 export class Group {
   readonly id: string;
@@ -92,9 +91,10 @@ export class Group {
   /** It was lost since the last stop, which the group's root does not say yet. */
   cacheLostNow = false;
   cacheValidThrough: number | "open" = "open";
-  /** When a write was last refused for want of space, on the monotonic clock. */
-  refusedForSpaceMs = Number.NEGATIVE_INFINITY;
+  readonly poolFull: PoolFull;
   #troubleTold = "";
+  /** What the shelf refused last and has not done since; null: nothing. */
+  shelfTrouble: string | null = null;
 
   constructor(options: GroupOptions, document: GroupDocument) {
     this.#options = options;
@@ -105,6 +105,7 @@ export class Group {
     this.digests = options.digests;
     this.entropy = options.entropy;
     this.events = options.events;
+    this.poolFull = new PoolFull(options.clock, options.events);
     this.groupTag = options.digests.crc32(fromHex(options.id));
     this.#ledger = new ChunkLedger(options.store);
     const { clock, digests, nvram, store } = options;
@@ -143,7 +144,7 @@ export class Group {
       kickDestage: () => this.destager.kick(),
       reclaim: () => this.room.reclaim(),
       changed: () => this.#appends.retry(),
-      refusedForSpace: () => this.#refusedForSpace(),
+      refusedForSpace: () => this.poolFull.refused(this.name),
     });
     this.#appends = new LogAppends({
       log: this.log,
@@ -159,7 +160,10 @@ export class Group {
     this.writeThrough.onSafe = () =>
       this.events.emit("cache-data-safe", `group ${this.name}: what only the failed cache held is on the shelf`);
     nvram.onRoom(() => this.#roomCame());
-    this.log.onDestaged(() => this.#roomCame());
+    this.log.onDestaged(() => {
+      this.shelfTrouble = null;
+      this.#roomCame();
+    });
   }
 
   get name(): string {
@@ -260,19 +264,6 @@ export class Group {
     }
   }
 
-  /** Told at most every ten minutes: a host that goes on writing must not fill the log. */
-  #refusedForSpace(): void {
-    const nowMs = this.clock.nowMs();
-    const isTold = nowMs - this.refusedForSpaceMs < poolFullTellMs;
-    this.refusedForSpaceMs = nowMs;
-    if (isTold) return;
-    this.events.emit(
-      "pool-full",
-      `group ${this.name}: the pool is full, writes that need new space get ENOSPC; delete volumes, or trim on the hosts`,
-      { group: this.name },
-    );
-  }
-
   // ---------------------------------------------------------------- the document
 
   replicationDocument(): unknown {
@@ -314,6 +305,7 @@ export class Group {
   }
 
   #trouble(code: string, error: StoreError): void {
+    this.shelfTrouble = error.text;
     if (this.#troubleTold === `${code} ${error.text}`) return;
     this.#troubleTold = `${code} ${error.text}`;
     this.events.emit(code, `group ${this.name}: ${error.text}`, { group: this.name, code: error.code });

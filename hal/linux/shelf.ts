@@ -75,6 +75,9 @@ function openDisk(
   const stat = fstatSync(fd);
   if (!stat.isFile() && !stat.isBlockDevice()) return refuse("neither a file nor a block device");
   if (options.locked && !lockExclusive(fd)) return refuse("another process uses it; stop that one first");
+  // A file of size 0 is one whose creation was interrupted before anything could be stored in it.
+  const isUnfinished = stat.isFile() && stat.size === 0 && description.create && options.mayCreate;
+  if (isUnfinished && description.sizeBytes !== null) ftruncateSync(fd, description.sizeBytes);
   const foundBytes = sizeOf(fd);
   if (stat.isBlockDevice() && (description.sizeBytes === null || description.sizeBytes <= foundBytes)) {
     // A device may be larger than what the profile uses of it.

@@ -375,4 +375,12 @@ test("SIGTERM while it starts -> it ends, the next start is good", async ({ oak 
   await mustServe(oak);
 });
 
+test("a first start that was killed before its disk had a size -> the next one finishes it", async ({ dir }) => {
+  const birch = await TestAppliance.make(join(dir, "birch"), { array: "birch", name: "birch-a" });
+  writeFileSync(birch.diskPath(0), "");
+  await birch.start();
+  await birch.addVolume(volume, 8 * mebibyte);
+  await birch.stop();
+});
+
 test.run();
