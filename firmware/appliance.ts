@@ -106,7 +106,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   if (!cacheTrusted) nvram.giveUp();
   const bySlot = cacheTrusted ? cacheSlotsOf(nvram, digests) : new Map<string, number[]>();
   const known = new Set(pool.groupIds());
-  nvram.setUsed(new Set([...bySlot].filter(([id]) => known.has(id)).flatMap(([, slots]) => slots)));
+  nvram.setUsed(new Map([...bySlot].filter(([id]) => known.has(id))));
 
   const groups = new GroupRegistry({
     hal,

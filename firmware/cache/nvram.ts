@@ -19,6 +19,7 @@ import { assert } from "../codec/assert.ts";
 import { fromHex, getU64, setU64, toHex } from "../codec/bytes.ts";
 import { segmentBytesFor } from "../log/limits.ts";
 import { type Region, regionOf } from "../log/record.ts";
+import { CacheCredits } from "./cache_credits.ts";
 
 const magic = 0x564e4347;
 const version = 1;
@@ -49,6 +50,9 @@ export class Nvram {
   readonly #digests: Digests;
   #generation = 0;
   #free: number[] = [];
+  /** By slot: the group whose log has borrowed it. */
+  readonly #borrowers: (string | null)[];
+  readonly credits: CacheCredits;
   #failed = false;
   #wanting: NvramClient[] = [];
   #tokens: number[] = [];
@@ -63,6 +67,8 @@ export class Nvram {
     this.segmentBytes = segmentBytesFor(cache.sizeBytes);
     this.segmentCount = Math.floor((cache.sizeBytes - segmentsAt) / this.segmentBytes);
     assert(this.segmentCount >= 2, "the cache holds at least two segments");
+    this.#borrowers = new Array<string | null>(this.segmentCount).fill(null);
+    this.credits = new CacheCredits(this.segmentCount);
   }
 
   /** A flushed medium: a batch of stores must not share a sector with an acknowledged one. */
@@ -76,6 +82,11 @@ export class Nvram {
 
   get freeSegments(): number {
     return this.#free.length;
+  }
+
+  /** How many segments the group's log may borrow now. */
+  freeSegmentsFor(group: string): number {
+    return this.credits.allowance(group, this.#free.length);
   }
 
   /** What the cache's header says. Everything else in the cache is to be believed only if the nonce is the expected one. */
@@ -146,13 +157,14 @@ export class Nvram {
   }
 
   /**
-   * Tells which slots recovery found in use; all others are free, and what is left in them (of a group that was deleted, and may come
-   * back under the same id) is never found again.
+   * Tells which slots recovery found in use, by group; all others are free, and what is left in them (of a group that was deleted, and
+   * may come back under the same id) is never found again.
    */
-  setUsed(used: ReadonlySet<number>): void {
+  setUsed(used: ReadonlyMap<string, readonly number[]>): void {
+    for (const [group, slots] of used) for (const slot of slots) this.#lend(slot, group);
     this.#free = [];
     for (let slot = this.segmentCount - 1; slot >= 0; slot--) {
-      if (used.has(slot)) continue;
+      if (this.#borrowers[slot] !== null) continue;
       this.#wipeHeader(slot);
       this.#free.push(slot);
     }
@@ -163,13 +175,30 @@ export class Nvram {
     for (let slot = 0; slot < this.segmentCount; slot++) this.#wipeHeader(slot);
   }
 
-  /** A free slot, or -1. */
-  allocate(): number {
-    return this.#free.pop() ?? -1;
+  /** A free slot for the group's log, or -1 when there is none that it may have. */
+  allocate(group: string): number {
+    return this.freeSegmentsFor(group) > 0 ? this.allocateForRecovery(group) : -1;
+  }
+
+  /** Recovery needs what the log had before, whatever the others are sure of. */
+  allocateForRecovery(group: string): number {
+    const slot = this.#free.pop() ?? -1;
+    if (slot >= 0) this.#lend(slot, group);
+    return slot;
+  }
+
+  #lend(slot: number, group: string): void {
+    assert(this.#borrowers[slot] === null, "a segment is lent once");
+    this.#borrowers[slot] = group;
+    this.credits.took(group);
   }
 
   /** Gives a slot back; its header is wiped so that recovery does not take it for the log's. */
   release(slot: number): void {
+    const group = this.#borrowers[slot] ?? null;
+    assert(group !== null, "a segment that is given back was lent");
+    this.#borrowers[slot] = null;
+    this.credits.gave(group);
     this.#wipeHeader(slot);
     this.#free.push(slot);
     for (const listener of this.#room) this.#clock.defer(listener);

@@ -115,9 +115,10 @@ export class LogRoom {
     return lowest;
   }
 
-  /** Below a quarter of the cache free: early enough that admission does not meet an empty list. */
+  /** Below a quarter of the cache free for this group: early enough that admission does not meet an empty list. */
   #isShort(): boolean {
-    return this.#log.nvram.freeSegments < Math.max(2, this.#log.nvram.segmentCount / 4);
+    const { nvram, groupId } = this.#log;
+    return nvram.freeSegmentsFor(groupId) < Math.max(2, nvram.segmentCount / 4);
   }
 
   #spillNext(): void {

@@ -491,7 +491,7 @@ function bringIn(
     if (!candidate.fromShelf || (segment.slot < 0 && segment.ordinal < destagedPlace.ordinal)) continue;
     const region = candidate.region!;
     if (segment.slot < 0) {
-      segment.slot = log.nvram.allocate();
+      segment.slot = log.nvram.allocateForRecovery(log.groupId);
       if (segment.slot < 0)
         return "the write cache is too small for the log found on the shelf; restore its former size in the profile";
       segment.base = log.nvram.baseOf(segment.slot);

@@ -80,7 +80,7 @@ export class SegmentList {
       }
       last.sealed = true;
     }
-    const slot = this.#nvram.allocate();
+    const slot = this.#nvram.allocate(this.#groupId);
     if (slot < 0) return -1;
     last = this.#newSegment(slot, seq);
     this.#startBatch = false;

@@ -35,7 +35,7 @@ export interface FoundVolume extends GroupEntry {
   readonly volume: GroupVolume;
 }
 
-/** A pool keeps this many groups: each has at least two cache segments and its own roots. */
+/** A pool keeps this many groups: each has its own roots. A small cache may allow fewer (`CacheCredits.groupsMax`). */
 const groupsMax = 64;
 /** A new group's first opening takes two commits of its root; after this long its status tells what it waits for. */
 const openLimitMs = 10_000;
@@ -78,6 +78,7 @@ export class GroupRegistry {
 
   /** Recovers every group of the pool; a sentence when one cannot be opened. */
   async openAll(cacheTrusted: boolean): Promise<string | null> {
+    for (const id of this.#options.pool.groupIds()) this.#options.nvram.credits.join(id);
     for (const id of this.#options.pool.groupIds()) {
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
         this.#options.pool.openGroup(id, done),
@@ -93,6 +94,7 @@ export class GroupRegistry {
   async #open(store: GroupStore, cacheTrusted: boolean): Promise<string | null> {
     const { hal, nvram, events, shelfLogBytes, config } = this.#options;
     const { clock, digests, entropy } = hal;
+    nvram.credits.join(store.id);
     const options = { id: store.id, store, nvram, cacheTrusted, clock, digests, entropy, events, shelfLogBytes };
     const opened = await whenAnswered<StoreError, Group | null>((done) => Group.open(options, done));
     if (opened.error !== null || opened.value === null)
@@ -188,6 +190,12 @@ export class GroupRegistry {
     }
     if (this.#entries.size >= groupsMax)
       return refused("invalid", `there are ${groupsMax} groups already, the most that an array keeps`);
+    const cacheMax = this.#options.nvram.credits.groupsMax;
+    if (this.#entries.size >= cacheMax)
+      return refused(
+        "invalid",
+        `the write cache has room for ${cacheMax} groups, and they exist; give the profile a larger [cache] size`,
+      );
     this.#creating.add(name);
     try {
       const { pool, hal } = this.#options;
@@ -234,6 +242,7 @@ export class GroupRegistry {
     // What is under way at the store must not land on space that belongs to somebody else by then.
     await new Promise<void>((resolve) => group.retire(resolve));
     group.log.reset([], 0);
+    this.#options.nvram.credits.leave(group.id);
     this.#cacheModeMoved();
     const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
     return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);

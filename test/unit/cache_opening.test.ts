@@ -123,7 +123,7 @@ test("a segment of a group that is no more -> no later start finds it", () => {
   const nvram = nvramOf(new Uint8Array(cacheBytes), clock);
   const header = { groupId: "c".repeat(32), ordinal: 1, firstSeq: 1 };
   encodeSegmentHeader(nvram.region, nvram.baseOf(3), header, 1, mockDigests);
-  nvram.setUsed(new Set());
+  nvram.setUsed(new Map());
   assert.is(decodeSegmentHeader(regionOf(nvram.region.bytes), nvram.baseOf(3), mockDigests), null);
   assert.is(nvram.freeSegments, nvram.segmentCount);
 });

@@ -176,6 +176,34 @@ test("a group is deleted while its writes go home -> it is gone, and the others'
   }
 });
 
+test("a group's home takes nothing any more and its host goes on writing -> another group's writes are answered", () => {
+  const bench = new Bench(11);
+  const stuck = bench.volume("stuck");
+  const well = bench.volume("well");
+  bench.groups.find("stuck")!.group.destager.close();
+  const held = Array.from({ length: 64 }, (_, at) => bench.write(stuck, (at % 16) * 512, 512, 1 + at));
+  bench.world.runUntil(() => false, 5000);
+  assert.ok(
+    held.some((answer) => answer() === undefined),
+    "the stuck group has filled all that it may borrow",
+  );
+  const { nvram, list } = bench.groups.find("well")!.group.log;
+  assert.ok(list.segments.length + nvram.freeSegments >= 4, "half of the 16 segments is shared out to the two");
+  for (let round = 1; round <= 40; round++) {
+    const answer = bench.write(well, (round % 16) * 512, 512, round);
+    bench.until(() => answer() !== undefined);
+    assert.is(answer(), null);
+  }
+});
+
+test("more groups than the cache has room for -> the next one is refused, and says why", () => {
+  const bench = new Bench(12);
+  const groupsMax = 4;
+  for (let at = 0; at < groupsMax; at++) bench.succeed(bench.control.groups.create({ name: `group-${at}` }));
+  const refused = bench.result(bench.control.groups.create({ name: "one-more" }));
+  assert.match(refused.ok ? "" : refused.error.text, /write cache has room for 4 groups/);
+});
+
 test("one name is asked for twice at once -> one volume", () => {
   const bench = new Bench(9);
   bench.succeed(bench.control.groups.create({ name: "demo" }));

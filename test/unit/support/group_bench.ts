@@ -56,7 +56,7 @@ export class GroupBench {
   tryStart(): string | null {
     this.nvram = new Nvram(this.cache, this.clock, mockDigests);
     const slots = this.cacheTrusted ? cacheSlotsOf(this.nvram, mockDigests) : new Map<string, number[]>();
-    this.nvram.setUsed(new Set(slots.get(groupId) ?? []));
+    this.nvram.setUsed(new Map([[groupId, slots.get(groupId) ?? []]]));
     let opened: Group | null = null;
     let trouble: string | null = null;
     let answered = false;

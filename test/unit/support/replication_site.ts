@@ -212,7 +212,7 @@ export class Site {
     const { hal } = this;
     const nvram = new Nvram(this.#cache!, hal.clock, mockDigests);
     const slots = this.cacheTrusted ? cacheSlotsOf(nvram, mockDigests) : new Map<string, number[]>();
-    nvram.setUsed(new Set(slots.get(groupId) ?? []));
+    nvram.setUsed(new Map([[groupId, slots.get(groupId) ?? []]]));
     Group.open(
       {
         id: groupId,
