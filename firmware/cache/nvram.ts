@@ -204,6 +204,11 @@ export class Nvram {
     for (const listener of this.#room) this.#clock.defer(listener);
   }
 
+  /** A group that nobody could open is given up: so are its segments. */
+  releaseAllOf(group: string): void {
+    for (const [slot, borrower] of this.#borrowers.entries()) if (borrower === group) this.release(slot);
+  }
+
   #wipeHeader(slot: number): void {
     const base = this.baseOf(slot);
     this.region.bytes.fill(0, base, base + 64);

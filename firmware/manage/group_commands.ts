@@ -58,8 +58,14 @@ export class GroupCommands implements GroupControl {
   }
 
   async delete(name: string): Promise<Result<Removed>> {
-    const entry = this.#options.groups.find(name);
-    if (entry === null) return notFound(name);
+    const { groups } = this.#options;
+    const entry = groups.find(name);
+    if (entry === null) {
+      const damaged = groups.damaged.find((one) => one.id === name);
+      if (damaged === undefined) return notFound(name);
+      const gone = await groups.removeDamaged(damaged);
+      return gone.ok ? done({ removed: name }) : gone;
+    }
     if (entry.group.volumes().length > 0 && entry.replication.status().role === "primary") {
       return refused("in-use", `group ${name} has ${entry.group.volumes().length} volumes; delete them first`);
     }

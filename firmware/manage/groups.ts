@@ -31,6 +31,12 @@ export interface GroupEntry {
   readonly replication: GroupReplication;
 }
 
+/** A group of the pool that could not be opened: the others serve without it, and nothing of it is used or overwritten. */
+export interface DamagedGroup {
+  readonly id: string;
+  readonly text: string;
+}
+
 export interface FoundVolume extends GroupEntry {
   readonly volume: GroupVolume;
 }
@@ -44,6 +50,7 @@ export class GroupRegistry {
   readonly #options: GroupRegistryOptions;
   readonly #entries = new Map<string, GroupEntry>();
   readonly #creating = new Set<string>();
+  readonly damaged: DamagedGroup[] = [];
   readonly host: ReplicationHost;
   #cacheHealthy = true;
   /** Counts the turns of the cache's state: what an earlier good turn began ends nothing after a later fault. */
@@ -76,19 +83,31 @@ export class GroupRegistry {
     this.#onGone = listener;
   }
 
-  /** Recovers every group of the pool; a sentence when one cannot be opened. */
+  /**
+   * Recovers every group of the pool. A group whose root is damaged is left out and shown; any other trouble (a disk that fails, a
+   * cache without the newest writes) may end once the hardware is put right, so it stops the start: a sentence says why.
+   */
   async openAll(cacheTrusted: boolean): Promise<string | null> {
     for (const id of this.#options.pool.groupIds()) this.#options.nvram.credits.join(id);
     for (const id of this.#options.pool.groupIds()) {
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
         this.#options.pool.openGroup(id, done),
       );
+      if (stored.error?.code === "corrupt") {
+        this.#leaveOut({ id, text: stored.error.text });
+        continue;
+      }
       if (stored.error !== null || stored.value === null)
         return `group ${id}: ${stored.error?.text ?? "it cannot be opened"}`;
       const trouble = await this.#open(stored.value, cacheTrusted);
       if (trouble !== null) return trouble;
     }
     return null;
+  }
+
+  #leaveOut(damaged: DamagedGroup): void {
+    this.damaged.push(damaged);
+    this.#options.events.emit("group-damaged", damagedText(damaged), { group: damaged.id });
   }
 
   async #open(store: GroupStore, cacheTrusted: boolean): Promise<string | null> {
@@ -200,6 +219,8 @@ export class GroupRegistry {
     try {
       const { pool, hal } = this.#options;
       const identity = golden?.id ?? toHex(hal.entropy.fill(new Uint8Array(16)));
+      const damaged = this.damaged.find((one) => one.id === identity);
+      if (damaged !== undefined) return refused("exists", damagedText(damaged));
       const document = newGroupDocument(name, golden?.replication ?? null);
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
         pool.createGroup(identity, document, done),
@@ -246,6 +267,17 @@ export class GroupRegistry {
     this.#cacheModeMoved();
     const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
     return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);
+  }
+
+  /** Gives up what is left of a group that could not be opened. */
+  async removeDamaged(damaged: DamagedGroup): Promise<Result<null>> {
+    const { pool, nvram } = this.#options;
+    const error = await whenDone<StoreError>((done) => pool.removeGroup(damaged.id, done));
+    if (error !== null) return refused("shelf-failed", error.text);
+    nvram.releaseAllOf(damaged.id);
+    nvram.credits.leave(damaged.id);
+    this.damaged.splice(this.damaged.indexOf(damaged), 1);
+    return { ok: true, value: null };
   }
 
   // ---------------------------------------------------------------- the battery
@@ -303,4 +335,11 @@ export class GroupRegistry {
   closeAll(): void {
     for (const { group } of this.#entries.values()) group.close();
   }
+}
+
+export function damagedText({ id, text }: DamagedGroup): string {
+  return (
+    `group ${id} is damaged and left out, its data untouched: ${text}; take over at its peer, then give it up here with ` +
+    `goldcopy group delete ${id}`
+  );
 }

@@ -2,7 +2,7 @@
 import type { Hal } from "../../hal/api/hal.ts";
 import type { Nvram } from "../cache/nvram.ts";
 import type { Pool } from "../store/store.ts";
-import type { GroupRegistry } from "./groups.ts";
+import { damagedText, type GroupRegistry } from "./groups.ts";
 import type { CacheJson, DiskJson, PoolJson, ShelfJson, WarningJson } from "./status_json.ts";
 
 export interface HardwareParts {
@@ -75,6 +75,7 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
     warnings.push({ code: "write-through", text: `every acknowledgement waits for the shelf${risk}` });
   }
   warnings.push(...poolWarnings(parts));
+  for (const damaged of parts.groups.damaged) warnings.push({ code: "group-damaged", text: damagedText(damaged) });
   for (const group of parts.groups.all()) {
     if (group.shelfTrouble !== null)
       warnings.push({

@@ -5,6 +5,7 @@ import type { Control, Result } from "../../firmware/manage/control.ts";
 import type { GroupRegistry } from "../../firmware/manage/groups.ts";
 import type { BlockError, BlockTarget } from "../../firmware/volume/block_request.ts";
 import { VolumeTarget } from "../../firmware/volume/volume_target.ts";
+import type { MockShelf } from "../../hal/mock/shelf.ts";
 import { World } from "../../hal/mock/world.ts";
 
 const test = suite("manage_groups");
@@ -18,10 +19,12 @@ class Bench {
   control!: Control;
   groups!: GroupRegistry;
   readonly appliance;
+  readonly shelf: MockShelf;
 
   constructor(seed: number) {
     this.world = new World({ seed });
     const shelf = this.world.addShelf({ name: "shelf0", slots: [100 * MiB] });
+    this.shelf = shelf;
     this.appliance = this.world.addAppliance({
       name: "oak-a",
       cache: { sizeBytes: 4 * MiB + 65536, domain: "battery" },
@@ -202,6 +205,38 @@ test("more groups than the cache has room for -> the next one is refused, and sa
   for (let at = 0; at < groupsMax; at++) bench.succeed(bench.control.groups.create({ name: `group-${at}` }));
   const refused = bench.result(bench.control.groups.create({ name: "one-more" }));
   assert.match(refused.ok ? "" : refused.error.text, /write cache has room for 4 groups/);
+});
+
+test("a group's root is damaged -> the others serve, it is shown, kept as it is, and can be given up", () => {
+  const bench = new Bench(13);
+  const kept = bench.volume("kept");
+  bench.volume("damaged");
+  const { id } = bench.groups.find("damaged")!.group;
+  const answer = bench.write(kept, 0, 8, 7);
+  bench.until(() => answer() !== undefined);
+  bench.appliance.crash();
+  // Every page of metadata that knows the group by its name: both copies of its root.
+  const { medium } = bench.shelf.disk(0);
+  const page = new Uint8Array(4096);
+  for (let at = 0; at < 8 * MiB; at += page.byteLength) {
+    medium.read(at, page);
+    if (Buffer.from(page).includes("damaged")) medium.write(at, page.fill(0x55), "test");
+  }
+  bench.start();
+  assert.is(bench.groups.find("damaged"), null);
+  const warnings = () => bench.control.status().warnings.filter(({ code }) => code === "group-damaged");
+  assert.is(warnings().length, 1);
+  assert.match(warnings()[0]!.text, new RegExp(`goldcopy group delete ${id}`));
+  assert.is(bench.read(bench.open("kept"), 0), 7);
+  bench.appliance.crash();
+  bench.start();
+  assert.is(warnings().length, 1);
+  bench.succeed(bench.control.groups.delete(id));
+  assert.is(warnings().length, 0);
+  bench.appliance.crash();
+  bench.start();
+  assert.is(warnings().length, 0);
+  assert.is(bench.read(bench.open("kept"), 0), 7);
 });
 
 test("one name is asked for twice at once -> one volume", () => {
