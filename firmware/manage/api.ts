@@ -241,9 +241,9 @@ const routes: readonly Route[] = [
   route("GET /v1/hosts", ({ parts }) => done(parts.control.hosts.list())),
   route("GET /v1/hosts/*", (call) => byName(call.parts.control.hosts.list(), (host) => host.name, first(call), "host")),
   judged("POST /v1/hosts", schemas.hostAdd, ({ parts }, body) =>
-    body.any || body.addresses.length > 0 || body.iqns.length > 0
+    body.any || body.addresses.length > 0 || body.iqns.length > 0 || body.tlsNames.length > 0
       ? parts.control.hosts.add(body)
-      : refused("invalid", "a host needs at least one of any, addresses, iqns"),
+      : refused("invalid", "a host needs at least one of any, addresses, iqns, tlsNames"),
   ),
   judged("POST /v1/hosts/*/map", schemas.hostMap, (call, body) => call.parts.control.hosts.map(first(call), body)),
   judged("POST /v1/hosts/*/unmap", schemas.hostUnmap, (call, body) =>

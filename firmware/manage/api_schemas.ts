@@ -42,6 +42,13 @@ const iqn = v.pipe(
   v.maxLength(223),
   v.regex(/^(?:iqn|eui|naa)\.[!-~]+$/, "must be an iSCSI name (iqn. …)"),
 );
+/** A certificate's common name: RFC 5280 appendix A.1 (ub-common-name). */
+const tlsName = v.pipe(
+  v.string(),
+  v.minLength(1, "must not be empty"),
+  v.maxLength(64, "must be at most 64 characters"),
+  v.regex(/^[^\p{Cc}]+$/u, "must not contain control characters"),
+);
 
 export const schemas = {
   nothing: v.strictObject({}),
@@ -64,6 +71,7 @@ export const schemas = {
     any: flag,
     addresses: v.optional(v.pipe(v.array(cidr), v.maxLength(64)), []),
     iqns: v.optional(v.pipe(v.array(iqn), v.maxLength(64)), []),
+    tlsNames: v.optional(v.pipe(v.array(tlsName), v.maxLength(64)), []),
   }),
   hostMap: v.strictObject({ volume: name, lun, readOnly: flag }),
   hostUnmap: v.strictObject({ volume: name }),

@@ -11,6 +11,8 @@ const hostSchema = v.object({
   any: v.boolean(),
   addresses: v.array(v.string()),
   iqns: v.array(v.string()),
+  /** Absent in documents of the first version. */
+  tlsNames: v.optional(v.array(v.string()), []),
   mappings: v.array(v.object({ volume: v.string(), lun: v.number(), readOnly: v.boolean() })),
 });
 export type HostEntry = v.InferOutput<typeof hostSchema>;

@@ -140,6 +140,7 @@ export interface HostControl {
     /** IPv4 or IPv6 networks in CIDR form; already judged, see `cidr.ts`. */
     addresses: readonly string[];
     iqns: readonly string[];
+    tlsNames: readonly string[];
   }): Promise<Result<HostJson>>;
   /** Also removes its mappings and closes its sessions. */
   remove(name: string): Promise<Result<Removed>>;

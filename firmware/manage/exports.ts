@@ -3,6 +3,7 @@
  */
 import type { BlockTarget, ExportInfo, ExportTable } from "../volume/block_request.ts";
 import { ForkTarget } from "../volume/fork_target.ts";
+import type { HostIdentity } from "../volume/host_access.ts";
 import { VolumeTarget } from "../volume/volume_target.ts";
 import type { GroupEntry, GroupRegistry } from "./groups.ts";
 import type { HostRegistry } from "./hosts.ts";
@@ -21,12 +22,12 @@ export class ExportRegistry implements ExportTable {
     this.#options = options;
   }
 
-  list(host: string): ExportInfo[] {
+  list(host: HostIdentity): ExportInfo[] {
     const found: ExportInfo[] = [];
     for (const entry of this.#options.groups.entries()) {
       const { group } = entry;
       for (const volume of group.volumes()) {
-        const access = this.#options.hosts.accessOf(addressOf(host), volume.name);
+        const access = this.#options.hosts.accessOf(host, volume.name);
         if (access === null) continue;
         if (this.#isShown(entry)) {
           const readOnly = access.readOnly || !group.serving().writable;
@@ -51,12 +52,12 @@ export class ExportRegistry implements ExportTable {
     return found;
   }
 
-  open(name: string, host: string): BlockTarget | "unknown" | "not-ready" {
+  open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {
     const at = name.indexOf("@");
     const volumeName = at < 0 ? name : name.slice(0, at);
     const found = this.#options.groups.findVolume(volumeName);
     if (found === null) return "unknown";
-    const access = this.#options.hosts.accessOf(addressOf(host), volumeName);
+    const access = this.#options.hosts.accessOf(host, volumeName);
     if (access === null) return "unknown";
     const { group, volume } = found;
     if (at >= 0) {
@@ -78,11 +79,4 @@ export class ExportRegistry implements ExportTable {
     if (serving.readable === null) return false;
     return serving.writable || this.#options.goldenAccess === "read-only";
   }
-}
-
-/** The address of a session's `remote`, which may end in a port: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
-function addressOf(remote: string): string {
-  if (remote.startsWith("[")) return remote.slice(1, remote.indexOf("]"));
-  const colon = remote.lastIndexOf(":");
-  return colon > 0 && remote.indexOf(":") === colon ? remote.slice(0, colon) : remote;
 }

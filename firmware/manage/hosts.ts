@@ -2,6 +2,7 @@
  * Hosts and what they may use. Access is closed until a host is added and mapped; `any` opens it deliberately.
  */
 import type { BlockTarget, ExportInfo } from "../volume/block_request.ts";
+import type { HostIdentity } from "../volume/host_access.ts";
 import type { ArrayDocument, HostEntry } from "./array_document.ts";
 import { cidrContains, parseCidr } from "./cidr.ts";
 import { done, type HostControl, type Removed, type Result, refused } from "./control.ts";
@@ -34,11 +35,11 @@ export class HostRegistry implements HostControl {
     return this.#options.document().hosts.map((host) => ({ ...host, mappings: [...host.mappings] }));
   }
 
-  /** The access that `address` (an IP address) has to `volume`, or null. Writable wins over read-only. */
-  accessOf(address: string, volume: string): Access | null {
+  /** The access that a host has to `volume`, or null. Writable wins over read-only. */
+  accessOf(identity: HostIdentity, volume: string): Access | null {
     let access: Access | null = null;
     for (const host of this.#options.document().hosts) {
-      if (!matches(host, address)) continue;
+      if (!matches(host, identity)) continue;
       const mapping = host.mappings.find((one) => one.volume === volume);
       if (mapping === undefined) continue;
       if (!mapping.readOnly) return { readOnly: false };
@@ -62,13 +63,21 @@ export class HostRegistry implements HostControl {
     any: boolean;
     addresses: readonly string[];
     iqns: readonly string[];
+    tlsNames: readonly string[];
   }): Promise<Result<HostJson>> {
     const { hosts } = this.#options.document();
     if (hosts.some((one) => one.name === host.name)) {
       return refused("exists", `host ${host.name} exists; remove it first, or choose another name`);
     }
     if (hosts.length >= 256) return refused("invalid", "there are 256 hosts already, the most that an array keeps");
-    const entry: HostEntry = { ...host, addresses: [...host.addresses], iqns: [...host.iqns], mappings: [] };
+    const { addresses, iqns, tlsNames } = host;
+    const entry: HostEntry = {
+      ...host,
+      addresses: [...addresses],
+      iqns: [...iqns],
+      tlsNames: [...tlsNames],
+      mappings: [],
+    };
     return this.#saved([...hosts, entry], entry);
   }
 
@@ -143,12 +152,22 @@ export interface Exportable {
   open(access: Access): BlockTarget | "not-ready";
 }
 
-function matches(host: HostEntry, address: string): boolean {
+/** One proof is enough; each is what its transport has proved, never what a host merely says. */
+function matches(host: HostEntry, identity: HostIdentity): boolean {
   if (host.any) return true;
+  if (identity.tlsName !== null && host.tlsNames.includes(identity.tlsName)) return true;
+  const address = addressOf(identity.remote);
   return host.addresses.some((text) => {
     const cidr = parseCidr(text);
     return cidr !== null && cidrContains(cidr, address);
   });
+}
+
+/** The address of a session's `remote`, which may end in a port: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
+function addressOf(remote: string): string {
+  if (remote.startsWith("[")) return remote.slice(1, remote.indexOf("]"));
+  const colon = remote.lastIndexOf(":");
+  return colon > 0 && remote.indexOf(":") === colon ? remote.slice(0, colon) : remote;
 }
 
 function lowestFree(taken: ReadonlySet<number>): number {

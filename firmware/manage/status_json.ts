@@ -139,6 +139,7 @@ export interface HostJson {
   readonly any: boolean;
   readonly addresses: readonly string[];
   readonly iqns: readonly string[];
+  readonly tlsNames: readonly string[];
   readonly mappings: readonly { readonly volume: string; readonly lun: number; readonly readOnly: boolean }[];
 }
 

@@ -10,12 +10,14 @@ export const hostCommands: readonly Command[] = [
     noun: "host",
     verb: "add",
     summary: "a host, recognised by where it comes from",
-    details: "Give at least one of --any, --address, --iqn. It sees nothing until a volume is mapped to it.",
+    details:
+      "Give at least one of --any, --address, --iqn, --tls-name; one that fits is enough. It sees nothing until a volume is mapped to it.",
     args: [nameArg("the new host's name")],
     options: [
       { name: "any", kind: "flag", what: "whoever connects" },
       { name: "address", kind: "list", value: "CIDR", what: "an address or network: 192.0.2.0/24" },
       { name: "iqn", kind: "list", value: "IQN", what: "an iSCSI initiator's name" },
+      { name: "tls-name", kind: "list", value: "NAME", what: "the common name in a verified TLS client certificate" },
       { name: "chap-user", kind: "text", value: "U", what: "not in this version" },
       { name: "chap-secret-file", kind: "text", value: "F", what: "not in this version" },
     ],
@@ -33,6 +35,7 @@ export const hostCommands: readonly Command[] = [
           any: call.has("any"),
           addresses: call.list("address"),
           iqns: call.list("iqn"),
+          tlsNames: call.list("tls-name"),
         }),
         (host) => `added ${host.name} (${whoText(host)}); next: goldcopy host map ${host.name} VOLUME`,
       );
@@ -96,7 +99,12 @@ export const hostCommands: readonly Command[] = [
 ];
 
 function whoText(host: HostJson): string {
-  return [...(host.any ? ["any"] : []), ...host.addresses, ...host.iqns].join(", ");
+  return [
+    ...(host.any ? ["any"] : []),
+    ...host.addresses,
+    ...host.iqns,
+    ...host.tlsNames.map((name) => `TLS ${name}`),
+  ].join(", ");
 }
 
 function mappingsText(host: HostJson): string {

@@ -3,6 +3,7 @@
  *
  * A request object may be pooled by its front end; it belongs to the target from `submit` until `onDone`.
  */
+import type { HostIdentity } from "./host_access.ts";
 
 /** The logical block, bytes: the unit of `startLba` and `blockCount`. */
 export const logicalBlockBytes = 512;
@@ -71,7 +72,7 @@ export interface ExportInfo {
 
 /** What front ends may offer to a host, already filtered by access rules. */
 export interface ExportTable {
-  list(host: string): ExportInfo[];
+  list(host: HostIdentity): ExportInfo[];
   /** Returns the open target, or why it cannot be opened. */
-  open(name: string, host: string): BlockTarget | "unknown" | "not-ready";
+  open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready";
 }

@@ -272,7 +272,7 @@ export class Site {
 
   openToHosts(array: SimArray): void {
     const { control } = array.live!.running!;
-    this.succeed(control.hosts.add({ name: "anyone", any: true, addresses: [], iqns: [] }));
+    this.succeed(control.hosts.add({ name: "anyone", any: true, addresses: [], iqns: [], tlsNames: [] }));
     for (const { name } of this.plan.volumes) {
       this.succeed(control.hosts.map("anyone", { volume: name, lun: null, readOnly: false }));
     }

@@ -109,7 +109,7 @@ export function fakeControl(): FakeControl {
     exported: "read-write",
     mappings: [{ host: "any", lun: 0, readOnly: false }],
   });
-  const host: HostJson = { name: "any", any: true, addresses: [], iqns: [], mappings: [] };
+  const host: HostJson = { name: "any", any: true, addresses: [], iqns: [], tlsNames: [], mappings: [] };
   const volumes = [volume("demo-1", 1024 ** 3), volume("demo-2", 1024 ** 3)];
   const fake: FakeControl = {
     calls,

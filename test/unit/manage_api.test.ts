@@ -69,6 +69,8 @@ test("bad bodies -> 400 that names the field, and the control is not asked", asy
     ["/v1/groups/demo/migrate", { to: "elm", timeoutMs: 0 }, "timeoutMs"],
     ["/v1/hosts", { name: "h", addresses: ["10.0.0.0/33"] }, "addresses"],
     ["/v1/hosts", { name: "h", iqns: ["nonsense"] }, "iqns"],
+    ["/v1/hosts", { name: "h", tlsNames: [""] }, "tlsNames"],
+    ["/v1/hosts", { name: "h", tlsNames: ["a\u0000b"] }, "tlsNames"],
     ["/v1/hosts", { name: "h" }, "at least one"],
     ["/v1/hosts/h/map", { volume: "a", lun: -1 }, "lun"],
     ["/v1/lab/shape", { remote: "elm-a", loss: 2 }, "loss"],

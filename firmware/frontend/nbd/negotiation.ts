@@ -13,6 +13,7 @@
  * - Block status is on only if the client selected `base:allocation`, with structured replies, for the very export it opens.
  */
 import { type BlockTarget, type ExportTable, logicalBlockBytes } from "../../volume/block_request.ts";
+import type { HostIdentity } from "../../volume/host_access.ts";
 import { baseAllocation, baseAllocationId, HandshakeFlag, Info, Option, Rep, TransmissionFlag } from "./constants.ts";
 import type { NbdLimits } from "./limits.ts";
 import {
@@ -49,7 +50,7 @@ const emptyReply = new Uint8Array(0);
 
 export class Negotiation {
   private readonly exports: ExportTable;
-  private readonly host: string;
+  private readonly host: HostIdentity;
   private readonly limits: NbdLimits;
   private fixedNewstyle = false;
   private noZeroes = false;
@@ -58,7 +59,7 @@ export class Negotiation {
   private metaContextExport: string | null = null;
   private optionCount = 0;
 
-  constructor(exports: ExportTable, host: string, limits: NbdLimits) {
+  constructor(exports: ExportTable, host: HostIdentity, limits: NbdLimits) {
     this.exports = exports;
     this.host = host;
     this.limits = limits;

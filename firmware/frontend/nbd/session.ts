@@ -73,7 +73,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
       dataBytesMax: limits.optionDataBytesMax,
       skipBytesMax: limits.optionSkipBytesMax,
     });
-    this.negotiation = new Negotiation(parts.exports, stream.remote, limits);
+    this.negotiation = new Negotiation(parts.exports, { remote: stream.remote, iqn: null, tlsName: null }, limits);
     this.timer = parts.clock.after(limits.handshakeMs, () => {
       this.report("nbd-handshake-timeout", `no export was chosen within ${limits.handshakeMs} ms`);
       this.abort();

@@ -14,6 +14,7 @@ import {
   type ExportTable,
   logicalBlockBytes,
 } from "../../../firmware/volume/block_request.ts";
+import type { HostIdentity } from "../../../firmware/volume/host_access.ts";
 import type { Clock } from "../../../hal/api/clock.ts";
 
 /** The granularity of holes, in logical blocks. */
@@ -187,8 +188,8 @@ export class MemoryExports implements ExportTable {
     return volume;
   }
 
-  list(host: string): ExportInfo[] {
-    this.hosts.push(host);
+  list(host: HostIdentity): ExportInfo[] {
+    this.hosts.push(host.remote);
     return [...this.volumes.values()].map((volume) => ({
       name: volume.name,
       description: volume.description,
@@ -197,8 +198,8 @@ export class MemoryExports implements ExportTable {
     }));
   }
 
-  open(name: string, host: string): BlockTarget | "unknown" | "not-ready" {
-    this.hosts.push(host);
+  open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {
+    this.hosts.push(host.remote);
     const volume = this.volumes.get(name);
     if (volume === undefined) return "unknown";
     return volume.ready ? new MemoryTarget(volume) : "not-ready";
