@@ -1,6 +1,14 @@
-/** A port that switches the partner off and proves it. Needed by shelves whose fencing is `power`. */
+/**
+ * A port that switches the partner off and proves it. Needed by shelves whose fencing is `power`.
+ *
+ * Invariants:
+ * - A target that is proven dead has no effect on any shelf any more: what it had under way has landed or never will.
+ * - The proof is about the incarnation that ran at the time of the call; the target may be started again afterwards.
+ */
 export interface PowerPort {
   readonly target: string;
-  /** Calls `done(true)` only when the target is proven dead. */
+  /** True only when the target is proven dead now, at once and without doing anything to it. */
+  isDead(): boolean;
+  /** Kills the target. Calls `done(true)` only when it is proven dead, after the call has returned. */
   kill(done: (dead: boolean) => void): void;
 }

@@ -9,6 +9,16 @@ export interface LinuxBoard {
   readonly shelves: readonly ShelfDescription[];
   /** A JSON file that keeps the shapings in force over restarts; null: they are forgotten. */
   readonly nicShapingFile: string | null;
+  /** Left out: nobody can switch a partner off from here. */
+  readonly power?: PowerDescription;
+}
+
+/** A partner on the same machine, known by the lock that its process holds for life. */
+export interface PowerDescription {
+  readonly target: string;
+  /** The lock of this appliance's own process. */
+  readonly lockPath: string;
+  readonly targetLockPath: string;
 }
 
 export interface HbaDescription {

@@ -16,7 +16,9 @@ import { Discarder } from "./discard.ts";
 import { linuxEntropy } from "./entropy.ts";
 import { type FlushCache, openFlushCache } from "./flush_cache.ts";
 import { LinuxHbaPort } from "./hba.ts";
+import { LifeLock } from "./life_lock.ts";
 import { LinuxNic } from "./nic.ts";
+import { LinuxPowerPort } from "./power.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
 import { type LinuxShelf, openShelf } from "./shelf.ts";
 import { TcpListener } from "./tcp_port.ts";
@@ -51,9 +53,15 @@ const cacheHeadBytes = 65536;
 /** Rejects with nothing: a hardware that cannot be opened is `{ error }`, one line. */
 export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { readonly error: string }> {
   const clock = new LinuxClock();
+  const { power } = board;
+  const life = power === undefined ? null : await LifeLock.take(power.lockPath, clock);
+  if (typeof life === "string") return { error: life };
   const cache =
     board.cache.persistence === "battery" ? openBatteryCache(board.cache) : openFlushCache(board.cache, clock);
-  if (typeof cache === "string") return { error: cache };
+  if (typeof cache === "string") {
+    life?.release();
+    return { error: cache };
+  }
   const problems: string[] = [];
   const diskProblems: string[] = [];
   const discarder = new Discarder();
@@ -75,7 +83,8 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     nics,
     cache,
     shelves,
-    power: null,
+    power:
+      power === undefined ? null : new LinuxPowerPort({ target: power.target, lockPath: power.targetLockPath, clock }),
     witness: null,
   };
   return {
@@ -98,6 +107,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
       for (const port of [...hbaPorts, ...nics]) port.close();
       await closeStorage(cache, shelves);
       discarder.close();
+      life?.release();
     },
   };
 }

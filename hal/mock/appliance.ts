@@ -202,6 +202,7 @@ export class MockAppliance {
     return new MockPowerPort(this.#site.kernel, lifetime, {
       target,
       faults: this.powerFaults,
+      isUp: () => this.#site.appliance(target).isUp,
       kill: () => {
         const victim = this.#site.appliance(target);
         if (how === "power") victim.powerLoss();

@@ -21,13 +21,23 @@ export class MockPowerPort implements PowerPort {
   readonly #lifetime: Lifetime;
   readonly #faults: PowerFaults;
   readonly #kill: () => void;
+  readonly #isUp: () => boolean;
 
-  constructor(kernel: Kernel, lifetime: Lifetime, options: { target: string; faults: PowerFaults; kill: () => void }) {
+  constructor(
+    kernel: Kernel,
+    lifetime: Lifetime,
+    options: { target: string; faults: PowerFaults; isUp: () => boolean; kill: () => void },
+  ) {
     this.#kernel = kernel;
     this.#lifetime = lifetime;
     this.target = options.target;
     this.#faults = options.faults;
     this.#kill = options.kill;
+    this.#isUp = options.isUp;
+  }
+
+  isDead(): boolean {
+    return this.#faults.broken === "no" && !this.#isUp();
   }
 
   kill(done: (dead: boolean) => void): void {

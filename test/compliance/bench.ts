@@ -226,7 +226,7 @@ export async function listenOutcome(bench: HalBench, port: Listening, accepted: 
 
 /** The outcome of an operation that ends with `done(outcome)`; also checks that it does so once. */
 export async function outcomeOf<T>(
-  bench: HalBench,
+  bench: Pick<HalBench, "until">,
   what: string,
   start: (done: (outcome: T) => void) => void,
 ): Promise<T> {

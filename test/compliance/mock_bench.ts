@@ -14,7 +14,7 @@ interface Waiter {
 }
 
 /** Runs the world for any number of waiting tests' parts at once: outside of their promises, so that none blocks another. */
-class Driver {
+export class Driver {
   readonly #world: World;
   #waiters: Waiter[] = [];
   #isScheduled = false;

@@ -1,0 +1,52 @@
+/**
+ * The power port for a partner on the same machine: SIGKILL, then proof by the lock that the partner holds for life.
+ *
+ * A process that is stopped, or hangs in its main loop, dies all the same; one that waits in the kernel for a disk dies when that wait is
+ * over, and until then the port does not claim it dead.
+ */
+import type { Clock } from "../api/clock.ts";
+import type { PowerPort } from "../api/power.ts";
+import { holderOf, isFree } from "./life_lock.ts";
+
+/** A killed process of some hundred megabytes is gone in 10 to 50 ms. */
+const lookMs = 2;
+/** A process that waits for a disk in the kernel cannot die before the disk answers or times out (30 s in Linux by default). */
+const giveUpMs = 35_000;
+
+export class LinuxPowerPort implements PowerPort {
+  readonly target: string;
+  readonly #lockPath: string;
+  readonly #clock: Clock;
+
+  constructor(options: { readonly target: string; readonly lockPath: string; readonly clock: Clock }) {
+    this.target = options.target;
+    this.#lockPath = options.lockPath;
+    this.#clock = options.clock;
+  }
+
+  isDead(): boolean {
+    return isFree(this.#lockPath);
+  }
+
+  kill(done: (dead: boolean) => void): void {
+    const untilMs = this.#clock.nowMs() + giveUpMs;
+    const look = (): void => {
+      if (this.isDead()) return done(true);
+      if (this.#clock.nowMs() >= untilMs) return done(false);
+      this.#signal();
+      this.#clock.after(lookMs, look);
+    };
+    this.#clock.defer(look);
+  }
+
+  /** Also again: a holder that has just started may not have written its name yet. */
+  #signal(): void {
+    const holder = holderOf(this.#lockPath);
+    if (holder === null) return;
+    try {
+      process.kill(holder.pid, "SIGKILL");
+    } catch {
+      // It has died in between, or is not ours to kill; the lock tells.
+    }
+  }
+}
