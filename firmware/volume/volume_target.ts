@@ -5,6 +5,7 @@ import { physicalBlockBytes } from "../store/store.ts";
 import { fail } from "./admission.ts";
 import type { BlockRequest, BlockTarget } from "./block_request.ts";
 import type { Group } from "./group.ts";
+import { submitWrittenZeroes } from "./written_zeroes.ts";
 
 const blocksPerPhysical = physicalBlockBytes / 512;
 /** One status answer covers at most this many physical blocks: 1 GiB, so that it is a matter of milliseconds. */
@@ -64,6 +65,9 @@ export class VolumeTarget implements BlockTarget {
       case "zero":
       case "unmap":
         if (this.readOnly()) return fail(request, "read-only");
+        if (request.kind === "zero" && request.keepAllocated && request.blockCount > 0) {
+          return submitWrittenZeroes(request, (part) => this.#submitPart(part));
+        }
         return this.#group.submitWrite(request, this.#volume);
     }
   }
@@ -83,6 +87,13 @@ export class VolumeTarget implements BlockTarget {
     this.#open = false;
     this.#group.targetClosed(this);
     this.#ended?.(reason);
+  }
+
+  /** Of a long request: the volume may have ended, shrunk its access or changed its role since the part before. */
+  #submitPart(part: BlockRequest): void {
+    if (!this.#open) return fail(part, "closed");
+    if (this.readOnly()) return fail(part, "read-only");
+    this.#group.submitWrite(part, this.#volume);
   }
 
   #read(request: BlockRequest): void {

@@ -9,7 +9,7 @@ const test = suite("nbd_request_parser");
 
 /** Feeds chunks and writes down every step with its fields and payload. */
 function transcript(chunks: Uint8Array[], discard = false): string[] {
-  const parser = new RequestParser();
+  const parser = new RequestParser(false);
   const lines: string[] = [];
   let pieces: Uint8Array[] = [];
   for (const chunk of chunks) {
@@ -78,7 +78,7 @@ test("a wrong magic -> told at its fourth byte, wherever the cut", () => {
 });
 
 test("a payload within a chunk -> the chunk's own memory, not a copy", () => {
-  const parser = new RequestParser();
+  const parser = new RequestParser(false);
   const chunk = new Uint8Array(command({ command: 1, payload: pattern(4096) }));
   const pieces: Uint8Array[] = [];
   parser.push(chunk);
@@ -90,7 +90,7 @@ test("a payload within a chunk -> the chunk's own memory, not a copy", () => {
 });
 
 test("a payload in tiny pieces -> few pieces, the same bytes", () => {
-  const parser = new RequestParser();
+  const parser = new RequestParser(false);
   const payload = pattern(32768, 3);
   const pieces: Uint8Array[] = [];
   parser.push(command({ command: 1, length: payload.byteLength }));

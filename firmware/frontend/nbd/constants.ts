@@ -14,6 +14,8 @@ export const Magic = {
   request: 0x25609513,
   simpleReply: 0x67446698,
   structuredReply: 0x668e33ef,
+  extendedRequest: 0x21e41c71,
+  extendedReply: 0x6e8a278c,
 } as const;
 
 export const HandshakeFlag = { fixedNewstyle: 1, noZeroes: 2 } as const;
@@ -28,6 +30,7 @@ export const Option = {
   structuredReply: 8,
   listMetaContext: 9,
   setMetaContext: 10,
+  extendedHeaders: 11,
 } as const;
 
 export const Rep = {
@@ -38,9 +41,11 @@ export const Rep = {
   errUnsup: 0x80000001,
   errPolicy: 0x80000002,
   errInvalid: 0x80000003,
+  errTlsReqd: 0x80000005,
   errUnknown: 0x80000006,
   errShutdown: 0x80000007,
   errTooBig: 0x80000009,
+  errExtHeaderReqd: 0x8000000a,
 } as const;
 
 export const Info = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
@@ -56,6 +61,7 @@ export const TransmissionFlag = {
   canMultiConn: 1 << 8,
   sendCache: 1 << 10,
   sendFastZero: 1 << 11,
+  blockStatusPayload: 1 << 12,
 } as const;
 
 export const Cmd = {
@@ -69,11 +75,11 @@ export const Cmd = {
   blockStatus: 7,
 } as const;
 
-export const CmdFlag = { fua: 1, noHole: 2, df: 4, reqOne: 8, fastZero: 16 } as const;
+export const CmdFlag = { fua: 1, noHole: 2, df: 4, reqOne: 8, fastZero: 16, payloadLen: 32 } as const;
 
 export const ReplyFlag = { done: 1 } as const;
 
-export const ReplyType = { none: 0, offsetData: 1, blockStatus: 5, error: 32769 } as const;
+export const ReplyType = { none: 0, offsetData: 1, blockStatus: 5, blockStatusExt: 6, error: 32769 } as const;
 
 /** Bits of a `base:allocation` descriptor. */
 export const State = { hole: 1, zero: 2 } as const;
@@ -91,11 +97,21 @@ export const Errno = {
 
 export type Errno = (typeof Errno)[keyof typeof Errno];
 
+/**
+ * What headers a session has agreed on: requests of 28 bytes with simple replies, the same with structured replies, or extended
+ * headers of 32 bytes in both directions.
+ */
+export type HeaderForm = "simple" | "structured" | "extended";
+
 export const requestHeaderBytes = 28;
+export const extendedRequestHeaderBytes = 32;
 export const simpleReplyBytes = 16;
 export const structuredHeaderBytes = 20;
-/** A structured header and the offset of an OFFSET_DATA chunk. */
-export const offsetDataHeaderBytes = 28;
+export const extendedReplyHeaderBytes = 32;
+/** The offset in front of an OFFSET_DATA chunk's data. */
+export const dataOffsetBytes = 8;
+/** The payload of a BLOCK_STATUS that names one metadata context: 64-bit length, 32-bit id. */
+export const statusFilterBytes = 12;
 export const optionHeaderBytes = 16;
 export const optionReplyHeaderBytes = 20;
 

@@ -39,6 +39,8 @@ export class NbdRequest implements BlockRequest {
   cookieLow = 0;
   /** Bytes, as in the command. */
   offset = 0;
+  offsetHigh = 0;
+  offsetLow = 0;
   length = 0;
   /** What this request counts for in its session's memory while in flight. */
   chargedBytes = 0;

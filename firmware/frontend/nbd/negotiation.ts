@@ -14,7 +14,16 @@
  */
 import { type BlockTarget, type ExportTable, logicalBlockBytes } from "../../volume/block_request.ts";
 import type { HostIdentity } from "../../volume/host_access.ts";
-import { baseAllocation, baseAllocationId, HandshakeFlag, Info, Option, Rep, TransmissionFlag } from "./constants.ts";
+import {
+  baseAllocation,
+  baseAllocationId,
+  HandshakeFlag,
+  type HeaderForm,
+  Info,
+  Option,
+  Rep,
+  TransmissionFlag,
+} from "./constants.ts";
 import type { NbdLimits } from "./limits.ts";
 import {
   concatBytes,
@@ -34,7 +43,7 @@ import {
 
 export interface Selection {
   readonly target: BlockTarget;
-  readonly structured: boolean;
+  readonly form: HeaderForm;
   readonly blockStatus: boolean;
 }
 
@@ -54,7 +63,7 @@ export class Negotiation {
   private readonly limits: NbdLimits;
   private fixedNewstyle = false;
   private noZeroes = false;
-  private structured = false;
+  private form: HeaderForm = "simple";
   /** The export for which `base:allocation` was selected. */
   private metaContextExport: string | null = null;
   private optionCount = 0;
@@ -94,7 +103,14 @@ export class Negotiation {
         return this.infoOrGo(option, data);
       case Option.structuredReply:
         if (data.byteLength !== 0) return refuse(option, Rep.errInvalid, "NBD_OPT_STRUCTURED_REPLY has no data");
-        this.structured = true;
+        if (this.form === "extended") {
+          return refuse(option, Rep.errExtHeaderReqd, "extended headers are in force and include structured replies");
+        }
+        this.form = "structured";
+        return goOn(encodeReply(option, Rep.ack));
+      case Option.extendedHeaders:
+        if (data.byteLength !== 0) return refuse(option, Rep.errInvalid, "NBD_OPT_EXTENDED_HEADERS has no data");
+        this.form = "extended";
         return goOn(encodeReply(option, Rep.ack));
       case Option.listMetaContext:
       case Option.setMetaContext:
@@ -156,7 +172,7 @@ export class Negotiation {
     const setting = option === Option.setMetaContext;
     // A failed SET leaves nothing selected: the client cannot rely on an earlier answer that it tried to replace.
     if (setting) this.metaContextExport = null;
-    if (!this.structured) return refuse(option, Rep.errInvalid, "structured replies must be negotiated first");
+    if (this.form === "simple") return refuse(option, Rep.errInvalid, "structured replies must be negotiated first");
     const asked = decodeMetaContext(data, this.limits.nameBytesMax);
     if (asked === null) return refuse(option, Rep.errInvalid, "malformed option data");
     const opened = this.open(asked.name);
@@ -187,8 +203,11 @@ export class Negotiation {
   }
 
   private transmit(target: BlockTarget, reply: Uint8Array): Haggling {
-    const blockStatus = this.structured && this.metaContextExport === target.name;
-    return { kind: "transmit", reply, selection: { target, structured: this.structured, blockStatus } };
+    return { kind: "transmit", reply, selection: { target, form: this.form, blockStatus: this.blockStatusOn(target) } };
+  }
+
+  private blockStatusOn(target: BlockTarget): boolean {
+    return this.form !== "simple" && this.metaContextExport === target.name;
   }
 
   private description(name: string): string {
@@ -201,7 +220,7 @@ export class Negotiation {
       name: target.name,
       description,
       sizeBytes: target.blockCount() * logicalBlockBytes,
-      transmissionFlags: transmissionFlags(target.readOnly(), this.structured),
+      transmissionFlags: transmissionFlags(target.readOnly(), this.form, this.blockStatusOn(target)),
     };
   }
 }
@@ -210,10 +229,11 @@ export class Negotiation {
  * Multi-conn holds because every acknowledged write is durable and visible on every session at once. What would change data is
  * not offered on a read-only export.
  */
-function transmissionFlags(readOnly: boolean, structured: boolean): number {
+function transmissionFlags(readOnly: boolean, form: HeaderForm, blockStatus: boolean): number {
   const flag = TransmissionFlag;
   let flags = flag.hasFlags | flag.sendFlush | flag.sendFua | flag.canMultiConn | flag.sendCache;
-  if (structured) flags |= flag.sendDf;
+  if (form !== "simple") flags |= flag.sendDf;
+  if (form === "extended" && blockStatus) flags |= flag.blockStatusPayload;
   if (readOnly) flags |= flag.readOnly;
   else flags |= flag.sendTrim | flag.sendWriteZeroes | flag.sendFastZero;
   return flags;

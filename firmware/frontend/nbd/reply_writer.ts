@@ -9,22 +9,18 @@ import { assert } from "../../codec/assert.ts";
 import { logicalBlockBytes } from "../../volume/block_request.ts";
 import { type BufferPool, headroomBytes, type PooledBuffer } from "../buffer_pool.ts";
 import type { OutputQueue } from "../output_queue.ts";
-import {
-  baseAllocationId,
-  CmdFlag,
-  Errno,
-  offsetDataHeaderBytes,
-  State,
-  simpleReplyBytes,
-  structuredHeaderBytes,
-} from "./constants.ts";
+import { baseAllocationId, CmdFlag, type Errno, type HeaderForm, State } from "./constants.ts";
 import type { NbdRequest } from "./nbd_request.ts";
 import {
   errorReplyBytesMax,
-  putBlockStatusHeader,
+  putDone,
   putError,
-  putOffsetDataHeader,
-  putSimpleReply,
+  putReadHeader,
+  putStatusDescriptor,
+  putStatusHeader,
+  readHeaderBytesOf,
+  statusDescriptorBytesOf,
+  statusHeaderBytesOf,
 } from "./reply_codec.ts";
 import type { RequestParser } from "./request_parser.ts";
 
@@ -48,17 +44,17 @@ type Command = RequestParser | NbdRequest;
 const copiedReadBytesMax = 32768;
 
 export class ReplyWriter {
-  private readonly structured: boolean;
+  private readonly form: HeaderForm;
   private readonly extentsMax: number;
   private readonly readHeaderBytes: number;
   private readonly output: OutputQueue;
   private readonly buffers: BufferPool;
   private readonly host: ReplyHost;
 
-  constructor(form: { readonly structured: boolean; readonly extentsMax: number }, parts: ReplyParts) {
-    this.structured = form.structured;
-    this.extentsMax = form.extentsMax;
-    this.readHeaderBytes = form.structured ? offsetDataHeaderBytes : simpleReplyBytes;
+  constructor(options: { readonly form: HeaderForm; readonly extentsMax: number }, parts: ReplyParts) {
+    this.form = options.form;
+    this.extentsMax = options.extentsMax;
+    this.readHeaderBytes = readHeaderBytesOf(options.form);
     this.output = parts.output;
     this.buffers = parts.buffers;
     this.host = parts.host;
@@ -74,7 +70,7 @@ export class ReplyWriter {
   readInPlace(command: Command): void {
     const replyBytes = this.readHeaderBytes + command.length;
     const segment = this.output.reserve(replyBytes);
-    this.putReadHeader(segment.view, segment.end, command);
+    putReadHeader(segment.view, segment.end, this.form, command);
     this.output.commit(replyBytes);
     this.host.workDone();
   }
@@ -83,7 +79,7 @@ export class ReplyWriter {
   readFromBuffer(command: Command, buffer: PooledBuffer): void {
     buffer.start = headroomBytes - this.readHeaderBytes;
     buffer.end = headroomBytes + command.length;
-    this.putReadHeader(buffer.view, buffer.start, command);
+    putReadHeader(buffer.view, buffer.start, this.form, command);
     this.output.append(buffer);
     this.host.workDone();
     this.host.longReplyReady();
@@ -101,25 +97,24 @@ export class ReplyWriter {
   }
 
   done(command: Command): void {
-    const segment = this.output.reserve(simpleReplyBytes);
-    putSimpleReply(segment.view, segment.end, Errno.none, command.cookieHigh, command.cookieLow);
-    this.output.commit(simpleReplyBytes);
+    const segment = this.output.reserve(errorReplyBytesMax);
+    this.output.commit(putDone(segment.view, segment.end, this.form, command));
     this.host.workDone();
   }
 
   error(command: Command, error: Errno): void {
     const segment = this.output.reserve(errorReplyBytesMax);
-    const { cookieHigh, cookieLow } = command;
-    const written = putError(segment.view, segment.end, { cookieHigh, cookieLow, error, structured: this.structured });
-    this.output.commit(written);
+    this.output.commit(putError(segment.view, segment.end, this.form, command, error));
     this.host.workDone();
   }
 
   /** Adjoining extents of one kind become one descriptor; together they never exceed the request. */
   blockStatus(request: NbdRequest): void {
     const countMax = (request.flags & CmdFlag.reqOne) !== 0 ? 1 : this.extentsMax;
-    const headerBytes = structuredHeaderBytes + 4;
-    const segment = this.output.reserve(headerBytes + 8 * countMax);
+    const { form } = this;
+    const headerBytes = statusHeaderBytesOf(form);
+    const descriptorSizeBytes = statusDescriptorBytesOf(form);
+    const segment = this.output.reserve(headerBytes + descriptorSizeBytes * countMax);
     const at = segment.end;
     let count = 0;
     let descriptorBytes = 0;
@@ -137,18 +132,12 @@ export class ReplyWriter {
       }
       descriptorBytes += bytes;
       left -= bytes;
-      segment.view.setUint32(at + headerBytes + 8 * count - 8, descriptorBytes);
-      segment.view.setUint32(at + headerBytes + 8 * count - 4, descriptorState);
+      const descriptorAt = at + headerBytes + descriptorSizeBytes * (count - 1);
+      putStatusDescriptor(segment.view, descriptorAt, form, descriptorBytes, descriptorState);
     }
     assert(count > 0, "nbd: a block status answer has at least one extent");
-    const { cookieHigh, cookieLow } = request;
-    putBlockStatusHeader(segment.view, at, { cookieHigh, cookieLow, contextId: baseAllocationId, extentCount: count });
-    this.output.commit(headerBytes + 8 * count);
+    putStatusHeader(segment.view, at, form, request, { contextId: baseAllocationId, extentCount: count });
+    this.output.commit(headerBytes + descriptorSizeBytes * count);
     this.host.workDone();
-  }
-
-  private putReadHeader(view: DataView, at: number, command: Command): void {
-    if (this.structured) putOffsetDataHeader(view, at, command);
-    else putSimpleReply(view, at, Errno.none, command.cookieHigh, command.cookieLow);
   }
 }

@@ -1,16 +1,17 @@
 /**
- * Transmission requests out of a byte stream, pulled one step at a time (specification: "Request message").
+ * Transmission requests out of a byte stream, pulled one step at a time (specification: "Compact request message", "Extended
+ * request message").
  *
  * Invariants:
  * - Every cut of the stream gives the same steps; a header is held back until all of it is there.
- * - A header is reported before its payload is accepted. The payload of a WRITE is discarded unless `keepPayload` is called
- *   before the next step.
+ * - A header is reported before its payload is accepted. A payload is discarded unless `keepPayload` is called before the next
+ *   step. Compact headers have one with WRITE, extended headers with every command that has PAYLOAD_LEN set.
  * - A kept payload is the received chunks' own memory, in order; only a payload that trickles in tiny pieces is assembled in a
  *   buffer, so that the number of pieces stays bounded.
  * - `push` is called only when the chunk before is used up (`next` gave `Step.more`).
  */
 import { assert } from "../../codec/assert.ts";
-import { Cmd, Magic, requestHeaderBytes } from "./constants.ts";
+import { Cmd, CmdFlag, extendedRequestHeaderBytes, Magic, requestHeaderBytes } from "./constants.ts";
 
 export const Step = {
   /** The chunk is used up. */
@@ -40,19 +41,34 @@ export class RequestParser {
   cookieLow = 0;
   /** Bytes; Infinity when it exceeds 2^53 - 1, which no volume reaches. */
   offset = 0;
-  /** Bytes, 0 to 2^32 - 1. */
+  /** The same as it came, in two signed halves: an extended reply repeats it. */
+  offsetHigh = 0;
+  offsetLow = 0;
+  /** Bytes: 32 bits, with extended headers as `offset`. */
   length = 0;
+  /** Bytes of payload that follow the header. */
+  payloadBytes = 0;
   /** Bytes of the present payload still to come. */
   payloadLeft = 0;
 
   private chunk: Uint8Array = empty;
   private at = 0;
-  private readonly carry = new Uint8Array(requestHeaderBytes);
+  private readonly extended: boolean;
+  private readonly magic: number;
+  private readonly headerBytes: number;
+  private readonly carry: Uint8Array;
   private carried = 0;
   private pieces: Uint8Array[] | null = null;
   private assembly: Uint8Array | null = null;
   private assembled = 0;
   private inPayload = false;
+
+  constructor(extended: boolean) {
+    this.extended = extended;
+    this.magic = extended ? Magic.extendedRequest : Magic.request;
+    this.headerBytes = extended ? extendedRequestHeaderBytes : requestHeaderBytes;
+    this.carry = new Uint8Array(this.headerBytes);
+  }
 
   /** Inside a message: an end of the stream here is a truncation. */
   get midway(): boolean {
@@ -73,37 +89,38 @@ export class RequestParser {
   next(): Step {
     if (this.inPayload) return this.takePayload();
     const left = this.chunk.byteLength - this.at;
-    if (this.carried === 0 && left >= requestHeaderBytes) {
+    if (this.carried === 0 && left >= this.headerBytes) {
       const at = this.at;
-      this.at = at + requestHeaderBytes;
+      this.at = at + this.headerBytes;
       return this.readHeader(this.chunk, at);
     }
-    const take = Math.min(left, requestHeaderBytes - this.carried);
+    const take = Math.min(left, this.headerBytes - this.carried);
     for (let index = 0; index < take; index++) this.carry[this.carried + index] = this.chunk[this.at + index]!;
     this.at += take;
     this.carried += take;
     // A wrong magic is told at once: whoever speaks another protocol need not send 28 bytes first.
-    if (this.carried >= 4 && int32(this.carry, 0) !== Magic.request) return Step.badMagic;
-    if (this.carried < requestHeaderBytes) return this.usedUp();
+    if (this.carried >= 4 && int32(this.carry, 0) !== this.magic) return Step.badMagic;
+    if (this.carried < this.headerBytes) return this.usedUp();
     this.carried = 0;
     return this.readHeader(this.carry, 0);
   }
 
   private readHeader(bytes: Uint8Array, at: number): Step {
-    if (int32(bytes, at) !== Magic.request) return Step.badMagic;
+    if (int32(bytes, at) !== this.magic) return Step.badMagic;
     this.flags = (bytes[at + 4]! << 8) | bytes[at + 5]!;
     this.command = (bytes[at + 6]! << 8) | bytes[at + 7]!;
     this.cookieHigh = int32(bytes, at + 8);
     this.cookieLow = int32(bytes, at + 12);
-    const offsetHigh = int32(bytes, at + 16) >>> 0;
-    const offsetLow = int32(bytes, at + 20) >>> 0;
-    this.offset = offsetHigh > 0x1fffff ? Number.POSITIVE_INFINITY : offsetHigh * twoTo32 + offsetLow;
-    this.length = int32(bytes, at + 24) >>> 0;
+    this.offsetHigh = int32(bytes, at + 16);
+    this.offsetLow = int32(bytes, at + 20);
+    this.offset = joined(this.offsetHigh, this.offsetLow);
+    const lengthHead = int32(bytes, at + 24);
+    this.length = this.extended ? joined(lengthHead, int32(bytes, at + 28)) : lengthHead >>> 0;
+    const hasPayload = this.extended ? (this.flags & CmdFlag.payloadLen) !== 0 : this.command === Cmd.write;
+    this.payloadBytes = hasPayload ? this.length : 0;
+    this.payloadLeft = this.payloadBytes;
     this.pieces = null;
-    if (this.command === Cmd.write && this.length > 0) {
-      this.inPayload = true;
-      this.payloadLeft = this.length;
-    }
+    this.inPayload = this.payloadBytes > 0;
     return Step.request;
   }
 
@@ -143,6 +160,12 @@ export class RequestParser {
     this.at = 0;
     return Step.more;
   }
+}
+
+/** Two halves of an unsigned 64-bit number; Infinity beyond the safe integers. */
+function joined(high: number, low: number): number {
+  const highBits = high >>> 0;
+  return highBits > 0x1fffff ? Number.POSITIVE_INFINITY : highBits * twoTo32 + (low >>> 0);
 }
 
 function int32(bytes: Uint8Array, at: number): number {

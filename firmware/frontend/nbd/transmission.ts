@@ -3,7 +3,7 @@
  * (specification: "Transmission", "Request types", "Error values").
  *
  * A command's life:
- *   header judged ─┬─ bad: error reply (a WRITE's payload is read and dropped first; an absurd one ends the session)
+ *   header judged ─┬─ bad: error reply (a payload is read and dropped first; an absurd one ends the session)
  *                  └─ admitted (else the input waits) ─▶ [payload kept] ─▶ tryRead, or submit ─▶ reply
  *
  * Invariants:
@@ -19,7 +19,16 @@ import { type BlockTarget, logicalBlockBytes } from "../../volume/block_request.
 import { type BufferPool, headroomBytes, type PooledBuffer } from "../buffer_pool.ts";
 import type { BudgetWaiter, MemoryBudget } from "../memory_budget.ts";
 import type { OutputQueue } from "../output_queue.ts";
-import { Cmd, CmdFlag, Errno, offsetDataHeaderBytes } from "./constants.ts";
+import {
+  baseAllocationId,
+  Cmd,
+  CmdFlag,
+  dataOffsetBytes,
+  Errno,
+  extendedReplyHeaderBytes,
+  type HeaderForm,
+  statusFilterBytes,
+} from "./constants.ts";
 import type { NbdLimits } from "./limits.ts";
 import type { NbdRequest, RequestOwner, RequestPool } from "./nbd_request.ts";
 import type { Selection } from "./negotiation.ts";
@@ -58,11 +67,12 @@ const flagsAllowed: readonly number[] = [
 ];
 
 /** Reads up to this length are gathered in the output segment; longer ones get a buffer of their own, which is sent as it is. */
-const gatheredReadBytesMax = 262144 - offsetDataHeaderBytes;
+const gatheredReadBytesMax = 262144 - extendedReplyHeaderBytes - dataOffsetBytes;
+
 export class Transmission implements RequestOwner, BudgetWaiter {
   readonly target: BlockTarget;
   inFlight = 0;
-  private readonly structured: boolean;
+  private readonly form: HeaderForm;
   private readonly blockStatus: boolean;
   private readonly output: OutputQueue;
   private readonly buffers: BufferPool;
@@ -70,7 +80,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
   private readonly budget: MemoryBudget;
   private readonly limits: NbdLimits;
   private readonly host: TransmissionHost;
-  private readonly parser = new RequestParser();
+  private readonly parser: RequestParser;
   private readonly replies: ReplyWriter;
 
   private inFlightBytes = 0;
@@ -79,16 +89,17 @@ export class Transmission implements RequestOwner, BudgetWaiter {
   private waitsForBudget = false;
   /** The parser's header has been read but not been admitted yet. */
   private headerWaits = false;
-  /** The WRITE whose payload is arriving. */
+  /** The WRITE, or the BLOCK_STATUS with a filter, whose payload is arriving. */
   private receiving: NbdRequest | null = null;
-  /** What a WRITE whose payload is being dropped will be told. */
+  /** What a command whose payload is being dropped will be told. */
   private discardError: Errno = Errno.none;
   private stopped = false;
   private closed = false;
 
   constructor(selection: Selection, parts: TransmissionParts) {
     this.target = selection.target;
-    this.structured = selection.structured;
+    this.form = selection.form;
+    this.parser = new RequestParser(selection.form === "extended");
     this.blockStatus = selection.blockStatus;
     this.output = parts.output;
     this.buffers = parts.buffers;
@@ -96,7 +107,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     this.budget = parts.budget;
     this.limits = parts.limits;
     this.host = parts.host;
-    this.replies = new ReplyWriter({ structured: selection.structured, extentsMax: parts.limits.extentsMax }, parts);
+    this.replies = new ReplyWriter({ form: selection.form, extentsMax: parts.limits.extentsMax }, parts);
   }
 
   /** The stream would end in the middle of a message. */
@@ -178,21 +189,27 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     const command = parser.command;
     const error = this.judge(command);
     const carriesData = command === Cmd.read || command === Cmd.write;
-    if (error !== Errno.none && command === Cmd.write && parser.length > limits.requestBytesMax) {
+    if (parser.payloadBytes > limits.requestBytesMax) {
       this.host.violated(
         "nbd-payload-too-long",
-        `a WRITE of ${parser.length} bytes, ${limits.requestBytesMax} allowed`,
+        `a payload of ${parser.payloadBytes} bytes, ${limits.requestBytesMax} allowed`,
       );
+      return false;
+    }
+    if (command === Cmd.write && parser.payloadBytes !== parser.length) {
+      // Whether a payload follows cannot be told: taken for requests, it would be a guest's data that gives orders.
+      this.host.violated("nbd-write-without-payload", "a WRITE with an extended header lacks NBD_CMD_FLAG_PAYLOAD_LEN");
       return false;
     }
     if (!this.admitBytes(error === Errno.none && carriesData ? parser.length : errorReplyBytesMax)) return false;
     if (error !== Errno.none) {
-      if (command === Cmd.write && parser.length > 0) this.discardError = error;
+      if (parser.payloadBytes > 0) this.discardError = error;
       else this.replies.error(parser, error);
       return true;
     }
     if (command === Cmd.read) this.read();
     else if (command === Cmd.write) this.beginWrite();
+    else if (parser.payloadBytes > 0) this.beginFilteredStatus();
     else if (command === Cmd.disc) {
       this.stop();
       this.host.disconnected();
@@ -206,9 +223,24 @@ export class Transmission implements RequestOwner, BudgetWaiter {
   private judge(command: number): Errno {
     const parser = this.parser;
     const allowed = flagsAllowed[command];
-    if (allowed === undefined || (parser.flags & ~allowed) !== 0) return Errno.inval;
+    if (allowed === undefined || (parser.flags & ~(allowed | this.payloadFlagAllowed(command))) !== 0) {
+      return Errno.inval;
+    }
     if (command === Cmd.disc) return Errno.none;
-    const length = parser.length;
+    if (command === Cmd.blockStatus && (parser.flags & CmdFlag.payloadLen) !== 0) {
+      // There is one context. No id, an unknown one or the same one twice is what any other length says.
+      return parser.payloadBytes === statusFilterBytes && this.blockStatus ? Errno.none : Errno.inval;
+    }
+    return this.judgeRange(command, parser.length);
+  }
+
+  private payloadFlagAllowed(command: number): number {
+    const carries = command === Cmd.write || command === Cmd.blockStatus;
+    return this.form === "extended" && carries ? CmdFlag.payloadLen : 0;
+  }
+
+  private judgeRange(command: number, length: number): Errno {
+    const parser = this.parser;
     if (command === Cmd.flush) return length === 0 && parser.offset === 0 ? Errno.none : Errno.inval;
     const changes = command === Cmd.write || command === Cmd.trim || command === Cmd.writeZeroes;
     if (changes && this.target.readOnly()) return Errno.perm;
@@ -218,7 +250,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     }
     if (parser.offset + length > this.target.blockCount() * logicalBlockBytes) return outOfRange(command);
     if (parser.offset % logicalBlockBytes !== 0 || length % logicalBlockBytes !== 0) return Errno.inval;
-    if ((parser.flags & CmdFlag.df) !== 0 && !this.structured) return Errno.inval;
+    if ((parser.flags & CmdFlag.df) !== 0 && this.form === "simple") return Errno.inval;
     if (command === Cmd.blockStatus && !this.blockStatus) return Errno.inval;
     // Zeroes that stay allocated are written out; everything else is a mark in a map.
     const slowZero = CmdFlag.fastZero | CmdFlag.noHole;
@@ -296,6 +328,38 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     this.parser.keepPayload(request.payload);
   }
 
+  /** A BLOCK_STATUS whose length and context come as a payload. */
+  private beginFilteredStatus(): void {
+    const request = this.newRequest();
+    request.kind = "status";
+    this.flies(request, 0);
+    this.receiving = request;
+    this.parser.keepPayload(request.payload);
+  }
+
+  private filterArrived(request: NbdRequest): void {
+    const filter = new Uint8Array(statusFilterBytes);
+    let at = 0;
+    for (const piece of request.payload) {
+      filter.set(piece, at);
+      at += piece.byteLength;
+    }
+    request.payload.length = 0;
+    const view = new DataView(filter.buffer);
+    const length = Number(view.getBigUint64(0));
+    const error = view.getUint32(8) === baseAllocationId ? this.judgeRange(Cmd.blockStatus, length) : Errno.inval;
+    if (error !== Errno.none) {
+      this.landed(request);
+      this.replies.error(request, error);
+      this.requests.release(request);
+      return;
+    }
+    request.length = length;
+    request.startLba = request.offset / logicalBlockBytes;
+    request.blockCount = length / logicalBlockBytes;
+    this.target.submit(request);
+  }
+
   private payloadArrived(): void {
     const request = this.receiving;
     if (request === null) {
@@ -305,7 +369,8 @@ export class Transmission implements RequestOwner, BudgetWaiter {
       return;
     }
     this.receiving = null;
-    this.target.submit(request);
+    if (request.kind === "status") this.filterArrived(request);
+    else this.target.submit(request);
   }
 
   /** FLUSH, TRIM, WRITE_ZEROES and BLOCK_STATUS: no payload in either direction. */
@@ -332,6 +397,8 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     request.cookieHigh = parser.cookieHigh;
     request.cookieLow = parser.cookieLow;
     request.offset = parser.offset;
+    request.offsetHigh = parser.offsetHigh;
+    request.offsetLow = parser.offsetLow;
     request.length = parser.length;
     return request;
   }

@@ -28,6 +28,8 @@ export class MemoryVolume {
   /** One per 4 KiB: 1 holds data. */
   allocated: Uint8Array;
   readOnly = false;
+  /** What hosts are told, when the memory is not really there. */
+  blockCountTold: number | null = null;
   ready = true;
   cold = false;
   gate = false;
@@ -148,7 +150,7 @@ export class MemoryTarget implements BlockTarget {
   }
 
   blockCount(): number {
-    return Math.floor(this.volume.bytes.byteLength / logicalBlockBytes);
+    return this.volume.blockCountTold ?? Math.floor(this.volume.bytes.byteLength / logicalBlockBytes);
   }
 
   readOnly(): boolean {

@@ -144,18 +144,21 @@ export function command(fields: {
   command: number;
   cookie?: bigint;
   offset?: number | bigint;
-  length?: number;
+  length?: number | bigint;
   flags?: number;
   payload?: Uint8Array;
+  /** An extended header; PAYLOAD_LEN is the caller's. */
+  extended?: boolean;
 }): Uint8Array {
   const length = fields.length ?? fields.payload?.byteLength ?? 0;
+  const extended = fields.extended === true;
   const header = bytesOf(
-    { u32: 0x25609513 },
+    { u32: extended ? 0x21e41c71 : 0x25609513 },
     { u16: fields.flags ?? 0 },
     { u16: fields.command },
     { u64: fields.cookie ?? 1n },
     { u64: BigInt(fields.offset ?? 0) },
-    { u32: length },
+    extended ? { u64: BigInt(length) } : { u32: Number(length) },
   );
   if (fields.payload === undefined) return header;
   const whole = new Uint8Array(header.byteLength + fields.payload.byteLength);
@@ -186,9 +189,11 @@ export function takeOptionReplies(stream: HostStream): OptionReply[] {
 export interface Reply {
   cookie: bigint;
   error: number;
-  /** Structured chunks only. */
+  /** Structured and extended chunks only. */
   type: number | null;
   data: Uint8Array;
+  /** Extended chunks only: the command's offset. */
+  offset?: bigint;
 }
 
 /** `readLengths`: by cookie, how much data a successful simple reply carries. */
@@ -199,6 +204,14 @@ export function takeReply(stream: HostStream, readLengths: Map<bigint, number> =
     const cookie = view.getBigUint64(8);
     const error = view.getUint32(4);
     return { cookie, error, type: null, data: stream.take(error === 0 ? (readLengths.get(cookie) ?? 0) : 0) };
+  }
+  if (magic === 0x6e8a278c) {
+    const view = new DataView(stream.take(32).buffer);
+    const type = view.getUint16(6);
+    const data = stream.take(Number(view.getBigUint64(24)));
+    const error = type >= 32768 ? new DataView(data.buffer).getUint32(0) : 0;
+    if (view.getUint16(4) !== 1) throw new Error("every chunk of this server is the last of its reply");
+    return { cookie: view.getBigUint64(8), error, type, data, offset: view.getBigUint64(16) };
   }
   if (magic !== 0x668e33ef) throw new Error(`not a reply: 0x${magic.toString(16)}`);
   const view = new DataView(stream.take(20).buffer);

@@ -40,10 +40,11 @@ export class NbdBench {
   }
 
   /** In the transmission phase. */
-  open(choice: { structured?: boolean; blockStatus?: boolean; name?: string } = {}): HostStream {
+  open(choice: { structured?: boolean; extended?: boolean; blockStatus?: boolean; name?: string } = {}): HostStream {
     const name = choice.name ?? "demo-1";
     const stream = this.haggling();
-    if (choice.structured === true || choice.blockStatus === true) stream.send(option(8));
+    if (choice.extended === true) stream.send(option(11));
+    else if (choice.structured === true || choice.blockStatus === true) stream.send(option(8));
     if (choice.blockStatus === true) stream.send(option(10, metaData(name, ["base:allocation"])));
     stream.send(option(7, goData(name)));
     const last = takeOptionReplies(stream).at(-1);
