@@ -47,7 +47,11 @@ export interface Nexus {
   drop(task: ScsiTask): void;
   /** Task management; `tag` for abortTask. `done` comes when every affected task has ended. */
   manage(action: TaskFunction, lun: Uint8Array, tag: number, done: (outcome: TaskFunctionOutcome) => void): void;
-  /** The session is over: its tasks are given up (what was admitted completes for nobody), what depends on the nexus is released. */
+  /**
+   * The session is over: its tasks are given up (what was admitted completes for nobody), what depends on the nexus is released.
+   * A pending task still gets its `onDone` with `aborted` set, when nothing uses its buffers any more; a task that "reads" gets its
+   * `readDone` from the transport; a task before `execute` has ended with this call. Nothing else may be called afterwards.
+   */
   close(): void;
 }
 
