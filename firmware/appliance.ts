@@ -8,6 +8,7 @@ import type { Hal } from "../hal/api/hal.ts";
 import { renewNonce } from "./cache/cache_opening.ts";
 import { Nvram } from "./cache/nvram.ts";
 import { whenDone } from "./codec/promised.ts";
+import type { TlsUse } from "./frontend/nbd/negotiation.ts";
 import { NbdServer } from "./frontend/nbd/server.ts";
 import { logLimits } from "./log/limits.ts";
 import { cacheSlotsOf } from "./log/recovery.ts";
@@ -32,6 +33,8 @@ export interface ApplianceConfig {
   readonly store?: { readonly slabBytes: number; readonly logSlotBytes: number; readonly mapCacheBytes: number };
   readonly shelfLogBytes?: number;
   readonly goldenAccess?: "none" | "read-only";
+  /** Whether NBD hosts may, or have to, change over to TLS; off unless said. */
+  readonly tls?: { readonly nbd: TlsUse };
   /** The operator's word that a wrong or lost cache is to be given up. */
   readonly acceptCacheLoss?: boolean;
 }
@@ -182,7 +185,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   });
   for (const port of hal.hbaPorts) {
     if (port.protocol !== "nbd") continue;
-    const server = new NbdServer({ clock, exports: exportsTable, events });
+    const server = new NbdServer({ clock, exports: exportsTable, events, tls: config.tls?.nbd ?? "off" });
     const failed = await whenDone<string>((done) => port.listen((stream) => server.accept(stream), done));
     if (failed !== null) return refuse(events, `${port.name}: ${failed}`);
     servers.push(server);

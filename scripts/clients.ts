@@ -18,6 +18,7 @@ const clients: readonly Client[] = [
   { program: "qemu-io", debianPackage: "qemu-utils" },
   { program: "qemu-storage-daemon", debianPackage: "qemu-system-common" },
   { program: "fio", debianPackage: "fio" },
+  { program: "openssl", debianPackage: "openssl" },
   { program: "mke2fs", debianPackage: "e2fsprogs" },
   { program: "e2fsck", debianPackage: "e2fsprogs" },
 ];

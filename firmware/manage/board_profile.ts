@@ -31,6 +31,7 @@ export interface BoardHardware {
     readonly persistence: "battery" | "flush";
   };
   readonly shelves: readonly BoardShelf[];
+  readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string | null } | null;
   readonly nicShapingFile: string | null;
 }
 
@@ -53,6 +54,8 @@ export interface BoardConfig {
   }[];
   readonly link: { readonly heartbeatMs: number; readonly peerTimeoutMs: number };
   readonly goldenAccess: "none" | "read-only";
+  /** Whether NBD hosts may, or have to, change over to TLS. */
+  readonly tls: { readonly nbd: "off" | "optional" | "required" };
 }
 
 export type BoardProfileOutcome =
@@ -69,7 +72,7 @@ export function parseBoardProfile(fileName: string, document: unknown): BoardPro
 }
 
 function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfile {
-  const { array, cache } = document;
+  const { array, cache, tls } = document;
   return {
     board: {
       appliance: array.appliance,
@@ -87,6 +90,7 @@ function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfil
           create: create ?? (size !== undefined && (!path.startsWith("/dev/") || path.startsWith("/dev/shm/"))),
         })),
       })),
+      tls: tls === undefined ? null : { certificate: tls.certificate, key: tls.key, ca: tls.ca ?? null },
       nicShapingFile: document.nic_shaping?.file ?? null,
     },
     config: {
@@ -94,6 +98,7 @@ function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfil
       peers: document.peer,
       link: { heartbeatMs: document.link.heartbeat_ms, peerTimeoutMs: document.link.peer_timeout_ms },
       goldenAccess: array.golden_access,
+      tls: { nbd: tls?.nbd ?? "off" },
     },
     socket: document.manage.socket,
     logFile: document.log.file,

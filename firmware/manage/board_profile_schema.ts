@@ -147,6 +147,17 @@ export const profileDocument = v.strictObject(
       ),
       {},
     ),
+    tls: v.optional(
+      v.strictObject(
+        {
+          certificate: path,
+          key: path,
+          ca: v.optional(path),
+          nbd: v.optional(v.picklist(["off", "optional", "required"], "is not a use of TLS"), "required"),
+        },
+        noTable,
+      ),
+    ),
     nic_shaping: v.optional(v.strictObject({ file: path }, noTable)),
   },
   "is not a profile",
@@ -188,6 +199,11 @@ const examples: Readonly<Record<string, string>> = {
   "peer.appliances.addresses": 'addresses = ["127.0.0.1:7100"]',
   "link.heartbeat_ms": "heartbeat_ms = 100",
   "link.peer_timeout_ms": "peer_timeout_ms = 1000",
+  tls: '[tls] with certificate = "/etc/goldcopy/tls.pem" and key = "/etc/goldcopy/tls.key"',
+  "tls.certificate": 'certificate = "/etc/goldcopy/tls.pem"',
+  "tls.key": 'key = "/etc/goldcopy/tls.key"',
+  "tls.ca": 'ca = "/etc/goldcopy/hosts-ca.pem"',
+  "tls.nbd": 'nbd = "required", "optional" or "off"',
   "nic_shaping.file": 'file = "/var/lib/goldcopy/shapings.json"',
 };
 

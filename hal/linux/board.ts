@@ -7,6 +7,8 @@ export interface LinuxBoard {
   readonly nics: readonly NicDescription[];
   readonly cache: CacheDescription;
   readonly shelves: readonly ShelfDescription[];
+  /** With what the host ports speak TLS; null or absent: they do not. */
+  readonly tls?: { readonly certificate: string; readonly key: string; readonly ca: string | null } | null;
   /** A JSON file that keeps the shapings in force over restarts; null: they are forgotten. */
   readonly nicShapingFile: string | null;
   /** Left out: nobody can switch a partner off from here. */

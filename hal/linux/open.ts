@@ -22,6 +22,7 @@ import { LinuxPowerPort } from "./power.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
 import { type LinuxShelf, openShelf } from "./shelf.ts";
 import { TcpListener } from "./tcp_port.ts";
+import { readTlsFiles } from "./tls_files.ts";
 
 /** The least size of the runtime's thread pool with which one slow disk does not hold up the others. */
 export const threadPoolSizeMin = 16;
@@ -53,6 +54,8 @@ const cacheHeadBytes = 65536;
 /** Rejects with nothing: a hardware that cannot be opened is `{ error }`, one line. */
 export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { readonly error: string }> {
   const clock = new LinuxClock();
+  const tls = board.tls === null || board.tls === undefined ? null : readTlsFiles(board.tls, clock.wallMs());
+  if (tls !== null && "error" in tls) return tls;
   const { power } = board;
   const life = power === undefined ? null : await LifeLock.take(power.lockPath, clock);
   if (typeof life === "string") return { error: life };
@@ -62,7 +65,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     life?.release();
     return { error: cache };
   }
-  const problems: string[] = [];
+  const problems: string[] = [...(tls?.warnings ?? [])];
   const diskProblems: string[] = [];
   const discarder = new Discarder();
   // Whoever has used this cache had disks as well.
@@ -72,7 +75,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     diskProblems.push(...opened.problems);
     return opened.shelf;
   });
-  const hbaPorts = board.hbas.map((hba) => new LinuxHbaPort(hba, clock));
+  const hbaPorts = board.hbas.map((hba) => new LinuxHbaPort(hba, clock, tls));
   let tellStranger: (text: string) => void = () => {};
   const nics = openNics(board, clock, problems, (text) => tellStranger(text));
   const hal: Hal = {

@@ -33,6 +33,8 @@ export interface NetworkFaults {
   connectTimeoutMs: number;
   /** How long a connection to a machine that has lost its power lasts before the other end gives it up. */
   deadPeerMs: number;
+  /** The share of TLS handshakes that fail for no reason. */
+  tlsFailureRate: number;
   /** How long an ended stream waits for the other end's end before it closes hard. */
   lingerMs: number;
 }
@@ -50,6 +52,7 @@ export function calmNetwork(): NetworkFaults {
     windowBytes: [16384, 65536, 262144, 524288],
     connectTimeoutMs: 5000,
     deadPeerMs: 15000,
+    tlsFailureRate: 0,
     lingerMs: 10000,
   };
 }

@@ -7,7 +7,7 @@
  *
  * A machine is an appliance or a host (named by its address). Links are directed: (machine, its port) → machine.
  */
-import type { ByteStream, StreamHandler } from "../api/byte_stream.ts";
+import type { StreamHandler } from "../api/byte_stream.ts";
 import type { Shaping } from "../api/nic.ts";
 import { eventKind } from "./event_heap.ts";
 import type { Kernel } from "./kernel.ts";
@@ -16,7 +16,7 @@ import { calmNetwork, Link, type NetworkFaults } from "./link.ts";
 import type { Prng } from "./prng.ts";
 import { type StreamContext, StreamEnd } from "./stream.ts";
 
-export type Accept = (stream: ByteStream) => StreamHandler;
+export type Accept = (stream: StreamEnd) => StreamHandler;
 
 /** One end of an attempt to connect. */
 export interface Caller {

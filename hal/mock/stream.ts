@@ -5,6 +5,10 @@
  * writes are short because the window is full or for no reason; a reset loses any suffix of what was under way; the other end's
  * process or machine dies.
  *
+ * TLS is a pass-through that keeps its rules: one end calls `startTls`, the other `offerTls` with the name in its certificate; until
+ * the offer has arrived nothing is delivered, and plain bytes in its place, an offer that has no (good) certificate, or a seeded
+ * failure (`NetworkFaults.tlsFailureRate`) end the handshake. An offer to an end that has not begun is bytes like any others.
+ *
  * Invariants:
  * - Order is kept; nothing is duplicated; nothing is lost but at a reset.
  * - Every `write` that took less than it was given is followed by one `onDrain`, unless the stream closes or ends.
@@ -13,7 +17,8 @@
  *   open --end()--> ended --the other end's end, or the linger limit--> closed
  *   open --abort(), the other end's reset, death--> closed
  */
-import type { ByteStream, StreamHandler } from "../api/byte_stream.ts";
+import type { StreamHandler } from "../api/byte_stream.ts";
+import type { HostStream, TlsOutcome } from "../api/hba.ts";
 import { eventKind, type WorldEvent } from "./event_heap.ts";
 import type { Kernel } from "./kernel.ts";
 import type { DeathKind, Lifetime } from "./lifetime.ts";
@@ -27,10 +32,13 @@ const deliveryBytesMax = 524288;
 const pieceGapMsMax = 0.01;
 
 interface Item {
-  readonly kind: "data" | "end" | "reset";
+  readonly kind: "data" | "offer" | "end" | "reset";
   bytes: Uint8Array;
   arrivalMs: number;
 }
+
+/** What a host brings to a TLS handshake: the name in a good certificate, none, or one that nobody trusts. */
+export type TlsOffer = { readonly name: string } | "no-certificate" | "rogue";
 
 export interface StreamContext {
   readonly kernel: Kernel;
@@ -40,7 +48,7 @@ export interface StreamContext {
   readonly closed: (end: StreamEnd) => void;
 }
 
-export class StreamEnd implements ByteStream, CutWaiter {
+export class StreamEnd implements HostStream, CutWaiter {
   readonly remote: string;
   readonly lifetime: Lifetime | null;
   handler: StreamHandler | null = null;
@@ -70,6 +78,10 @@ export class StreamEnd implements ByteStream, CutWaiter {
     },
   };
   #linger: WorldEvent | null = null;
+  /** Set from `startTls` to the end of the handshake. */
+  #handshake: ((outcome: TlsOutcome) => void) | null = null;
+  /** What this end has offered. */
+  #offer: TlsOffer | null = null;
 
   constructor(
     context: StreamContext,
@@ -105,6 +117,19 @@ export class StreamEnd implements ByteStream, CutWaiter {
       if (short) this.#scheduleDrain(prng.unit() * 0.1);
     }
     return taken;
+  }
+
+  startTls(done: (outcome: TlsOutcome) => void): void {
+    if (this.#closed || this.#ended || !this.#mayAct()) return;
+    this.#handshake = done;
+  }
+
+  /** A simulated host's side of the handshake; what it writes afterwards is inside TLS. */
+  offerTls(offer: TlsOffer): void {
+    if (this.#closed || this.#ended || !this.#mayAct()) return;
+    this.#offer = offer;
+    this.#send({ kind: "offer", bytes: clientHello.slice(), arrivalMs: 0 });
+    this.#other.#incomingBytes += clientHello.byteLength;
   }
 
   end(): void {
@@ -245,6 +270,10 @@ export class StreamEnd implements ByteStream, CutWaiter {
       else this.#schedulePump();
       return;
     }
+    if (this.#handshake !== null) {
+      this.#shakeHands(head);
+      return;
+    }
     const chunk = this.#takeChunk(head);
     this.#incomingBytes -= chunk.byteLength;
     const { kernel, prng } = this.#context;
@@ -253,6 +282,24 @@ export class StreamEnd implements ByteStream, CutWaiter {
     handler.onData(chunk);
     this.#schedulePump(prng.unit() * pieceGapMsMax);
   };
+
+  #shakeHands(head: Item): void {
+    const done = this.#handshake;
+    const { prng, faults } = this.#context;
+    const offer = this.#other.#offer;
+    this.#handshake = null;
+    if (head.kind !== "offer" || offer === null) {
+      done?.({ ok: false, reason: "what came is no TLS" });
+      return;
+    }
+    this.#incoming.shift();
+    this.#incomingBytes -= head.bytes.byteLength;
+    if (prng.chance(faults.tlsFailureRate)) done?.({ ok: false, reason: "the TLS handshake failed" });
+    else if (offer === "rogue") done?.({ ok: false, reason: "client certificate refused: not of this CA" });
+    else if (offer === "no-certificate") done?.({ ok: false, reason: "client certificate refused: there is none" });
+    else done?.({ ok: true, clientName: offer.name });
+    this.#schedulePump();
+  }
 
   /** A seeded piece of what has arrived. */
   #takeChunk(head: Item): Uint8Array {
@@ -278,7 +325,7 @@ export class StreamEnd implements ByteStream, CutWaiter {
     const parts: Uint8Array[] = [];
     let byteCount = 0;
     for (const item of this.#incoming) {
-      if (item.kind !== "data" || item.arrivalMs > nowMs || !link.passed(item.arrivalMs)) break;
+      if (item.kind === "end" || item.kind === "reset" || item.arrivalMs > nowMs || !link.passed(item.arrivalMs)) break;
       if (parts.length > 0 && byteCount + item.bytes.byteLength > deliveryBytesMax) break;
       parts.push(item.bytes);
       byteCount += item.bytes.byteLength;
@@ -354,3 +401,5 @@ export class StreamEnd implements ByteStream, CutWaiter {
 }
 
 const noBytes = new Uint8Array(0);
+/** How the record begins that a TLS client sends first (RFC 8446 5.1). */
+const clientHello = new Uint8Array([0x16, 0x03, 0x01, 0x00, 0x01, 0x01]);

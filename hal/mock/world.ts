@@ -18,7 +18,7 @@
  *
  * Time, steps and the fingerprint of a run: `kernel.ts`. Everything runs on virtual time, so a test that waits calls `runUntil`.
  */
-import type { ByteStream, StreamHandler } from "../api/byte_stream.ts";
+import type { StreamHandler } from "../api/byte_stream.ts";
 import type { Clock } from "../api/clock.ts";
 import type { Shaping } from "../api/nic.ts";
 import { type ApplianceSite, type ApplianceSpec, MockAppliance } from "./appliance.ts";
@@ -26,6 +26,7 @@ import { VirtualClock, WallClock } from "./clock.ts";
 import { Kernel } from "./kernel.ts";
 import { Network } from "./network.ts";
 import { MockShelf, type ShelfSpec } from "./shelf.ts";
+import type { StreamEnd } from "./stream.ts";
 import { MockWitness } from "./witness.ts";
 
 export const plainLink: Shaping = { cut: false, latencyMs: 0, jitterMs: 0, rateBytesPerSecond: null, loss: 0 };
@@ -83,7 +84,7 @@ export class World extends Kernel implements ApplianceSite {
    */
   connectHost(
     address: string,
-    connected: (stream: ByteStream) => StreamHandler,
+    connected: (stream: StreamEnd) => StreamHandler,
     failed: (reason: string) => void,
     host = "192.0.2.1",
   ): void {

@@ -82,6 +82,7 @@ test("a full profile -> hardware, config and files, with the defaults filled in"
         ],
       },
     ],
+    tls: null,
     nicShapingFile: null,
   });
   assert.equal(config, {
@@ -89,9 +90,20 @@ test("a full profile -> hardware, config and files, with the defaults filled in"
     peers: [{ array: "elm", appliances: [{ name: "elm-a", addresses: ["127.0.0.1:7100"] }] }],
     link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
     goldenAccess: "read-only",
+    tls: { nbd: "off" },
   });
   assert.is(socket, "/run/oak-a.sock");
   assert.is(logFile, "/var/log/oak-a.log");
+});
+
+test("a [tls] table -> the port's files, and TLS is required unless it says otherwise", () => {
+  const table = (lines: string) => accepted(`${valid}[tls]\ncertificate = "/etc/c.pem"\nkey = "/etc/k.pem"\n${lines}`);
+  const plain = table("");
+  assert.equal(plain.board.tls, { certificate: "/etc/c.pem", key: "/etc/k.pem", ca: null });
+  assert.is(plain.config.tls.nbd, "required");
+  const full = table('ca = "/etc/ca.pem"\nnbd = "optional"\n');
+  assert.is(full.board.tls?.ca, "/etc/ca.pem");
+  assert.is(full.config.tls.nbd, "optional");
 });
 
 test("the example profiles -> accepted", () => {
@@ -188,6 +200,21 @@ test("a wrong value, an unknown key, something missing -> one line with file, fi
       '"127.0.0.1:7100"',
       '"127.0.0.1:0"',
       'oak-a.toml: peer[0].appliances[0].addresses[0]: "127.0.0.1:0" has port 0, which nobody can reach; write for example addresses = ["127.0.0.1:7100"]',
+    ],
+    [
+      "[[peer]]",
+      '[tls]\ncertificate = "/c.pem"\n[[peer]]',
+      'oak-a.toml: tls.key: missing; write for example key = "/etc/goldcopy/tls.key"',
+    ],
+    [
+      "[[peer]]",
+      '[tls]\ncertificate = "/c.pem"\nkey = "/k.pem"\nnbd = "maybe"\n[[peer]]',
+      'oak-a.toml: tls.nbd: "maybe" is not a use of TLS; write for example nbd = "required", "optional" or "off"',
+    ],
+    [
+      "[[peer]]",
+      '[tls]\ncertificate = "c.pem"\nkey = "/k.pem"\n[[peer]]',
+      'oak-a.toml: tls.certificate: "c.pem" is not an absolute path; write for example certificate = "/etc/goldcopy/tls.pem"',
     ],
     [
       "[[peer]]",

@@ -3,6 +3,7 @@
  * happens next out.
  *
  *   flags ──▶ haggling ──option──▶ haggling        (LIST, INFO, STRUCTURED_REPLY, meta contexts, anything refused)
+ *                 ├──STARTTLS──▶ TLS ──▶ haggling anew, nothing kept but the client flags (`secured`)
  *                 ├──GO, EXPORT_NAME──▶ transmission
  *                 ├──ABORT──▶ closed (after the ACK)
  *                 └──violation, EXPORT_NAME that cannot be served──▶ closed
@@ -10,6 +11,7 @@
  * Invariants:
  * - Every option but EXPORT_NAME gets exactly one final reply; an unknown one gets ERR_UNSUP and the haggling goes on.
  * - A target is open only when the result is `transmit`; what INFO opens to look at, it closes.
+ * - Where TLS is required, nothing but STARTTLS and ABORT is answered before it, and no name of an export is said.
  * - Block status is on only if the client selected `base:allocation`, with structured replies, for the very export it opens.
  */
 import { type BlockTarget, type ExportTable, logicalBlockBytes } from "../../volume/block_request.ts";
@@ -41,6 +43,9 @@ import {
   encodeServerReply,
 } from "./option_codec.ts";
 
+/** Whether a host may, or has to, change over to TLS before it is told anything (specification: NOTLS, SELECTIVETLS, FORCEDTLS). */
+export type TlsUse = "off" | "optional" | "required";
+
 export interface Selection {
   readonly target: BlockTarget;
   readonly form: HeaderForm;
@@ -50,6 +55,8 @@ export interface Selection {
 export type Haggling =
   | { readonly kind: "continue"; readonly reply: Uint8Array }
   | { readonly kind: "transmit"; readonly reply: Uint8Array; readonly selection: Selection }
+  /** The reply goes out in plain; what the host sends next is TLS. */
+  | { readonly kind: "start-tls"; readonly reply: Uint8Array }
   /** An orderly end, at the client's wish. */
   | { readonly kind: "close"; readonly reply: Uint8Array }
   /** The client broke the protocol, or asked by EXPORT_NAME for what it cannot have. */
@@ -61,6 +68,7 @@ export class Negotiation {
   private readonly exports: ExportTable;
   private readonly host: HostIdentity;
   private readonly limits: NbdLimits;
+  private readonly tls: TlsUse | "active";
   private fixedNewstyle = false;
   private noZeroes = false;
   private form: HeaderForm = "simple";
@@ -68,10 +76,20 @@ export class Negotiation {
   private metaContextExport: string | null = null;
   private optionCount = 0;
 
-  constructor(exports: ExportTable, host: HostIdentity, limits: NbdLimits) {
+  constructor(exports: ExportTable, host: HostIdentity, limits: NbdLimits, tls: TlsUse | "active" = "off") {
+    this.tls = tls;
     this.exports = exports;
     this.host = host;
     this.limits = limits;
+  }
+
+  /** The haggling begins anew inside TLS: nothing that was said in plain counts but the client flags. */
+  secured(tlsName: string | null): Negotiation {
+    const fresh = new Negotiation(this.exports, { ...this.host, tlsName }, this.limits, "active");
+    fresh.fixedNewstyle = this.fixedNewstyle;
+    fresh.noZeroes = this.noZeroes;
+    fresh.optionCount = this.optionCount;
+    return fresh;
   }
 
   flags(flags: number): Haggling {
@@ -89,11 +107,17 @@ export class Negotiation {
     if (this.optionCount > this.limits.optionsMax) {
       return violation("nbd-too-many-options", `more than ${this.limits.optionsMax} options in one handshake`);
     }
-    if (option === Option.exportName) return this.exportName(data);
+    if (option === Option.exportName) {
+      if (this.tls === "required") return violation("nbd-tls-required", "EXPORT_NAME before TLS, which is required");
+      return this.exportName(data);
+    }
     if (!this.fixedNewstyle) {
       return violation("nbd-option-without-fixed-newstyle", `option ${option} from a client without fixed newstyle`);
     }
     if (option === Option.abort) return { kind: "close", reply: encodeReply(option, Rep.ack) };
+    if (this.tls === "required" && option !== Option.starttls) {
+      return refuse(option, Rep.errTlsReqd, "TLS is required: send NBD_OPT_STARTTLS first");
+    }
     if (data === null) return refuse(option, Rep.errTooBig, "option data is too long");
     switch (option) {
       case Option.list:
@@ -116,10 +140,17 @@ export class Negotiation {
       case Option.setMetaContext:
         return this.metaContext(option, data);
       case Option.starttls:
-        return refuse(option, Rep.errPolicy, "TLS is not configured here");
+        return this.startTls(option, data);
       default:
         return refuse(option, Rep.errUnsup, "option is not supported");
     }
+  }
+
+  private startTls(option: number, data: Uint8Array): Haggling {
+    if (data.byteLength !== 0) return refuse(option, Rep.errInvalid, "NBD_OPT_STARTTLS has no data");
+    if (this.tls === "active") return refuse(option, Rep.errInvalid, "TLS is in force already");
+    if (this.tls === "off") return refuse(option, Rep.errPolicy, "TLS is not configured here");
+    return { kind: "start-tls", reply: encodeReply(option, Rep.ack) };
   }
 
   private exportName(data: Uint8Array | null): Haggling {

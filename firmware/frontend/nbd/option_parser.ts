@@ -44,6 +44,11 @@ export class OptionParser {
     this.at = 0;
   }
 
+  /** Nothing of the chunk is left. */
+  get usedUp(): boolean {
+    return this.at === this.chunk.byteLength;
+  }
+
   rest(): Uint8Array {
     const rest = this.chunk.subarray(this.at);
     this.chunk = empty;

@@ -5,14 +5,16 @@
  * - At most `sessionsMax` sessions; one more is closed at once, and the first refusal of a row is reported.
  * - Memory that hosts can claim is bounded (`limits.ts`); who keeps shared memory without moving, while others wait, is closed.
  */
-import type { ByteStream, StreamHandler } from "../../../hal/api/byte_stream.ts";
+import type { StreamHandler } from "../../../hal/api/byte_stream.ts";
 import type { Clock } from "../../../hal/api/clock.ts";
+import type { HostStream } from "../../../hal/api/hba.ts";
 import type { EventSink } from "../../manage/events.ts";
 import type { ExportTable } from "../../volume/block_request.ts";
 import { BufferPool } from "../buffer_pool.ts";
 import { MemoryBudget } from "../memory_budget.ts";
 import { checkNbdLimits, defaultNbdLimits, type NbdLimits } from "./limits.ts";
 import { RequestPool } from "./nbd_request.ts";
+import type { TlsUse } from "./negotiation.ts";
 import { NbdSession, type SessionParts } from "./session.ts";
 
 export interface NbdServerParts {
@@ -20,6 +22,8 @@ export interface NbdServerParts {
   readonly exports: ExportTable;
   readonly events: EventSink;
   readonly limits?: Partial<NbdLimits>;
+  /** Off unless said. */
+  readonly tls?: TlsUse;
 }
 
 const refusing: StreamHandler = { onData() {}, onDrain() {}, onEnd() {}, onClose() {} };
@@ -47,6 +51,7 @@ export class NbdServer {
       exports: parts.exports,
       events: parts.events,
       limits: this.limits,
+      tls: parts.tls ?? "off",
       buffers: new BufferPool(this.limits.keptBytesMax),
       requests: new RequestPool(),
       budget: this.budget,
@@ -64,7 +69,7 @@ export class NbdServer {
   }
 
   /** For `HbaPort.listen`. */
-  accept(stream: ByteStream): StreamHandler {
+  accept(stream: HostStream): StreamHandler {
     if (this.closing || this.sessions.size >= this.limits.sessionsMax) {
       if (!this.closing && !this.full) {
         this.full = true;

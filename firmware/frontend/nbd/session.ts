@@ -2,6 +2,8 @@
  * One host connection from accept to close.
  *
  *   handshake ──GO / EXPORT_NAME──▶ transmission ──DISC, end of stream, violation, target ended──▶ finishing ──▶ closed
+ *     │   ▲
+ *     │   └──handshake done── securing ◀──STARTTLS── handshake       (at most once)
  *       └──────────ABORT, violation, time limit───────────────────────────────────────────────────────┘            ▲
  *   any ──stream closed────────────────────────────────────────────────────────────────────────────────────────────┘
  *
@@ -9,10 +11,13 @@
  * - Replies of one event go out together, at the end of the event.
  * - Input that cannot be handled now is held and the stream paused: a host that does not read its replies is not read either.
  * - `finishing` ends: when nothing is in flight and all is sent, or at the time limit.
+ * - Between STARTTLS and the end of the TLS handshake not a byte is taken from the host: what was sent in plain beforehand must
+ *   not be believed as if it had come through TLS.
  * - A session reports at most one event of its own.
  */
-import type { ByteStream, StreamHandler } from "../../../hal/api/byte_stream.ts";
+import type { StreamHandler } from "../../../hal/api/byte_stream.ts";
 import type { Clock, Timer } from "../../../hal/api/clock.ts";
+import type { HostStream, TlsOutcome } from "../../../hal/api/hba.ts";
 import type { EventSink } from "../../manage/events.ts";
 import type { ExportTable } from "../../volume/block_request.ts";
 import type { BufferPool } from "../buffer_pool.ts";
@@ -21,7 +26,7 @@ import { OutputQueue } from "../output_queue.ts";
 import { HandshakeFlag } from "./constants.ts";
 import type { NbdLimits } from "./limits.ts";
 import type { RequestPool } from "./nbd_request.ts";
-import { type Haggling, Negotiation, type Selection } from "./negotiation.ts";
+import { type Haggling, Negotiation, type Selection, type TlsUse } from "./negotiation.ts";
 import { encodeGreeting } from "./option_codec.ts";
 import { OptionParser } from "./option_parser.ts";
 import { type Pumped, Transmission, type TransmissionHost } from "./transmission.ts";
@@ -31,6 +36,7 @@ export interface SessionParts {
   readonly exports: ExportTable;
   readonly events: EventSink;
   readonly limits: NbdLimits;
+  readonly tls: TlsUse;
   readonly buffers: BufferPool;
   readonly requests: RequestPool;
   readonly budget: MemoryBudget;
@@ -42,12 +48,12 @@ export interface SessionParts {
 const pumpsInEventMax = 4;
 
 export class NbdSession implements StreamHandler, TransmissionHost {
-  private readonly stream: ByteStream;
+  private readonly stream: HostStream;
   private readonly parts: SessionParts;
   private readonly output: OutputQueue;
   private readonly options: OptionParser;
-  private readonly negotiation: Negotiation;
-  private phase: "handshake" | "transmission" | "finishing" | "closed" = "handshake";
+  private negotiation: Negotiation;
+  private phase: "handshake" | "securing" | "transmission" | "finishing" | "closed" = "handshake";
   private transmission: Transmission | null = null;
   /** Chunks that arrived while the input was held. */
   private readonly inputs: Uint8Array[] = [];
@@ -55,6 +61,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
   private flushDue = false;
   private againDue = false;
   private pumpsInEvent = 0;
+  private tlsStarted = false;
   private endSent = false;
   private reported = false;
   private timer: Timer | null;
@@ -64,7 +71,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
   /** One function for all flushes of this session. */
   private readonly flushTask = () => this.flush();
 
-  constructor(stream: ByteStream, parts: SessionParts) {
+  constructor(stream: HostStream, parts: SessionParts) {
     this.stream = stream;
     this.parts = parts;
     const { limits } = parts;
@@ -73,7 +80,12 @@ export class NbdSession implements StreamHandler, TransmissionHost {
       dataBytesMax: limits.optionDataBytesMax,
       skipBytesMax: limits.optionSkipBytesMax,
     });
-    this.negotiation = new Negotiation(parts.exports, { remote: stream.remote, iqn: null, tlsName: null }, limits);
+    this.negotiation = new Negotiation(
+      parts.exports,
+      { remote: stream.remote, iqn: null, tlsName: null },
+      limits,
+      parts.tls,
+    );
     this.timer = parts.clock.after(limits.handshakeMs, () => {
       this.report("nbd-handshake-timeout", `no export was chosen within ${limits.handshakeMs} ms`);
       this.abort();
@@ -84,6 +96,10 @@ export class NbdSession implements StreamHandler, TransmissionHost {
 
   onData(chunk: Uint8Array): void {
     if (this.phase === "finishing" || this.phase === "closed") return;
+    if (this.phase === "securing") {
+      this.violated("nbd-plain-after-starttls", "bytes in plain behind STARTTLS");
+      return;
+    }
     this.progress++;
     this.pumpsInEvent = 0;
     this.inputs.push(chunk);
@@ -223,12 +239,17 @@ export class NbdSession implements StreamHandler, TransmissionHost {
       this.violated(result.code, result.text);
       return false;
     }
+    if (result.kind === "start-tls" && (!this.options.usedUp || this.inputs.length > 0)) {
+      this.violated("nbd-plain-after-starttls", "bytes in plain behind STARTTLS");
+      return false;
+    }
     if (result.reply.byteLength > 0) {
       this.output.put(result.reply);
       this.workDone();
     }
     if (result.kind === "continue") return true;
     if (result.kind === "close") this.finish();
+    else if (result.kind === "start-tls") this.phase = "securing";
     else this.beginTransmission(result.selection);
     return false;
   }
@@ -259,6 +280,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
     if ((this.phase as string) === "closed") return;
     this.transmission?.settle();
     if (this.phase === "finishing") this.endWhenDone();
+    else if (this.phase === "securing") this.startTlsWhenSent();
     else if (this.held) this.pumpAgain();
   }
 
@@ -282,6 +304,24 @@ export class NbdSession implements StreamHandler, TransmissionHost {
       this.pumpsInEvent = 0;
       if (this.held) this.pump();
     });
+  }
+
+  private startTlsWhenSent(): void {
+    if (this.tlsStarted || this.output.queuedBytes > 0) return;
+    this.tlsStarted = true;
+    this.stream.startTls((outcome) => this.secured(outcome));
+  }
+
+  private secured(outcome: TlsOutcome): void {
+    if (this.phase !== "securing") return;
+    if (!outcome.ok) {
+      this.report("nbd-tls-failed", outcome.reason);
+      this.abort();
+      return;
+    }
+    this.progress++;
+    this.phase = "handshake";
+    this.negotiation = this.negotiation.secured(outcome.clientName);
   }
 
   private endWhenDone(): void {

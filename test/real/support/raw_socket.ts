@@ -43,6 +43,11 @@ export class RawSocket {
     return all.subarray(0, bytes);
   }
 
+  /** What has come and has not been read, as text. */
+  receivedText(): string {
+    return Buffer.concat(this.#received).toString("latin1");
+  }
+
   /** Everything until the other end closes. */
   async ended(): Promise<Buffer> {
     return await this.read(Number.POSITIVE_INFINITY);

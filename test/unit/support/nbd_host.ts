@@ -3,10 +3,11 @@
  *
  * Fault model of the stream: takes only so many bytes per write (`roomBytes`), ends half (`handler.onEnd`), closes at once.
  */
-import type { ByteStream, StreamHandler } from "../../../hal/api/byte_stream.ts";
+import type { StreamHandler } from "../../../hal/api/byte_stream.ts";
+import type { HostStream as ServedStream, TlsOutcome } from "../../../hal/api/hba.ts";
 import type { ManualClock } from "./manual_clock.ts";
 
-export class HostStream implements ByteStream {
+export class HostStream implements ServedStream {
   readonly remote: string;
   handler!: StreamHandler;
   /** Everything the server has sent and the test has not taken. */
@@ -17,6 +18,8 @@ export class HostStream implements ByteStream {
   paused = false;
   pauses = 0;
   state: "open" | "ended" | "aborted" = "open";
+  /** The server has called for TLS and waits; `secured` ends the handshake. */
+  handshake: ((outcome: TlsOutcome) => void) | null = null;
   private pending: Uint8Array[] = [];
   private readonly clock: ManualClock;
   private closeTold = false;
@@ -36,6 +39,18 @@ export class HostStream implements ByteStream {
     joined.set(bytes.subarray(0, taken), this.received.byteLength);
     this.received = joined;
     return taken;
+  }
+
+  startTls(done: (outcome: TlsOutcome) => void): void {
+    this.handshake = done;
+  }
+
+  secured(outcome: TlsOutcome): void {
+    const done = this.handshake;
+    if (done === null) throw new Error("the server has not called for TLS");
+    this.handshake = null;
+    done(outcome);
+    this.clock.runDeferred();
   }
 
   end(): void {
