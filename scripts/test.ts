@@ -40,7 +40,7 @@ function testJobs(filters: readonly string[]): Job[] {
       title: path,
       program: process.execPath,
       args: [path],
-      limitMs: path.startsWith("test/real") || path.startsWith("test/sim") ? fileLimitMs.long : fileLimitMs.unit,
+      limitMs: /^test\/(?:real|sim|fuzz)/.test(path) ? fileLimitMs.long : fileLimitMs.unit,
       counted: "totals",
     }));
 }

@@ -277,6 +277,15 @@ test("a WRITE without PAYLOAD_LEN, or a payload beyond the limit -> the session 
   }
 });
 
+test("DISC with a payload (found by the fuzzer) -> goodbye all the same, its payload is not looked at", () => {
+  for (const payload of [pattern(12), pattern(4096)]) {
+    const bench = new NbdBench();
+    const stream = bench.open({ extended: true, blockStatus: true });
+    stream.send(command({ command: DISC, payload, flags: PAYLOAD_LEN }), command({ command: FLUSH }));
+    assert.equal([stream.state, stream.received.byteLength, bench.volume.submitted], ["ended", 0, []]);
+  }
+});
+
 test("the other kind of header than negotiated -> bad magic, the session ends", () => {
   const bench = new NbdBench();
   const extended = bench.open({ extended: true });

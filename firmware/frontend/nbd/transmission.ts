@@ -209,7 +209,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     }
     if (command === Cmd.read) this.read();
     else if (command === Cmd.write) this.beginWrite();
-    else if (parser.payloadBytes > 0) this.beginFilteredStatus();
+    else if (command === Cmd.blockStatus && parser.payloadBytes > 0) this.beginFilteredStatus();
     else if (command === Cmd.disc) {
       this.stop();
       this.host.disconnected();
