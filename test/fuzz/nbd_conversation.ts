@@ -36,6 +36,7 @@ interface Asked {
 }
 
 const knownOptions = 12;
+const knownCommands = 8;
 
 /** A mistake of the server. */
 class Mistake extends Error {}
@@ -98,6 +99,11 @@ export class Conversation {
       if (error instanceof Mistake) this.finding = error.message;
       else if (!(error instanceof Starved)) throw error;
     }
+  }
+
+  /** Where the conversation stood at its end. */
+  get lastWord(): string {
+    return this.#word;
   }
 
   /** A word of what was reached, and the step that led there. */
@@ -253,7 +259,7 @@ export class Conversation {
       (offset === null || command.offset === offset) && fits(command, type, { server, start, payloadBytes });
     const command = answered(open, cookie, matches);
     const error = type >= 32768 ? server.view.getUint32(start) : 0;
-    this.#reach(`reply ${command.kind} ${this.#form} ${type} ${error}`);
+    this.#reach(`reply ${nameOf(command.kind)} ${this.#form} ${type} ${error}`);
     return true;
   }
 
@@ -269,7 +275,7 @@ export class Conversation {
       this.reached.push("reads of one cookie");
       return false;
     }
-    this.#reach(`reply ${command.kind} ${this.#form} simple ${error}`);
+    this.#reach(`reply ${nameOf(command.kind)} ${this.#form} simple ${error}`);
     if (command.kind === 0 && error === 0) server.pass(command.length);
     return true;
   }
@@ -279,6 +285,11 @@ interface Chunk {
   readonly server: Reader;
   readonly start: number;
   readonly payloadBytes: bigint;
+}
+
+/** All unknown commands are one. */
+function nameOf(kind: number): string {
+  return kind < knownCommands ? String(kind) : "?";
 }
 
 /** A command that this reply can be the answer to. */

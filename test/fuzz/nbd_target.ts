@@ -135,8 +135,8 @@ class Play {
     const ended = this.#stream.state !== "open";
     const conversation = new Conversation({ sent, received, ended, settled: true, payloadBytesMax: 65_536 });
     const reached = [...conversation.reached];
-    for (const code of this.#bench.codes) reached.push(`event ${code}`, `${reached.at(-1)} event ${code}`);
-    reached.push(`${this.#stream.state} after ${reached.at(-1) ?? "nothing"}`);
+    const events = this.#bench.codes.map((code) => `event ${code}`);
+    reached.push(...events, `${conversation.lastWord}, then ${events.join(", ")} ${this.#stream.state}`);
     return { reached, finding: conversation.finding ?? this.#leave() };
   }
 

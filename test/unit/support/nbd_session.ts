@@ -1,5 +1,6 @@
 /** A server with one volume and ready-made sessions on it, for the tests of the NBD front end. */
 import type { NbdLimits } from "../../../firmware/frontend/nbd/limits.ts";
+import type { TlsUse } from "../../../firmware/frontend/nbd/negotiation.ts";
 import { NbdServer } from "../../../firmware/frontend/nbd/server.ts";
 import { ManualClock } from "./manual_clock.ts";
 import { MemoryExports, MemoryVolume } from "./memory_target.ts";
@@ -14,13 +15,14 @@ export class NbdBench {
   readonly server: NbdServer;
   readonly events: { code: string; text: string }[] = [];
 
-  constructor(limits: Partial<NbdLimits> = {}, sizeBytes = volumeBytes) {
+  constructor(limits: Partial<NbdLimits> = {}, sizeBytes = volumeBytes, tls: TlsUse = "off") {
     this.volume = this.exports.add(new MemoryVolume("demo-1", sizeBytes, null, "first"));
     this.server = new NbdServer({
       clock: this.clock,
       exports: this.exports,
       events: { emit: (code, text) => this.events.push({ code, text }) },
       limits,
+      tls,
     });
   }
 
