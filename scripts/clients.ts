@@ -12,6 +12,7 @@ interface Client {
 const clients: readonly Client[] = [
   { program: "nbdcopy", debianPackage: "libnbd-bin" },
   { program: "nbdinfo", debianPackage: "libnbd-bin" },
+  { program: "nbdfuse", debianPackage: "libnbd-bin" },
   { program: "nbdkit", debianPackage: "nbdkit" },
   { program: "qemu-img", debianPackage: "qemu-utils" },
   { program: "qemu-nbd", debianPackage: "qemu-utils" },
@@ -21,14 +22,16 @@ const clients: readonly Client[] = [
   { program: "openssl", debianPackage: "openssl" },
   { program: "mke2fs", debianPackage: "e2fsprogs" },
   { program: "e2fsck", debianPackage: "e2fsprogs" },
+  { program: "postgres", debianPackage: "postgresql-15" },
+  { program: "psql", debianPackage: "postgresql-client-15" },
 ];
 /** Not programs of their own: the block drivers that qemu loads. */
 const morePackages = ["qemu-block-extra"];
 
-/** Debian keeps e2fsprogs where a plain user's PATH does not look. */
+/** Debian keeps e2fsprogs and PostgreSQL's server where a plain user's PATH does not look. */
 export const clientEnvironment: Readonly<Record<string, string | undefined>> = {
   ...process.env,
-  PATH: `${process.env["PATH"] ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`,
+  PATH: `${process.env["PATH"] ?? "/usr/bin:/bin"}:/usr/sbin:/sbin:/usr/lib/postgresql/15/bin`,
 };
 
 function isInstalled(program: string): boolean {
