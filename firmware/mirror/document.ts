@@ -97,7 +97,7 @@ export interface SalvageEntry {
 export const consistentImage: ImageState = { kind: "consistent" };
 
 /** The write cache was lost with records that were not at home: a mixture, and nothing older was kept. */
-export const lostImage: ImageState = {
+export const lostImage: InconsistentImage = {
   kind: "inconsistent",
   resyncId: null,
   begun: false,
@@ -105,6 +105,14 @@ export const lostImage: ImageState = {
   nextBlock: 0,
   fork: null,
 };
+
+/**
+ * The image of a golden copy whose write cache is gone. Of a resync that was under way, chunks that had arrived may be gone too: it
+ * begins anew, and what was kept before it stays.
+ */
+export function withCacheLost(image: ImageState): InconsistentImage {
+  return image.kind === "consistent" ? lostImage : { ...image, begun: false, nextVolume: 0, nextBlock: 0 };
+}
 
 export function emptyDocument(): ReplicationDocument {
   return {

@@ -16,7 +16,7 @@ import type { Link } from "../peer/link.ts";
 import type { LinkHost } from "../peer/link_host.ts";
 import type { GroupPort, Serving } from "../volume/group_port.ts";
 import { Confirmation } from "./confirmation.ts";
-import { emptyDocument, lostImage, type PeerEntry, type ReplicationDocument, withPeer } from "./document.ts";
+import { emptyDocument, type PeerEntry, type ReplicationDocument, withCacheLost, withPeer } from "./document.ts";
 import { DocumentKeeper } from "./document_keeper.ts";
 import { takeFrame } from "./frame_dispatch.ts";
 import { GroupCommands } from "./group_commands.ts";
@@ -157,10 +157,10 @@ export class GroupReplication implements GroupCore {
       port.closeForWriting();
       port.followPrimary();
       this.role.to("following");
-      if (this.cacheLost && document.image.kind === "consistent") {
+      if (this.cacheLost) {
         this.emit("image-inconsistent", "the write cache was lost: the image is a mixture until a resync has ended");
         port.acceptCacheLoss();
-        this.keeper.change((current) => ({ ...current, image: lostImage }));
+        this.keeper.change((current) => ({ ...current, image: withCacheLost(current.image) }));
       }
       // From here on the document says what the image is.
       this.cacheLost = false;
@@ -567,6 +567,9 @@ export class GroupReplication implements GroupCore {
     this.refreshServing();
     finishPromotion(this, fork, (promoted) => {
       if (!promoted) return;
+      // The fork lay on the shelf: whatever a lost cache held is of the image that it replaces.
+      this.port.acceptCacheLoss();
+      this.cacheLost = false;
       const former = this.document.primary;
       this.keeper.change(
         (document) => asPrimary(document, former, fork.seq, this.log.destagedSeq),

@@ -3,16 +3,19 @@
  *
  *   following ─▶ listening (until peerTimeoutMs of silence; a living primary ends it: refused) ─▶ promoting ─▶ durable role ─▶ opening
  *   --fork: promoting ─▶ durable "promotion" ─▶ fork becomes the head ─▶ log reset to it ─▶ durable role ─▶ opening
+ *   --force on a mixture: promoting ─▶ everything home ─▶ log reset to the kept fork's position ─▶ durable role ─▶ opening
  *
  * Invariants:
  * - Every contiguous durable record is kept, also beyond the last heard commitSeq: the opening commits it before hosts write.
  * - What other copies lack is retained from the opening on: change tracking starts before the first host write.
+ * - A mixture is no prefix of anybody's log: it claims the position of what was kept before it, not the one that the resync was going
+ *   to reach, so that whoever holds more keeps that as a salvage set; and every peer is sent everything, whatever its position.
  * - `loss: none` only when the primary said, in an orderly stop, that nothing lies behind what is here, that only this side can
  *   confirm it, and has not been heard since. Everything else is `possible`; what is not known is null.
  */
 import { done, type Result, type TakeoverJson } from "../manage/control.ts";
 import { relate } from "./decide.ts";
-import { consistentImage, type KeptFork, peerEntry, type ReplicationDocument } from "./document.ts";
+import { consistentImage, type KeptFork, type PeerEntry, peerEntry, type ReplicationDocument } from "./document.ts";
 import { currentTimeline, newId } from "./group_context.ts";
 import { type GroupCore, refuse } from "./group_core.ts";
 import { type Opened, openForHosts } from "./opening.ts";
@@ -66,8 +69,9 @@ export class Takeover {
 
   #whyUnfit(options: TakeoverOptions): Result<TakeoverJson> | null {
     const { document, port, resyncTarget } = this.#core;
+    // Its last step empties the log: it must not come after the promotion.
+    if (resyncTarget.busy) return refuse("busy", "a resync is just beginning; try again");
     if (document.image.kind === "consistent") {
-      if (resyncTarget.busy) return refuse("busy", "a resync is just beginning; try again");
       if (options.fork && document.keptFork === null) return refuse("no-fork", `${port.name} has no kept fork`);
       return null;
     }
@@ -107,6 +111,8 @@ export class Takeover {
     const fork = options.fork ? this.#forkToPromote() : null;
     const kept = fork === null ? null : await this.#promoteFork(fork);
     if (fork !== null && kept === null) return refuse("failed", "the fork could not be promoted; see the log");
+    if (fork === null && !(await this.#settleMixture()))
+      return refuse("failed", "the mixture could not be brought home; see the log");
     const forkSeq = core.log.persistedSeq;
     const opened = await this.#become(former, options);
     return done({ changed: true, timeline: opened.timeline, forkSeq, ...loss });
@@ -163,6 +169,25 @@ export class Takeover {
         (document) => ({ ...document, promotion: fork }),
         () => finishPromotion(core, fork, (promoted) => resolve(promoted ? fork : null)),
       );
+    });
+  }
+
+  /** True at once for a consistent image, and for one that only a lost cache has mixed: that one's position is its own. */
+  #settleMixture(): Promise<boolean> {
+    const core = this.#core;
+    const { port } = core;
+    const { image } = core.document;
+    if (image.kind === "consistent" || image.resyncId === null) return Promise.resolve(true);
+    const { lineage, seq } = image.fork ?? { lineage: [], seq: 0 };
+    return new Promise((resolve) => {
+      const settled = (error: { readonly text: string } | null) => {
+        if (error !== null) core.fail(`the mixture could not be brought home: ${error.text}`);
+        resolve(error === null);
+      };
+      port.drainToHome((drainError) => {
+        if (drainError !== null) settled(drainError);
+        else port.resetLog({ lineage, seq }, settled);
+      });
     });
   }
 
@@ -234,15 +259,19 @@ export function asPrimary(
   headSeq: number,
   destagedSeq: number,
 ): ReplicationDocument {
-  const replicas = document.peers.map((peer) =>
-    peerEntry(peer.array, peer.mode, peer.array === former ? headSeq : Math.min(destagedSeq, headSeq)),
-  );
+  // A fork that was promoted is consistent, whatever it replaces.
+  const isMixture = document.image.kind === "inconsistent" && document.promotion === null;
+  const resync: PeerEntry["resync"] = isMixture ? { what: "everything", id: null, volumes: [] } : null;
+  const replicas = document.peers.map((peer) => ({
+    ...peerEntry(peer.array, peer.mode, peer.array === former ? headSeq : Math.min(destagedSeq, headSeq)),
+    resync,
+  }));
   const known = former === null || replicas.some((peer) => peer.array === former);
   return {
     ...document,
     role: "primary",
     primary: null,
-    peers: known ? replicas : [...replicas, peerEntry(former, "async", headSeq)],
+    peers: known ? replicas : [...replicas, { ...peerEntry(former, "async", headSeq), resync }],
     image: consistentImage,
     promotion: null,
     grant: null,
