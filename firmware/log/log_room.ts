@@ -7,7 +7,11 @@
  *     in cache ──(destaged, a peer needs it, the cache is short)──▶ copied to the shelf ──▶ on the shelf ──▶ gone
  *     past the quota, or no slot on the shelf: the peer furthest behind is asked to live by its change map instead
  *
+ * In write-through every segment of the cache has a copy on the shelf too. Those copies are for the hosts, not for a peer, and are
+ * bounded by the cache: the quota counts what lies on the shelf alone.
+ *
  * Invariants:
+ * - At most the quota lies on the shelf alone, whichever way a segment's copy came there.
  * - Segments go oldest first, so that the log stays one stretch.
  * - A peer's records are let go only after its listener has made "everything allocated" durable and released it.
  */
@@ -92,9 +96,17 @@ export class LogRoom {
     return this.#spilling !== null;
   }
 
+  /** What takes place on the shelf: at most the quota, and in write-through one slot per segment of the cache. */
   get shelfBytes(): number {
     let total = 0;
     for (const segment of this.#log.list.segments) if (segment.shelfSlot !== null) total += this.#store.logSlotBytes;
+    return total;
+  }
+
+  /** What lies on the shelf alone. */
+  get spilledBytes(): number {
+    let total = 0;
+    for (const segment of this.#log.list.segments) if (segment.slot < 0) total += this.#store.logSlotBytes;
     return total;
   }
 
@@ -125,12 +137,13 @@ export class LogRoom {
     if (this.#spilling !== null || this.#closed) return;
     const segment = this.#log.list.segments.find((candidate) => candidate.slot >= 0 && this.#isHome(candidate));
     if (segment === undefined || segment.pinned || segment.lastSeq <= this.#lowestRetained()) return;
+    if (this.spilledBytes + this.#store.logSlotBytes > this.#quotaBytes) return this.#overflowNow();
     if (segment.shelfSlot !== null && segment.shelfBytes >= segment.usedBytes) {
       this.#log.list.leaveCache(segment);
       this.#tell();
-      return this.#spillNext();
+      if (this.#isShort()) this.#spillNext();
+      return;
     }
-    if (this.shelfBytes + this.#store.logSlotBytes > this.#quotaBytes) return this.#overflowNow();
     this.#spilling = segment;
     this.#log.list.pin(segment);
     if (segment.shelfSlot !== null) return this.#copy(segment, segment.shelfSlot);

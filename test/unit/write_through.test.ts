@@ -221,4 +221,30 @@ test("segments come home while they are copied -> no place on the shelf is lost 
   }
 });
 
+test("a peer is away while write-through lasts -> the log on the shelf alone keeps to its quota, then the peer is given up", () => {
+  const bench = new GroupBench(11, "battery");
+  bench.start();
+  bench.serve();
+  const { room, writeThrough, log } = bench.group;
+  room.retain("elm", log.commitSeq);
+  let overflowed: string | null = null;
+  room.onOverflow((peer) => {
+    overflowed = peer;
+  });
+  writeThrough.begin();
+  let most = 0;
+  for (let count = 0; count < 200 && overflowed === null; count++) {
+    const tracked = large(bench);
+    bench.until(() => tracked.done || overflowed !== null);
+    most = Math.max(most, room.shelfBytes);
+    assert.ok(room.spilledBytes <= bench.shelfLogBytes, `${room.spilledBytes} bytes on the shelf alone`);
+  }
+  assert.is(overflowed, "elm");
+  assert.ok(most <= bench.shelfLogBytes + bench.nvram.segmentCount * bench.store.logSlotBytes);
+  room.release("elm");
+  const tracked = large(bench);
+  bench.until(() => tracked.done);
+  assert.is(tracked.error, null);
+});
+
 test.run();
