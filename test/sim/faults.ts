@@ -2,24 +2,37 @@
  * Which faults strike a run, and what they excuse. Faults come in classes that can be switched off one by one; each seed draws the
  * classes that strike it and how hard.
  *
- * What a class excuses is as narrow as it can be: an error in answer to a host only while a disk of that array has been struck, and
- * never wrong data.
+ * What a class excuses is as narrow as it can be:
+ * - an error in answer to a host only from an array whose disks were struck (D5), or whose pool is small (D6);
+ * - a refused start only from an array whose cache lost its content, got an old one back or fails, or whose disks were struck;
+ * - forgotten acknowledged data only where the cache's content was lost with it (power gone under a failed battery, an old image).
+ * Wrong data is never excused.
  */
-
 import { Errno } from "../../firmware/frontend/nbd/constants.ts";
+import { eventKind } from "../../hal/mock/event_heap.ts";
 import { FaultPlan, type FaultRates } from "../../hal/mock/fault_plan.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
+import type { CacheImage } from "../../hal/mock/write_cache.ts";
 import type { SimArray, Site } from "./site.ts";
 
-/** Strikes per minute of world time at intensity 1. */
+/** Strikes per minute of world time at intensity 1. What is not a kind of the fault plan is played here. */
 const classRates = {
-  network: { reset: 40, cut: 20, flap: 6, poorLink: 12 },
-  crash: { crash: 15, crashMidEvent: 20 },
-  power: { powerLoss: 25 },
-  pause: { pause: 15 },
+  network: { reset: 60, cut: 40, flap: 10, poorLink: 20 },
+  crash: { crash: 25, crashMidEvent: 40 },
+  power: { powerLoss: 45 },
+  pause: { pause: 25 },
   clock: { wallJump: 30 },
-  slow: { slowDisk: 15, hangingDisk: 6 },
-} satisfies Record<string, FaultRates>;
+  slow: { slowDisk: 20, hangingDisk: 8 },
+  /** The link is cut, and soon after the primary is gone: what a takeover is for. */
+  disaster: { disaster: 12 },
+  battery: { battery: 15 },
+  persist: { persistFailure: 15 },
+  oldCache: { oldCache: 12 },
+  disk: { readError: 30, writeError: 20, flushError: 8, absentDisk: 6 },
+  rot: { bitRot: 20, unreadablePage: 15, lostWrite: 10, misdirectedWrite: 6 },
+  /** Disks with room for about half of what hosts write. */
+  pool: {},
+} satisfies Record<string, FaultRates & { disaster?: number; oldCache?: number }>;
 
 export type FaultClass = keyof typeof classRates;
 export const faultClasses = Object.keys(classRates) as FaultClass[];
@@ -27,6 +40,8 @@ export const faultClasses = Object.keys(classRates) as FaultClass[];
 export interface DrawnFaults {
   readonly classes: readonly FaultClass[];
   readonly rates: FaultRates;
+  readonly disaster: number;
+  readonly oldCache: number;
 }
 
 /** `allowed`: the classes that may strike at all. */
@@ -34,45 +49,203 @@ export function drawFaults(prng: Prng, allowed: readonly FaultClass[]): DrawnFau
   // Every class is drawn whether it is allowed or not, so that switching one off leaves the others as they were.
   const drawn = faultClasses.map((name) => ({
     name,
-    strikes: prng.chance(0.45),
+    strikes: prng.chance(strikeRates[name] ?? 0.45),
     intensity: prng.pick([0.5, 1, 1, 3]),
   }));
-  const rates: FaultRates = {};
+  const rates: Record<string, number> = {};
   const classes = drawn.filter(({ name, strikes }) => strikes && allowed.includes(name));
   for (const { name, intensity } of classes) {
-    const own: FaultRates = classRates[name];
-    for (const [kind, perMinute] of Object.entries(own)) rates[kind as keyof FaultRates] = perMinute * intensity;
+    for (const [kind, perMinute] of Object.entries(classRates[name])) rates[kind] = perMinute * intensity;
   }
-  return { classes: classes.map(({ name }) => name), rates };
+  const { disaster = 0, oldCache = 0, ...planned } = rates;
+  return { classes: classes.map(({ name }) => name), rates: planned, disaster, oldCache };
 }
+
+/** Classes after which little else can be demanded strike fewer seeds. */
+const strikeRates: Partial<Record<FaultClass, number>> = {
+  rot: 0.1,
+  disk: 0.2,
+  oldCache: 0.2,
+  pool: 0.12,
+  persist: 0.2,
+};
+
+/** How often the operator reads the warnings, and how likely it is that something is done at once. */
+const lookEveryMs = 500;
+const restartRate = 0.3;
 
 export class SiteFaults {
   readonly plan: FaultPlan;
   readonly drawn: DrawnFaults;
   readonly #site: Site;
+  readonly #prng: Prng;
+  #active = false;
+  /** Arrays whose disks have been struck: an error is no surprise, and a start may be refused until the operator has had a look. */
+  readonly #diskStruck = new Set<SimArray>();
+  /** Arrays whose cache holds something else than what was last stored there. */
+  readonly #cacheStruck = new Set<SimArray>();
+  /** Images of caches, with the boot from which they are. */
+  readonly #images = new Map<SimArray, { image: CacheImage; boot: number }>();
 
   constructor(site: Site, drawn: DrawnFaults) {
     this.#site = site;
     this.drawn = drawn;
+    this.#prng = site.world.prng("site faults");
+    const lengths = site.world.prng("fault lengths");
     this.plan = new FaultPlan(site.world, {
+      downMsMax: lengths.pick([300, 3000, 6000]),
+      lastsMsMax: lengths.pick([500, 3000, 6000]),
       start: (appliance) => {
         const array = site.arrays.find((one) => one.appliance === appliance);
-        if (array !== undefined) site.start(array);
+        if (array !== undefined) this.#start(array);
       },
     });
+    this.#lookAfterShelves();
+    site.onPowerLost = (array) => this.#powerLost(array);
+    site.onStarted = (array) => this.#started(array);
+    site.onRefused = (array, text) => this.#refused(array, text);
   }
 
   begin(): void {
+    this.#active = true;
     this.plan.begin(this.drawn.rates);
+    if (this.drawn.classes.includes("disk") || this.drawn.classes.includes("rot")) {
+      for (const array of this.#site.arrays) this.#diskStruck.add(array);
+    }
+    if (this.drawn.disaster > 0) this.#repeat(this.drawn.disaster, () => this.#disaster());
+    if (this.drawn.oldCache > 0) {
+      this.#repeat(60, () => this.#takeImage());
+      this.#repeat(this.drawn.oldCache, () => this.#restoreImage());
+    }
   }
 
   heal(): void {
+    this.#active = false;
+    const [first, second] = this.#site.arrays as [SimArray, SimArray];
+    this.#site.world.join(first.plan.appliance, second.plan.appliance);
     this.plan.heal();
     this.#site.chronicle.note("world", "healed: no fault is in force any more");
   }
 
   /** Whether an array may answer a host with this error. */
-  mayFail(_array: SimArray, errno: number): boolean {
-    return errno === Errno.shutdown;
+  mayFail(array: SimArray, errno: number): boolean {
+    if (errno === Errno.shutdown) return true;
+    if (errno === Errno.nospc) return this.drawn.classes.includes("pool");
+    return errno === Errno.io && this.#diskStruck.has(array);
+  }
+
+  /** Whether everything must be whole again at the end: what has rotted stays rotten. */
+  get mustMend(): boolean {
+    return !this.drawn.classes.includes("rot");
+  }
+
+  #repeat(perMinute: number, strike: () => void): void {
+    const next = (): void => {
+      this.#site.world.schedule(this.#prng.exponential(60_000 / perMinute), eventKind.fault, null, () => {
+        if (!this.#active) return;
+        strike();
+        next();
+      });
+    };
+    next();
+  }
+
+  #start(array: SimArray): void {
+    this.#site.start(array);
+  }
+
+  // ---------------------------------------------------------------- what is played here
+
+  #disaster(): void {
+    const { world, arrays, chronicle } = this.#site;
+    const victim = arrays.find((array) => array.live?.group()?.serving().writable === true);
+    if (victim === undefined) return;
+    const other = this.#site.other(victim);
+    const [a, b] = [victim.plan.appliance, other.plan.appliance];
+    const afterMs = this.#prng.between(0, 700);
+    chronicle.note("world", `disaster: ${victim.name} is cut off, and gone ${afterMs.toFixed(0)} ms later`);
+    world.cut(a, b);
+    world.schedule(afterMs, eventKind.fault, null, () => {
+      if (!this.#active) return;
+      if (this.#prng.chance(0.5)) victim.appliance.powerLoss();
+      else victim.appliance.crash();
+    });
+    world.schedule(afterMs + this.#prng.between(0, 3000), eventKind.fault, null, () => world.join(a, b));
+  }
+
+  #takeImage(): void {
+    const array = this.#prng.pick(this.#site.arrays);
+    const live = array.live;
+    if (live !== null) this.#images.set(array, { image: array.appliance.nvram.image(), boot: live.number });
+  }
+
+  /** An image from before the last completed start: its nonce is no longer the array's. */
+  #restoreImage(): void {
+    const array = this.#prng.pick(this.#site.arrays);
+    const kept = this.#images.get(array);
+    if (kept === undefined || array.appliance.isUp || array.completedBoot <= kept.boot) return;
+    this.#site.chronicle.note(array.name, `an image of the cache from start ${kept.boot} is put back`);
+    array.appliance.nvram.restore(kept.image);
+    this.#cacheStruck.add(array);
+    array.mustRefuse = true;
+  }
+
+  /** The operator reads the warnings: an array whose shelf has failed is restarted, as the warning says. */
+  #lookAfterShelves(): void {
+    const { world, arrays, chronicle } = this.#site;
+    world.schedule(lookEveryMs, eventKind.host, null, () => {
+      for (const array of arrays) {
+        const warnings = array.live?.running?.control.status().warnings ?? [];
+        const trouble = warnings.find(({ code }) => code === "shelf-trouble");
+        if (trouble === undefined) continue;
+        if (!this.#diskStruck.has(array) && !this.drawn.classes.includes("pool")) {
+          chronicle.fail("D6", `${array.name} cannot bring home what it has taken, and nothing explains why`, [
+            trouble.text,
+          ]);
+        }
+        if (!this.#prng.chance(restartRate)) continue;
+        chronicle.note(array.name, `the operator restarts it: ${trouble.text}`);
+        array.appliance.crash();
+      }
+      this.#lookAfterShelves();
+    });
+  }
+
+  // ---------------------------------------------------------------- what is excused
+
+  #powerLost(array: SimArray): void {
+    const { nvram } = array.appliance;
+    if (nvram.domain !== "battery" || nvram.battery === "good") return;
+    this.#site.chronicle.note(array.name, "the power has gone under a failed battery: the cache is lost");
+    this.#cacheStruck.add(array);
+    const group = array.boot?.group() ?? null;
+    const safe = group?.writeThrough.active === true && group.writeThrough.atRiskBytes === 0;
+    if (!safe) this.#site.forgetLicences.add(array.name);
+  }
+
+  #refused(array: SimArray, text: string): void {
+    const { chronicle, world } = this.#site;
+    if (this.#cacheStruck.has(array)) {
+      // The operator reads the message, and gives the cache up.
+      if (array.mustRefuse) this.#site.forgetLicences.add(array.name);
+      array.mustRefuse = false;
+      array.acceptCacheLoss = true;
+      world.schedule(500, eventKind.host, null, () => this.#site.start(array));
+      return;
+    }
+    // A cache that fails at the start is an honest reason too: nothing is lost, and the next start may go well.
+    if (this.#diskStruck.has(array) || this.drawn.classes.includes("persist")) {
+      world.schedule(1000, eventKind.host, null, () => this.#site.start(array));
+      return;
+    }
+    chronicle.fail("D1", `${array.name} refuses to start, and nothing that has happened to it explains why`, [text]);
+  }
+
+  /** The array has come up. */
+  #started(array: SimArray): void {
+    if (array.mustRefuse) {
+      this.#site.chronicle.fail("D5", `${array.name} started with an old image of its cache`);
+    }
+    this.#cacheStruck.delete(array);
   }
 }

@@ -60,6 +60,8 @@ export class Timeline {
   readonly opener: string;
   readonly openedMs: number;
   readonly records: HistoryRecord[] = [];
+  /** As far as its opener is known to have committed it. */
+  committedSeq: number;
 
   constructor(id: string, parent: Timeline | null, forkSeq: number, opener: string, openedMs: number) {
     this.id = id;
@@ -67,6 +69,7 @@ export class Timeline {
     this.forkSeq = forkSeq;
     this.opener = opener;
     this.openedMs = openedMs;
+    this.committedSeq = forkSeq;
   }
 
   get lastSeq(): number {

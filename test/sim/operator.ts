@@ -66,22 +66,23 @@ export class Operator {
     if (status === null) return null;
     const other = statusOf(this.#site.other(array));
     const roll = this.#prng.unit();
-    if (roll < 0.06) return "stop";
+    if (roll < 0.04) return "stop";
     // Now and then a command that makes no sense here: it must be refused, or do nothing.
-    if (roll < 0.14) return this.#prng.pick(["migrate", "takeover", "serve", "resync", "verify", "failback"] as const);
+    if (roll < 0.2) return this.#prng.pick(["migrate", "takeover", "serve", "resync", "verify", "failback"] as const);
     if (status.writable) return this.#prng.pick(["migrate", "migrate", "mode", "verify"] as const);
     if (status.role === "golden") {
       const needed = other === null || !other.writable;
-      return needed && this.#prng.chance(0.5) ? "takeover" : null;
+      return needed && this.#prng.chance(0.8) ? "takeover" : null;
     }
     if (other?.writable === true) return this.#prng.pick(["resync", "failback"] as const);
-    return this.#prng.chance(0.4) ? "serve" : null;
+    return status.state !== "inconsistent" && this.#prng.chance(0.4) ? "serve" : null;
   }
 
   /** Gives a command; what its answer promises is judged when it comes. */
   issue(array: SimArray, command: Command): Promise<void> {
     const boot = array.live;
-    if (boot === null) return Promise.resolve();
+    // To serve a mixture is the operator's right, but then nothing could be checked any more.
+    if (boot === null || (command === "serve" && statusOf(array)?.state === "inconsistent")) return Promise.resolve();
     this.commands++;
     this.#working = true;
     this.#site.chronicle.note(array.name, `command ${command}`);

@@ -187,7 +187,11 @@ export class Oracle implements LogTap {
     const isData = header.kind === RecordKind.write;
     const isClear = header.kind === RecordKind.zero || header.kind === RecordKind.unmap;
     const write = isData ? this.#writeIn(header, log, at) : 0;
-    const command = isData ? (this.#commands.get(write) ?? null) : isClear ? this.#clearOf(header) : null;
+    const command = isData
+      ? (this.#commands.get(write) ?? null)
+      : isClear
+        ? this.#clearOf(header, timeline.opener)
+        : null;
     if ((isData || isClear) && command === null) {
       this.chronicle.fail("D5", `record ${header.firstSeq} holds what no host has written`, [
         `kind ${header.kind}, volume ${header.volume}, LBA ${header.startLba}, ${header.blockCount} sectors, write ${write}`,
@@ -218,11 +222,14 @@ export class Oracle implements LogTap {
     return write;
   }
 
-  #clearOf(header: RecordHeader): HostWrite | null {
-    // Zeros and trims are one record each, whatever their length.
+  #clearOf(header: RecordHeader, array: string): HostWrite | null {
+    // Zeros and trims are one record each, whatever their length. Its own array admits it, whoever else gets it later.
     const at = this.#clears.findIndex(
       (clear) =>
-        clear.volume === header.volume && clear.startLba === header.startLba && clear.sectorCount === header.blockCount,
+        clear.array === array &&
+        clear.volume === header.volume &&
+        clear.startLba === header.startLba &&
+        clear.sectorCount === header.blockCount,
     );
     return at < 0 ? null : this.#clears.splice(at, 1)[0]!;
   }
@@ -279,6 +286,8 @@ export class Oracle implements LogTap {
       return view;
     }
     const former = view.advance();
+    const { timeline, seq } = view.position;
+    if (timeline.opener === boot.array && seq > timeline.committedSeq) timeline.committedSeq = seq;
     if (former !== null) {
       const facts = [`was at ${this.history.describe(former)}, is at ${this.history.describe(view.position)}`];
       this.chronicle.fail("O3", `the committed position of ${boot.array} went back, or to another branch`, facts);
@@ -303,6 +312,20 @@ export class Oracle implements LogTap {
       }
     }
     this.shown.set(boot.array, position);
+    if (position.timeline.opener !== boot.array) this.#judgeCommitted(boot, position);
+  }
+
+  /** O1: a copy shows only what the primary has committed, or what a later opening has. */
+  #judgeCommitted(boot: BootFacts, position: Position): void {
+    const { history } = this;
+    for (const other of this.#boots.values()) if (other.array === position.timeline.opener) this.view(other);
+    if (position.seq <= position.timeline.committedSeq) return;
+    for (const timeline of this.opened.values()) {
+      if (history.contains({ timeline, seq: timeline.forkSeq }, position.timeline, position.seq)) return;
+    }
+    this.chronicle.fail("O1", `${boot.array} shows its hosts what the primary has not committed`, [
+      `shown ${history.describe(position)}, committed by ${position.timeline.opener} ${position.timeline.committedSeq}`,
+    ]);
   }
 
   // ---------------------------------------------------------------- host commands
@@ -355,6 +378,7 @@ export class Oracle implements LogTap {
       const same =
         twin !== command &&
         twin.kind !== "write" &&
+        twin.array === command.array &&
         twin.ackedMs === null &&
         twin.volume === command.volume &&
         twin.startLba === command.startLba &&

@@ -4,8 +4,9 @@
  *     prepare ──▶ `ticks` ms of load under faults ──▶ heal ──▶ one writable array, golden copy in sync, images equal
  */
 
+import { Prng } from "../../hal/mock/prng.ts";
 import type { Violation } from "./chronicle.ts";
-import { drawFaults, type FaultClass, SiteFaults } from "./faults.ts";
+import { type DrawnFaults, drawFaults, type FaultClass, SiteFaults } from "./faults.ts";
 import { healAndJudge } from "./heal.ts";
 import { type HostOrders, HostSession } from "./host_session.ts";
 import { Operator } from "./operator.ts";
@@ -38,10 +39,11 @@ export interface RunReport {
 }
 
 export function runSeed(options: RunOptions): RunReport {
-  const site = new Site({ seed: options.seed, ...options.site });
+  const drawn = drawFaults(new Prng(options.seed, "drawn faults"), options.faults);
+  const site = new Site({ seed: options.seed, smallPool: drawn.classes.includes("pool"), ...options.site });
   if (options.trace !== undefined) site.chronicle.listener = options.trace;
   try {
-    play(site, options);
+    play(site, drawn, options);
   } catch (error) {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     site.chronicle.fail("panic", text.split("\n")[0]!, text.split("\n").slice(1, 10));
@@ -59,12 +61,12 @@ export function runSeed(options: RunOptions): RunReport {
   };
 }
 
-function play(site: Site, options: RunOptions): void {
+function play(site: Site, drawn: DrawnFaults, options: RunOptions): void {
   const watch = new Watch(site);
   site.prepare();
   if (site.failed) return;
   site.chronicle.note("world", `prepared; plan ${JSON.stringify(site.plan)}`);
-  const faults = new SiteFaults(site, drawFaults(site.world.prng("drawn faults"), options.faults));
+  const faults = new SiteFaults(site, drawn);
   site.chronicle.note("world", `faults: ${faults.drawn.classes.join(", ")} ${JSON.stringify(faults.drawn.rates)}`);
   const operator = new Operator(site, watch);
   const orders: HostOrders = {
@@ -84,11 +86,11 @@ function play(site: Site, options: RunOptions): void {
   for (const session of sessions) session.start();
   faults.begin();
   const prng = site.world.prng("operator at work");
-  if (options.operator && prng.chance(0.7)) operator.begin(prng.pick([400, 1500, 4000]));
+  if (options.operator && prng.chance(0.8)) operator.begin(prng.pick([150, 400, 1200]));
   const untilMs = site.world.nowMs + options.ticks;
   site.runUntil(() => site.world.nowMs >= untilMs, options.ticks);
   if (site.failed) return;
   operator.end();
   faults.heal();
-  healAndJudge({ site, operator, sessions, orders });
+  if (faults.mustMend) healAndJudge({ site, operator, sessions, orders });
 }

@@ -57,6 +57,10 @@ export class SimArray {
   acceptCacheLoss = false;
   /** The firmware refused to start; it is down until the operator does something. */
   refusal: string | null = null;
+  /** Its last start that got so far as to serve. */
+  completedBoot = 0;
+  /** An old image of its cache was put back: the next start must be refused. */
+  mustRefuse = false;
   /** Codes of the events of all boots, counted. */
   readonly eventCounts = new Map<string, number>();
 
@@ -93,6 +97,9 @@ export class Site {
   /** Told of every event of the firmware. */
   onEvent: (array: SimArray, code: string, fields: Readonly<Record<string, unknown>>) => void = () => {};
   onDown: (array: SimArray) => void = () => {};
+  onPowerLost: (array: SimArray) => void = () => {};
+  onStarted: (array: SimArray) => void = () => {};
+  onRefused: (array: SimArray, text: string) => void = () => {};
   /** Arrays at which a branch may begin, and arrays whose newest data the operator has given up. */
   readonly forkLicences = new Set<string>();
   readonly forgetLicences = new Set<string>();
@@ -139,8 +146,11 @@ export class Site {
     });
     const array = new SimArray(plan, appliance);
     appliance.onDown = (kind) => {
+      // What it has committed is known as long as its memory is looked at.
+      if (array.boot !== null) this.oracle.view(array.boot);
       const commit = array.boot?.group()?.log.commitSeq ?? "?";
       this.chronicle.note(array.name, `down (${kind}); had committed ${commit}`);
+      if (kind === "power") this.onPowerLost(array);
       this.onDown(array);
     };
     appliance.onPanic = (error) => this.panicked(array, error);
@@ -200,11 +210,14 @@ export class Site {
           if (outcome.ok) {
             boot.running = outcome;
             array.acceptCacheLoss = false;
+            array.completedBoot = boot.number;
+            this.onStarted(array);
             return;
           }
           array.refusal = outcome.text;
           this.chronicle.note(array.name, `refused to start: ${outcome.text}`);
           array.appliance.crash();
+          this.onRefused(array, outcome.text);
         },
         (error) => {
           if (boot.alive()) this.panicked(array, error);

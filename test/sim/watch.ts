@@ -203,8 +203,11 @@ export class Watch {
     if (group === null) return;
     const { plan, chronicle } = this.#site;
     const queueMax = plan.volumes.length * plan.sessionsPerVolume * plan.depth * 8;
+    // In write-through every segment of the cache has a copy on the shelf, in a slot of its own.
+    const shelfMax = plan.shelfLogBytes + group.log.nvram.segmentCount * plan.logSlotBytes;
     const found = [
-      { what: "log on the shelf, bytes", value: group.room.shelfBytes, max: plan.shelfLogBytes },
+      { what: "log on the shelf alone, bytes", value: group.room.spilledBytes, max: plan.shelfLogBytes },
+      { what: "log on the shelf, bytes", value: group.room.shelfBytes, max: shelfMax },
       { what: "log, bytes", value: group.logBytes, max: plan.shelfLogBytes + array.plan.cacheBytes },
       { what: "queued host writes", value: group.admission.queuedRequests, max: queueMax },
     ];
