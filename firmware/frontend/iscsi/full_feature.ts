@@ -90,6 +90,8 @@ export class FullFeature implements BudgetWaiter {
   private readonly exchange: TextExchange;
   private readonly pingData: TextBuffer;
 
+  /** Headers and data handled so far: tells whether a pump has moved anything. */
+  steps = 0;
   private headerWaits = false;
   /** The command whose immediate data waits for memory. */
   private admitting: IscsiTask | null = null;
@@ -184,6 +186,7 @@ export class FullFeature implements BudgetWaiter {
       if (!this.headerWaits) {
         const step = parser.next();
         if (step === Step.more) return "hungry";
+        this.steps++;
         if (step === Step.payload) {
           this.payloadArrived();
           continue;

@@ -107,6 +107,7 @@ export function checkIscsiLimits(limits: IscsiLimits): void {
   assert(limits.outstandingR2tMax >= 1 && limits.tasksMax >= 1, "iscsi limits: at least one");
   assert(limits.writeBytesMax <= limits.sessionBytesMax, "iscsi limits: one write fits a session");
   assert(limits.sessionBytesMax <= limits.sharedBytesMax, "iscsi limits: one session fits the shared memory");
+  assert(limits.guaranteedBytes >= 512, "iscsi limits: a session without shared memory can answer");
   assert(limits.outputBacklogBytes <= limits.sessionBytesMax, "iscsi limits: the backlog is part of a session's bytes");
   assert(limits.tasksMax < 2 ** 31, "iscsi limits: serial numbers compare over less than half their range");
 }

@@ -493,8 +493,7 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
   private pumpAgain(): void {
     if (this.pumpsInEvent < pumpsInEventMax) {
       this.pumpsInEvent++;
-      this.pump();
-      this.workDone();
+      this.pumpHeld();
       return;
     }
     if (this.againDue) return;
@@ -502,10 +501,15 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
     this.parts.clock.after(0, () => {
       this.againDue = false;
       this.pumpsInEvent = 0;
-      if (!this.held) return;
-      this.pump();
-      this.workDone();
+      if (this.held) this.pumpHeld();
     });
+  }
+
+  /** What it moves is settled and sent; what still waits is not tried again before something else happens. */
+  private pumpHeld(): void {
+    const steps = this.full?.steps;
+    this.pump();
+    if (this.full?.steps !== steps) this.workDone();
   }
 
   private endWhenDone(): void {
