@@ -221,6 +221,11 @@ export class GroupRegistry {
       const identity = golden?.id ?? toHex(hal.entropy.fill(new Uint8Array(16)));
       const damaged = this.damaged.find((one) => one.id === identity);
       if (damaged !== undefined) return refused("exists", damagedText(damaged));
+      // A peer calls again at once after a deletion here, and after a creation that failed half-way.
+      if (pool.groupIds().includes(identity)) {
+        const text = `group ${name} is just being deleted, or its creation has failed and the next start finds what there is`;
+        return refused("busy", `${text}; try again`);
+      }
       const document = newGroupDocument(name, golden?.replication ?? null);
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
         pool.createGroup(identity, document, done),

@@ -3,6 +3,7 @@ import * as assert from "uvu/assert";
 import { startAppliance } from "../../firmware/appliance.ts";
 import type { Control, Result } from "../../firmware/manage/control.ts";
 import type { GroupRegistry } from "../../firmware/manage/groups.ts";
+import { goldenDocument } from "../../firmware/mirror/document.ts";
 import type { BlockError, BlockTarget } from "../../firmware/volume/block_request.ts";
 import { VolumeTarget } from "../../firmware/volume/volume_target.ts";
 import type { MockShelf } from "../../hal/mock/shelf.ts";
@@ -237,6 +238,24 @@ test("a group's root is damaged -> the others serve, it is shown, kept as it is,
   bench.start();
   assert.is(warnings().length, 0);
   assert.is(bench.read(bench.open("kept"), 0), 7);
+});
+
+test("a peer asks for a group that is just being deleted -> refused, and the appliance lives on", () => {
+  const bench = new Bench(14);
+  const target = bench.volume("gone");
+  const entry = bench.groups.find("gone")!;
+  for (let at = 0; at < 6; at++) bench.write(target, 512 * at, 512, 9);
+  bench.until(() => entry.group.log.commitSeq > 0);
+  entry.group.destager.kick();
+  assert.not(entry.group.queue.idle, "its writes are on the way home");
+  const golden = { id: entry.group.id, replication: goldenDocument("elm", "async") };
+  const removing = bench.groups.remove(entry);
+  bench.until(() => bench.groups.find("gone") === null);
+  const meanwhile = bench.result(bench.groups.create("gone", golden));
+  assert.is(meanwhile.ok ? null : meanwhile.error.code, "busy");
+  bench.succeed(removing);
+  const back = bench.succeed(bench.groups.create("gone", golden));
+  assert.is(back.replication.status().role, "golden");
 });
 
 test("one name is asked for twice at once -> one volume", () => {
