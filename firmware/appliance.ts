@@ -7,6 +7,7 @@
 import type { Hal } from "../hal/api/hal.ts";
 import { renewNonce } from "./cache/cache_opening.ts";
 import { Nvram } from "./cache/nvram.ts";
+import { poolRootId } from "./cache/root_notes.ts";
 import { whenDone } from "./codec/promised.ts";
 import type { TlsUse } from "./frontend/nbd/negotiation.ts";
 import { NbdServer } from "./frontend/nbd/server.ts";
@@ -69,6 +70,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     arrayName: config.array.name,
     appliance: config.array.appliance,
     cacheHeader: nvram.readHeader(),
+    poolSaves: nvram.roots.numberOf(poolRootId),
     acceptCacheLoss: config.acceptCacheLoss === true,
     diskProblems: options.diskProblems ?? [],
   };
@@ -83,6 +85,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
         format: config.store ?? storeDefaults,
         createIfBlank: mayCreate(facts),
         admit: (found) => judgeFound(found, facts),
+        saved: (generation) => nvram.roots.note(poolRootId, generation),
       },
       resolve,
     ),
@@ -109,6 +112,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   if (!cacheTrusted) nvram.giveUp();
   const bySlot = cacheTrusted ? cacheSlotsOf(nvram, digests) : new Map<string, number[]>();
   const known = new Set(pool.groupIds());
+  nvram.roots.keepOnly(new Set([...known, poolRootId]));
   nvram.setUsed(new Map([...bySlot].filter(([id]) => known.has(id))));
 
   const groups = new GroupRegistry({

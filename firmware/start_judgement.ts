@@ -8,6 +8,7 @@
  */
 import { type CacheVerdict, judgeCache } from "./cache/cache_opening.ts";
 import type { NvramHeader } from "./cache/nvram.ts";
+import { staleText } from "./cache/root_notes.ts";
 import { readArrayDocument } from "./manage/array_document.ts";
 import type { FoundPool, OpenResult } from "./store/open_pool.ts";
 import type { DiskReport } from "./store/store.ts";
@@ -16,6 +17,8 @@ export interface StartFacts {
   readonly arrayName: string;
   readonly appliance: string;
   readonly cacheHeader: NvramHeader;
+  /** How often the cache knows the pool's document to have been saved. */
+  readonly poolSaves: number;
   /** The operator's word that a wrong or lost cache is to be given up. */
   readonly acceptCacheLoss: boolean;
   /** Disks of the profile that could not be opened: `PLACE: why`. */
@@ -37,6 +40,12 @@ export function judgeFound(found: FoundPool, facts: StartFacts): string | null {
   const document = readArrayDocument(found.arrayDocument);
   if (typeof document === "string") return document;
   const verdict = cacheVerdict(found.arrayId, document.caches, facts);
+  if (verdict.kind === "trusted" && found.generation < facts.poolSaves && !facts.acceptCacheLoss) {
+    return (
+      `the pool's document ${staleText}; groups and hosts may be missing in it; nothing was changed: put back the disk as it was, ` +
+      "or start once with --accept-cache-loss, which believes it"
+    );
+  }
   if (verdict.kind !== "refused" || (verdict.overridable && facts.acceptCacheLoss)) return null;
   return verdict.text;
 }

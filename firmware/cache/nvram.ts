@@ -2,7 +2,8 @@
  * The write cache as the array uses it: a header with the nonce, and segments that are lent to the groups' logs.
  *
  * Layout: two header pages written alternately (u32 magic "GCNV", u32 crc32 of bytes 8 .. 128, u32 version, u32 segmentBytes,
- * u64 generation, u64 sizeBytes, 16B nonce, 16B array id), then from byte 65,536 the segments.
+ * u64 generation, u64 sizeBytes, 16B nonce, 16B array id), at byte 8,192 what was noted of roots on the shelf (`root_notes.ts`), then
+ * from byte 65,536 the segments.
  *
  * Modes:
  *
@@ -20,6 +21,7 @@ import { fromHex, getU64, setU64, toHex } from "../codec/bytes.ts";
 import { segmentBytesFor } from "../log/limits.ts";
 import { type Region, regionOf } from "../log/record.ts";
 import { CacheCredits } from "./cache_credits.ts";
+import { RootNotes } from "./root_notes.ts";
 
 const magic = 0x564e4347;
 const version = 1;
@@ -53,6 +55,7 @@ export class Nvram {
   /** By slot: the group whose log has borrowed it. */
   readonly #borrowers: (string | null)[];
   readonly credits: CacheCredits;
+  readonly roots: RootNotes;
   #failed = false;
   #wanting: NvramClient[] = [];
   #tokens: number[] = [];
@@ -69,6 +72,7 @@ export class Nvram {
     assert(this.segmentCount >= 2, "the cache holds at least two segments");
     this.#borrowers = new Array<string | null>(this.segmentCount).fill(null);
     this.credits = new CacheCredits(this.segmentCount);
+    this.roots = new RootNotes(this.region, digests, (at, byteCount) => cache.wrote(at, byteCount));
   }
 
   /** A flushed medium: a batch of stores must not share a sector with an acknowledged one. */
@@ -172,6 +176,7 @@ export class Nvram {
 
   /** Nothing in the cache counts any more: no segment of it may ever be found by a later recovery. */
   giveUp(): void {
+    this.roots.keepOnly(new Set());
     for (let slot = 0; slot < this.segmentCount; slot++) this.#wipeHeader(slot);
   }
 

@@ -132,7 +132,7 @@ export class GroupRegistry {
     if (group.cacheWasLost) {
       events.emit(
         "cache-lost",
-        `group ${group.name}: the write cache that held its newest writes is lost; its image is inconsistent`,
+        `group ${group.name}: its newest writes are lost, with the write cache or a root that is not the newest; its image is inconsistent`,
         {
           group: group.name,
         },
@@ -269,6 +269,7 @@ export class GroupRegistry {
     await new Promise<void>((resolve) => group.retire(resolve));
     group.log.reset([], 0);
     this.#options.nvram.credits.leave(group.id);
+    this.#options.nvram.roots.forget(group.id);
     this.#cacheModeMoved();
     const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
     return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);
@@ -281,6 +282,7 @@ export class GroupRegistry {
     if (error !== null) return refused("shelf-failed", error.text);
     nvram.releaseAllOf(damaged.id);
     nvram.credits.leave(damaged.id);
+    nvram.roots.forget(damaged.id);
     this.damaged.splice(this.damaged.indexOf(damaged), 1);
     return { ok: true, value: null };
   }

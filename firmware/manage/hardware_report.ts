@@ -85,7 +85,7 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
     if (group.cacheWasLost)
       warnings.push({
         code: "cache-lost",
-        text: `group ${group.name}: the write cache was lost with writes in it; its image is inconsistent`,
+        text: `group ${group.name}: the write cache was lost with writes in it, or its root is not the newest; its image is inconsistent`,
       });
   }
   return warnings;

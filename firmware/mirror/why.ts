@@ -66,7 +66,7 @@ function whyUnconfirmed(core: GroupCore): string {
     const peer = document.peers[0]?.array;
     const elsewhere =
       peer === undefined ? "" : `goldcopy group takeover ${name} on ${peer} goes on with what ${peer} has; `;
-    return `the write cache was lost with writes that were not on the shelf; ${elsewhere}${alone} them`;
+    return `the write cache was lost with writes that were not on the shelf, or its root is not the newest; ${elsewhere}${alone} them`;
   }
   const peers = document.peers.map((peer) => peer.array).join(", ");
   return `no peer (${peers || "none"}) has confirmed yet that ${port.array} is still primary; ${alone}`;

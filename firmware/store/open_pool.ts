@@ -52,11 +52,15 @@ export interface PoolOptions {
   readonly createIfBlank: boolean;
   /** Asked once, before an existing pool's opening is marked on its disks: a text refuses it, and everything is as it was. */
   readonly admit?: (found: FoundPool) => string | null;
+  /** The pool's document is durable; its generation grows with each save. */
+  readonly saved?: (generation: number) => void;
 }
 
 export interface FoundPool {
   readonly arrayId: string;
   readonly arrayDocument: unknown;
+  /** Of the pool's document. */
+  readonly generation: number;
   readonly disks: readonly DiskReport[];
 }
 
@@ -163,8 +167,20 @@ function openExisting(
           return;
         }
         const cache = new MapCache(options.format.mapCacheBytes);
-        const arrayName = options.arrayName;
-        const parts = { arrayId, arrayName, clock, digests, disks, table, cache, slots, tag, reports: reports() };
+        const { arrayName, saved } = options;
+        const parts = {
+          arrayId,
+          arrayName,
+          clock,
+          digests,
+          disks,
+          table,
+          cache,
+          slots,
+          tag,
+          reports: reports(),
+          saved,
+        };
         done({ ok: true, pool: new StoredPool(parts, document), created: false });
       });
     });
@@ -181,7 +197,7 @@ function openExisting(
       return;
     }
     const arrayDocument = decodeBody(document.arrayBytes)?.value;
-    const refusal = options.admit?.({ arrayId, arrayDocument, disks: reports() }) ?? null;
+    const refusal = options.admit?.({ arrayId, arrayDocument, generation: slots.generation, disks: reports() }) ?? null;
     if (refusal === null) markAndOpen(document);
     else fail("refused", refusal);
   });
@@ -318,7 +334,8 @@ function createPool(options: PoolOptions, found: readonly FoundDisk[], done: Ope
   const finish = () => {
     const reports = found.map(({ disk }): DiskReport => ({ place: disk.place, state: "in-use", text: "" }));
     const cache = new MapCache(options.format.mapCacheBytes);
-    const parts = { arrayId, arrayName, clock, digests, disks, table, cache, slots, tag, reports };
+    const { saved } = options;
+    const parts = { arrayId, arrayName, clock, digests, disks, table, cache, slots, tag, reports, saved };
     done({ ok: true, pool: new StoredPool(parts, document), created: true });
   };
   writeAll({}, 0, () => {

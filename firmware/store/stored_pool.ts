@@ -32,6 +32,8 @@ export interface PoolParts {
   readonly slots: SlotPair;
   readonly tag: PoolTag;
   readonly reports: readonly DiskReport[];
+  /** See `PoolOptions`. */
+  readonly saved: ((generation: number) => void) | undefined;
 }
 
 type GroupDone = (error: StoreError | null, group: GroupStore | null) => void;
@@ -249,8 +251,10 @@ export class StoredPool implements Pool {
     const waiting = this.#saveWaiting;
     this.#saveWaiting = [];
     this.#saving = true;
+    const generation = this.#parts.slots.generation + 1;
     const taken = this.#parts.slots.save(encodePoolDocument(this.#document), (error) => {
       this.#saving = false;
+      if (error === null) this.#parts.saved?.(generation);
       for (const done of waiting) done(error && diskFailed(error));
       if (this.#saveWaiting.length > 0 && !this.#saving) this.#saveNext();
     });

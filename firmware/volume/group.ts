@@ -35,6 +35,7 @@ import { LogAppends } from "./log_appends.ts";
 import { OpenTargets } from "./open_targets.ts";
 import { PoolFull } from "./pool_full.ts";
 import { ReadPath } from "./read_path.ts";
+import { RootSaves } from "./root_saves.ts";
 import { ChunkLedger } from "./space_ledger.ts";
 import { StoreQueue } from "./store_queue.ts";
 import { decodeChange, encodeChange, nextNumberAfter, type VolumeChange } from "./volume_table.ts";
@@ -80,6 +81,7 @@ export class Group {
   readonly #reads: ReadPath;
   readonly #place: LogPlace = { ordinal: 0, offset: 0 };
   #document: GroupDocument;
+  readonly #saves: RootSaves;
   readonly #volumes = new GroupVolumes();
   #replication: unknown = null;
   #serving: Serving = { writable: false, why: "the group is starting", readable: null };
@@ -108,8 +110,11 @@ export class Group {
     this.poolFull = new PoolFull(options.clock, options.events);
     this.groupTag = options.digests.crc32(fromHex(options.id));
     this.#ledger = new ChunkLedger(options.store);
+    this.#saves = new RootSaves(options, document);
     const { clock, digests, nvram, store } = options;
     this.log = new WriteLog({ clock, digests, nvram, groupId: this.id, groupTag: this.groupTag, ledger: this.#ledger });
+    // Before the log lets go of what has come home.
+    this.log.onDestaged(() => this.#saves.durable());
     this.cursors = new LogCursors(this.log, store);
     this.receiver = new LogReceiver(this.log, this.cursors);
     this.room = new LogRoom(this.log, store, this.#place, options.shelfLogBytes);
@@ -198,7 +203,7 @@ export class Group {
       const through = document.cacheValidThrough;
       const wholeOnShelf = through !== "open" && recovered.headSeq >= through;
       this.cacheLostNow = !this.#options.cacheTrusted && !document.clean && !wholeOnShelf;
-      this.cacheWasLost = this.cacheLostNow || recovered.committedLost || document.cacheLost;
+      this.cacheWasLost = this.cacheLostNow || recovered.committedLost || document.cacheLost || this.#saves.isStale;
       this.#retakeSpace();
       this.log.followPrimary(this.log.knownCommitSeq);
       // What was durable on the shelf only is again in the cache, which is persisted before anything is served.
@@ -220,7 +225,7 @@ export class Group {
         const clean =
           this.destager.records >= this.log.committedRecords && this.log.committedRecords === this.log.appendedRecords;
         const document = { ...this.#documentAt(this.log.destagedSeq, this.#place), clean };
-        this.store.commit(document, () => {
+        this.#saves.commit(document, () => {
           this.close();
           next();
           done();
@@ -277,7 +282,7 @@ export class Group {
 
   #save(done: Ready): void {
     this.queue.run((next) => {
-      this.store.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
+      this.#saves.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
         if (error !== null) this.#trouble("root-not-saved", error);
         next();
         done(error);
@@ -295,6 +300,7 @@ export class Group {
       nextOrdinal: this.log.list.nextOrdinal,
       commitSeq: this.log.commitSeq,
       cacheValidThrough: this.cacheValidThrough,
+      rootNumber: this.#saves.next(),
       clean: false,
       cacheLost: this.cacheWasLost,
       volumes: this.#volumes.home.map((volume) => ({ ...volume })),
@@ -471,7 +477,7 @@ export class Group {
       this.queue.run((next) => {
         const at = this.log.destagedSeq;
         this.#forkAt(id, at);
-        this.store.commit(this.#documentAt(at, this.#place), (commitError) => {
+        this.#saves.commit(this.#documentAt(at, this.#place), (commitError) => {
           next();
           // A fork of that id that was there before a crash has the seq of then.
           done(commitError, this.forks().find((fork) => fork.id === id)?.seq ?? at);
@@ -493,7 +499,7 @@ export class Group {
   dropFork(id: string, done: Ready): void {
     this.queue.run((next) => {
       if (this.store.forks().some((fork) => fork.id === id)) this.store.dropFork(id);
-      this.store.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
+      this.#saves.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
         next();
         done(error);
       });
@@ -530,7 +536,7 @@ export class Group {
         });
         this.#volumes.set(volumes);
         this.#emptyLog(fork.lineage, fork.seq);
-        this.store.commit(this.#documentAt(fork.seq, this.#place), (error) => {
+        this.#saves.commit(this.#documentAt(fork.seq, this.#place), (error) => {
           next();
           done(error);
         });
@@ -542,7 +548,7 @@ export class Group {
     this.queue.run((next) => {
       this.#emptyLog(position.lineage, position.seq);
       this.log.followPrimary(position.seq);
-      this.store.commit(this.#documentAt(position.seq, this.#place), (error) => {
+      this.#saves.commit(this.#documentAt(position.seq, this.#place), (error) => {
         next();
         done(error);
       });

@@ -21,6 +21,8 @@ export const groupDocumentSchema = v.object({
   firstOrdinal: seq,
   commitSeq: seq,
   cacheValidThrough: v.union([v.literal("open"), seq]),
+  /** Counts the saves of the root: the newest one is the one that the cache has noted (`root_notes.ts`). */
+  rootNumber: v.optional(seq, 0),
   /** Stopped in order: the log held nothing that was not at home. */
   clean: v.boolean(),
   /** The cache was lost with records that were not at home, and nobody has taken note of it yet. */
@@ -44,6 +46,7 @@ export function newGroupDocument(name: string, replication: unknown = null): Gro
     firstOrdinal: 0,
     commitSeq: 0,
     cacheValidThrough: "open",
+    rootNumber: 0,
     clean: true,
     cacheLost: false,
     volumes: [],

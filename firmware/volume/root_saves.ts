@@ -1,0 +1,54 @@
+/**
+ * Counts the saves of a group's root, in the root itself and in the cache, so that an older root is not taken for the newest
+ * (`cache/root_notes.ts` says how that comes about).
+ *
+ * Invariant: what a stale root says of images and roles is not believed, and its successors count on from the one that is lost.
+ */
+import type { Nvram } from "../cache/nvram.ts";
+import { staleText } from "../cache/root_notes.ts";
+import type { EventSink } from "../manage/events.ts";
+import type { GroupStore, StoreDone } from "../store/store.ts";
+
+export class RootSaves {
+  /** The root found at the start is older than the newest that was durable. */
+  readonly isStale: boolean;
+  readonly #nvram: Nvram;
+  readonly #store: GroupStore;
+  #number: number;
+
+  constructor(
+    options: {
+      readonly nvram: Nvram;
+      readonly store: GroupStore;
+      readonly cacheTrusted: boolean;
+      readonly events: EventSink;
+    },
+    found: { readonly name: string; readonly rootNumber: number },
+  ) {
+    this.#nvram = options.nvram;
+    this.#store = options.store;
+    const noted = options.cacheTrusted ? options.nvram.roots.numberOf(options.store.id) : 0;
+    this.isStale = found.rootNumber < noted;
+    this.#number = Math.max(found.rootNumber, noted);
+    if (this.isStale)
+      options.events.emit("root-stale", `group ${found.name}: its root ${staleText}`, { group: found.name });
+  }
+
+  /** The number of the document that is going to be saved. */
+  next(): number {
+    return ++this.#number;
+  }
+
+  /** In a task of the store queue: one save at a time. */
+  commit(document: unknown, done: StoreDone): void {
+    this.#store.commit(document, (error) => {
+      if (error === null) this.durable();
+      done(error);
+    });
+  }
+
+  /** The newest document is. */
+  durable(): void {
+    this.#nvram.roots.note(this.#store.id, this.#number);
+  }
+}
