@@ -18,6 +18,7 @@ const usage = `usage: scripts/sim [--seed N | --seeds A..B | --ci] [options]
   --ticks T       milliseconds of world time under load and faults (default ${defaultTicks})
   --without C,…   classes of faults that may not strike, of: ${faultClasses.join(", ")}
   --only C,…      the only classes that may strike
+  --always C,…    classes that strike every seed, whatever it draws
   --no-operator   nobody gives commands
   --keep-going    goes on behind a failure
   --trace         prints everything that happens`;
@@ -28,6 +29,7 @@ interface Arguments {
   readonly ci: boolean;
   readonly ticks: number;
   readonly faults: readonly FaultClass[];
+  readonly always: readonly FaultClass[];
   /** What a replay needs beside seed and ticks. */
   readonly faultWords: string;
   readonly operator: boolean;
@@ -57,6 +59,7 @@ function readArguments(words: readonly string[]): Arguments {
   let ci = false;
   let ticks = defaultTicks;
   let faults: readonly FaultClass[] = faultClasses;
+  let always: readonly FaultClass[] = [];
   let faultWords = "";
   let operator = true;
   let keepGoing = false;
@@ -72,10 +75,13 @@ function readArguments(words: readonly string[]): Arguments {
     else if (word === "--without") {
       const without = classList(next, word);
       faults = faultClasses.filter((one) => !without.includes(one));
-      faultWords = ` --without ${next}`;
+      faultWords += ` --without ${next}`;
     } else if (word === "--only") {
       faults = classList(next, word);
-      faultWords = ` --only ${next}`;
+      faultWords += ` --only ${next}`;
+    } else if (word === "--always") {
+      always = classList(next, word);
+      faultWords += ` --always ${next}`;
     } else if (word === "--ci") ci = true;
     else if (word === "--no-operator") operator = false;
     else if (word === "--keep-going") keepGoing = true;
@@ -84,9 +90,9 @@ function readArguments(words: readonly string[]): Arguments {
       console.log(usage);
       process.exit(0);
     } else fail(`unknown argument ${word}`);
-    if (["--seed", "--seeds", "--ticks", "--without", "--only"].includes(word)) at++;
+    if (["--seed", "--seeds", "--ticks", "--without", "--only", "--always"].includes(word)) at++;
   }
-  return { ...range, ci, ticks, faults, faultWords, operator, keepGoing, trace };
+  return { ...range, ci, ticks, faults, always, faultWords, operator, keepGoing, trace };
 }
 
 interface Totals {
@@ -115,7 +121,8 @@ function main(): void {
   const elapsedSeconds = (): number => (performance.now() - startedMs) / 1000;
   const one = (seed: number): boolean => {
     const trace = options.trace ? { trace: (line: string) => console.log(line) } : {};
-    const run = runSeed({ seed, ticks: options.ticks, faults: options.faults, operator: options.operator, ...trace });
+    const { ticks, faults, always, operator } = options;
+    const run = runSeed({ seed, ticks, faults, always, operator, ...trace });
     totals.seeds++;
     totals.hostWrites += run.hostWrites;
     totals.simulatedMs += run.simulatedMs;

@@ -44,8 +44,12 @@ export interface DrawnFaults {
   readonly oldCache: number;
 }
 
-/** `allowed`: the classes that may strike at all. */
-export function drawFaults(prng: Prng, allowed: readonly FaultClass[]): DrawnFaults {
+/** `allowed`: the classes that may strike at all; `always`: those that do, whatever the seed says. */
+export function drawFaults(
+  prng: Prng,
+  allowed: readonly FaultClass[],
+  always: readonly FaultClass[] = [],
+): DrawnFaults {
   // Every class is drawn whether it is allowed or not, so that switching one off leaves the others as they were.
   const drawn = faultClasses.map((name) => ({
     name,
@@ -53,7 +57,7 @@ export function drawFaults(prng: Prng, allowed: readonly FaultClass[]): DrawnFau
     intensity: prng.pick([0.5, 1, 1, 3]),
   }));
   const rates: Record<string, number> = {};
-  const classes = drawn.filter(({ name, strikes }) => strikes && allowed.includes(name));
+  const classes = drawn.filter(({ name, strikes }) => always.includes(name) || (strikes && allowed.includes(name)));
   for (const { name, intensity } of classes) {
     for (const [kind, perMinute] of Object.entries(classRates[name])) rates[kind] = perMinute * intensity;
   }
@@ -75,6 +79,8 @@ const lookEveryMs = 500;
 const restartRate = 0.3;
 
 export class SiteFaults {
+  /** The primary is gone; `survivor` is the array that could take over. */
+  onDisaster: (survivor: SimArray) => void = () => {};
   readonly plan: FaultPlan;
   readonly drawn: DrawnFaults;
   readonly #site: Site;
@@ -112,7 +118,14 @@ export class SiteFaults {
     if (this.drawn.classes.includes("disk") || this.drawn.classes.includes("rot")) {
       for (const array of this.#site.arrays) this.#diskStruck.add(array);
     }
-    if (this.drawn.disaster > 0) this.#repeat(this.drawn.disaster, () => this.#disaster());
+    if (this.drawn.disaster > 0) {
+      this.#repeat(this.drawn.disaster, () => this.#disaster());
+      // What the former stop told the peer is wrong from the confirmation on: the worst moment for a cut.
+      this.#site.onEvent.push((array, code) => {
+        if (code !== "primary-confirmed" || !this.#active || !this.#prng.chance(0.3)) return;
+        this.#site.world.schedule(0, eventKind.fault, null, () => this.#disaster(array));
+      });
+    }
     if (this.drawn.oldCache > 0) {
       this.#repeat(60, () => this.#takeImage());
       this.#repeat(this.drawn.oldCache, () => this.#restoreImage());
@@ -156,9 +169,8 @@ export class SiteFaults {
 
   // ---------------------------------------------------------------- what is played here
 
-  #disaster(): void {
-    const { world, arrays, chronicle } = this.#site;
-    const victim = arrays.find((array) => array.live?.group()?.serving().writable === true);
+  #disaster(victim = this.#site.arrays.find((array) => array.live?.group()?.serving().writable === true)): void {
+    const { world, chronicle } = this.#site;
     if (victim === undefined) return;
     const other = this.#site.other(victim);
     const [a, b] = [victim.plan.appliance, other.plan.appliance];
@@ -169,6 +181,7 @@ export class SiteFaults {
       if (!this.#active) return;
       if (this.#prng.chance(0.5)) victim.appliance.powerLoss();
       else victim.appliance.crash();
+      this.onDisaster(other);
     });
     world.schedule(afterMs + this.#prng.between(0, 3000), eventKind.fault, null, () => world.join(a, b));
   }
@@ -183,7 +196,9 @@ export class SiteFaults {
   #restoreImage(): void {
     const array = this.#prng.pick(this.#site.arrays);
     const kept = this.#images.get(array);
-    if (kept === undefined || array.appliance.isUp || array.completedBoot <= kept.boot) return;
+    if (kept === undefined || array.completedBoot <= kept.boot) return;
+    // Restored as a whole machine is: it is switched off for that.
+    array.appliance.crash();
     this.#site.chronicle.note(array.name, `an image of the cache from start ${kept.boot} is put back`);
     array.appliance.nvram.restore(kept.image);
     this.#cacheStruck.add(array);

@@ -17,6 +17,7 @@ const roundsMax = 6;
 const sweepLimitMs = 60_000;
 /** Hosts write that long once everything is whole. */
 const burstMs = 150;
+const rottenSweepMs = 3000;
 
 export interface HealParts {
   readonly site: Site;
@@ -27,7 +28,10 @@ export interface HealParts {
 
 export function healAndJudge(parts: HealParts): void {
   const { site, operator, sessions, orders } = parts;
-  if (!becomesWhole(site, operator)) return;
+  if (!becomesWhole(site, operator)) {
+    if (!site.failed) sweepWhatAnswers(site, orders);
+    return;
+  }
   const written = site.oracle.acknowledgedWrites;
   site.world.runFor(burstMs);
   if (!site.runUntil(() => site.oracle.acknowledgedWrites > written, patienceMs)) {
@@ -50,6 +54,10 @@ function becomesWhole(site: Site, operator: Operator): boolean {
   for (let round = 0; round < roundsMax; round++) {
     if (site.runUntil(() => isWhole(site), patienceMs)) return true;
     if (site.failed) return false;
+    if (nothingIsLeft(site)) {
+      site.chronicle.note("world", "both caches were lost, and neither array has an image that is one: the end");
+      return false;
+    }
     const help = runbook(site);
     site.chronicle.note(
       "world",
@@ -61,6 +69,11 @@ function becomesWhole(site: Site, operator: Operator): boolean {
   const text = `the site is not whole ${(roundsMax * patienceMs) / 1000} s after the last fault`;
   site.chronicle.fail("liveness", text, describeSite(site));
   return false;
+}
+
+/** The caches of both arrays were lost before either had been mended from the other: only backups would help. */
+function nothingIsLeft(site: Site): boolean {
+  return site.arrays.every((array) => site.forgetLicences.has(array.name) && statusOf(array)?.state === "inconsistent");
 }
 
 /** What an operator who reads the status would do. */
@@ -107,6 +120,13 @@ function salvageSessions(site: Site, orders: HostOrders): HostSession[] {
     }
   }
   return found;
+}
+
+/** D5: where media have rotted nothing need mend, but every read that is answered is judged. */
+export function sweepWhatAnswers(site: Site, orders: HostOrders): void {
+  orders.writes = false;
+  orders.sweeps = true;
+  site.runUntil(() => false, rottenSweepMs);
 }
 
 /** R4: what is shown as in sync is equal, by the firmware's own comparison. */

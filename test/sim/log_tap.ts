@@ -1,6 +1,6 @@
 /**
  * A tap on every write log of the process: the simulation learns of each record at the moment it is appended, on whichever array,
- * and of each log that is emptied. It looks, and changes nothing.
+ * of each move of a commitSeq, and of each log that is emptied. It looks, and changes nothing.
  *
  * The log's methods are wrapped once per process; records go to the tap in force, so that one process can run many worlds in turn.
  */
@@ -12,6 +12,8 @@ import type { Serving } from "../../firmware/volume/group_port.ts";
 export interface LogTap {
   /** `at`: where the record stands in the log's memory. As-of records are not told. */
   appended(log: WriteLog, header: RecordHeader, at: number): void;
+  /** `commitSeq` has grown: hosts may see more from now on. */
+  committed(log: WriteLog): void;
   emptied(log: WriteLog): void;
   servingChanged(group: Group, serving: Serving): void;
 }
@@ -28,12 +30,17 @@ export function tapLogs(tap: LogTap | null): void {
 }
 
 function wrap(): void {
-  const { recordAppended, reset } = WriteLog.prototype;
+  const { recordAppended, advanceCommit, reset } = WriteLog.prototype;
   WriteLog.prototype.recordAppended = function (this: WriteLog, at, totalBytes, lastSeq, wallMs) {
     recordAppended.call(this, at, totalBytes, lastSeq, wallMs);
     if (tapInForce === null) return;
     readHeader(this.list.region, at, header);
     if (!isAsOf(header.kind)) tapInForce.appended(this, header, at);
+  };
+  WriteLog.prototype.advanceCommit = function (this: WriteLog) {
+    const before = this.commitSeq;
+    advanceCommit.call(this);
+    if (this.commitSeq > before) tapInForce?.committed(this);
   };
   WriteLog.prototype.reset = function (this: WriteLog, lineage, seq) {
     reset.call(this, lineage, seq);

@@ -17,6 +17,9 @@ import type { Watch } from "./watch.ts";
 /** A link without a byte for so long is lost; twice that is beyond doubt. */
 const beyondDoubtMs = 2000;
 
+/** A heartbeat, the time it is under way, and the time that a takeover itself takes. */
+const lostMsTolerance = 1500;
+
 type Command = "migrate" | "takeover" | "serve" | "resync" | "mode" | "verify" | "failback" | "stop";
 
 export class Operator {
@@ -28,6 +31,8 @@ export class Operator {
   /** Timelines that a takeover has opened with the word that nothing is lost. */
   readonly #claims: Timeline[] = [];
   commands = 0;
+  /** No fault strikes a clock or stops a process in this run. */
+  clocksAreTrue = true;
 
   constructor(site: Site, watch: Watch) {
     this.#site = site;
@@ -43,6 +48,14 @@ export class Operator {
 
   end(): void {
     this.#meanMs = 0;
+  }
+
+  /** Mostly the operator takes over at once. */
+  hearDisaster(survivor: SimArray): void {
+    if (!this.#prng.chance(0.6)) return;
+    this.#site.world.schedule(this.#prng.between(0, 400), eventKind.host, null, () => {
+      void this.issue(survivor, "takeover");
+    });
   }
 
   #schedule(): void {
@@ -154,11 +167,12 @@ export class Operator {
     const hadLicence = forkLicences.has(array.name);
     const mixtureAtIssue = isMixture();
     forkLicences.add(array.name);
+    const mayForgetAlready = this.#site.forgetLicences.has(array.name);
     if (fork) this.#site.forgetLicences.add(array.name);
     const openedBefore = this.#site.oracle.opened.get(array.name);
     const result = await control.groups.takeover(groupName, { force, fork, timeoutMs: 20_000 });
     if (!boot.alive()) return "died";
-    if (fork) this.#site.forgetLicences.delete(array.name);
+    if (fork && !mayForgetAlready) this.#site.forgetLicences.delete(array.name);
     if (!result.ok || !result.value.changed) {
       const opened = this.#site.oracle.opened.get(array.name) !== openedBefore;
       if (!hadLicence && !opened) forkLicences.delete(array.name);
@@ -188,7 +202,19 @@ export class Operator {
     if (report.loss === "none") {
       this.#claims.push(timeline);
       this.judgeClaims();
-    }
+    } else this.#judgeLostMs(timeline, report);
+  }
+
+  /** L3: a time within which writes may be lost covers those that are. Clocks that jump or stand still excuse it. */
+  #judgeLostMs(timeline: Timeline, { maybeLostMs }: TakeoverJson): void {
+    if (maybeLostMs === null || !this.clocksAreTrue) return;
+    const { oracle, chronicle } = this.#site;
+    const lost = oracle.losses.find((loss) => loss.timeline === timeline)?.lostCommands ?? [];
+    const oldest = lost.reduce((first, { ackedMs }) => Math.min(first, ackedMs!), Number.POSITIVE_INFINITY);
+    if (timeline.openedMs - oldest <= maybeLostMs + lostMsTolerance) return;
+    chronicle.fail("L3", `${timeline.opener} reports a loss of at most ${maybeLostMs} ms`, [
+      `a write acknowledged ${(timeline.openedMs - oldest).toFixed(0)} ms before is lost; ${lost.length} are`,
+    ]);
   }
 
   /** D4: a takeover that claimed zero loss has lost nothing, also in the light of what came out later. */
@@ -206,6 +232,12 @@ export class Operator {
   async #stop(array: SimArray, control: Control): Promise<string> {
     await control.stop();
     if (array.live?.running?.control === control) array.appliance.crash();
+    // An orderly stop is the one reason for which a takeover may say that nothing is lost.
+    if (this.#meanMs > 0 && this.#prng.chance(0.5)) {
+      this.#site.world.schedule(this.#prng.between(0, 1500), eventKind.host, null, () => {
+        void this.issue(this.#site.other(array), "takeover");
+      });
+    }
     return "stopped";
   }
 }

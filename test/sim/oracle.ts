@@ -59,6 +59,8 @@ export class Oracle implements LogTap {
   readonly shown = new Map<string, Position>();
   /** By array: the timeline that it opened last. */
   readonly opened = new Map<string, Timeline>();
+  /** By array: the timeline that it opened last and still stands on; none once its log was emptied. */
+  readonly #standing = new Map<string, Timeline>();
   readonly losses: Loss[] = [];
   onServingChanged: (boot: BootFacts, group: Group, serving: Serving) => void = () => {};
   onAcknowledged: (boot: BootFacts, command: HostWrite) => void = () => {};
@@ -138,7 +140,9 @@ export class Oracle implements LogTap {
       );
     }
     this.#judgeOpening(timeline, boot);
+    this.#judgeBranch(timeline, boot);
     this.opened.set(boot.array, timeline);
+    this.#standing.set(boot.array, timeline);
     this.onOpened(timeline, boot);
     return timeline;
   }
@@ -162,6 +166,20 @@ export class Oracle implements LogTap {
         if (this.#licence.mayFork(boot.array)) continue;
         this.chronicle.fail("L2", `${boot.array} became primary without what the hosts of ${array} have seen`, facts);
       }
+    }
+  }
+
+  /** L1, L4: what goes on beside another array's timeline is a branch, which only the operator's word may begin. */
+  #judgeBranch(timeline: Timeline, boot: BootFacts): void {
+    const { history } = this;
+    const from: Position = history.normal({ timeline: timeline.parent!, seq: timeline.forkSeq });
+    for (const [array, standing] of this.#standing) {
+      if (array === boot.array || history.contains(from, standing, standing.forkSeq + 1)) continue;
+      if (this.#licence.mayFork(boot.array)) continue;
+      this.chronicle.fail("L4", `${boot.array} became primary beside ${array}, and nobody has asked for a branch`, [
+        `new timeline ${timeline.id.slice(0, 8)} continues ${history.describe(from)}`,
+        `${array} opened ${standing.id.slice(0, 8)} behind ${history.describe({ timeline: standing.parent!, seq: standing.forkSeq })}`,
+      ]);
     }
   }
 
@@ -238,6 +256,7 @@ export class Oracle implements LogTap {
     const boot = this.#boots.get(log.list.region.bytes.buffer);
     if (boot === undefined) return;
     this.#views.get(boot)?.emptied();
+    this.#standing.delete(boot.array);
     const shown = this.shown.get(boot.array);
     this.shown.delete(boot.array);
     if (shown !== undefined) this.#judgeGivingUp(boot, shown);
@@ -283,11 +302,11 @@ export class Oracle implements LogTap {
     if (view === undefined) {
       view = new CopyView(this.history, group, boot.array);
       this.#views.set(boot, view);
+      this.#noteCommitted(boot, view.position);
       return view;
     }
     const former = view.advance();
-    const { timeline, seq } = view.position;
-    if (timeline.opener === boot.array && seq > timeline.committedSeq) timeline.committedSeq = seq;
+    this.#noteCommitted(boot, view.position);
     if (former !== null) {
       const facts = [`was at ${this.history.describe(former)}, is at ${this.history.describe(view.position)}`];
       this.chronicle.fail("O3", `the committed position of ${boot.array} went back, or to another branch`, facts);
@@ -295,10 +314,22 @@ export class Oracle implements LogTap {
     return view;
   }
 
+  #noteCommitted(boot: BootFacts, { timeline, seq }: Position): void {
+    if (timeline.opener === boot.array && seq > timeline.committedSeq) timeline.committedSeq = seq;
+  }
+
   /** The boot's memory may go. */
   forget(boot: BootFacts): void {
     this.#views.delete(boot);
     this.#boots.delete(boot.cacheBuffer);
+  }
+
+  /** What hosts of this array had seen and the operator has given up is not asked for any more. */
+  forgiven(boot: BootFacts): void {
+    const shown = this.shown.get(boot.array);
+    const position = this.view(boot)?.position;
+    if (shown === undefined || position === undefined) return;
+    if (!this.history.contains(position, shown.timeline, shown.seq)) this.shown.set(boot.array, position);
   }
 
   #noteShown(boot: BootFacts, position: Position): void {
@@ -312,10 +343,21 @@ export class Oracle implements LogTap {
       }
     }
     this.shown.set(boot.array, position);
-    if (position.timeline.opener !== boot.array) this.#judgeCommitted(boot, position);
   }
 
-  /** O1: a copy shows only what the primary has committed, or what a later opening has. */
+  /** O1: a golden copy commits, and so shows, nothing that its primary has not committed. */
+  committed(log: WriteLog): void {
+    const boot = this.#boots.get(log.list.region.bytes.buffer);
+    if (boot === undefined || !boot.alive() || boot.group()?.log !== log) return;
+    const document = boot.group()!.replicationDocument() as { readonly role: string } | null;
+    if (document?.role !== "golden") return;
+    const id = log.timelineOf(log.commitSeq);
+    const timeline = id === null ? undefined : this.history.timeline(id);
+    if (timeline === undefined || timeline.opener === boot.array) return;
+    this.#judgeCommitted(boot, { timeline, seq: log.commitSeq });
+  }
+
+  /** What a later opening has in its past is as good as committed. */
   #judgeCommitted(boot: BootFacts, position: Position): void {
     const { history } = this;
     for (const other of this.#boots.values()) if (other.array === position.timeline.opener) this.view(other);

@@ -7,7 +7,7 @@
 import { Prng } from "../../hal/mock/prng.ts";
 import type { Violation } from "./chronicle.ts";
 import { type DrawnFaults, drawFaults, type FaultClass, SiteFaults } from "./faults.ts";
-import { healAndJudge } from "./heal.ts";
+import { healAndJudge, sweepWhatAnswers } from "./heal.ts";
 import { type HostOrders, HostSession } from "./host_session.ts";
 import { Operator } from "./operator.ts";
 import { Site, type SiteOptions } from "./site.ts";
@@ -20,6 +20,8 @@ export interface RunOptions {
   readonly site?: Omit<SiteOptions, "seed">;
   /** The classes of faults that may strike. */
   readonly faults: readonly FaultClass[];
+  /** The classes that strike whatever the seed draws. */
+  readonly always?: readonly FaultClass[];
   /** Whether an operator may give commands meanwhile. */
   readonly operator: boolean;
   /** Gets every line of what happens. */
@@ -39,7 +41,7 @@ export interface RunReport {
 }
 
 export function runSeed(options: RunOptions): RunReport {
-  const drawn = drawFaults(new Prng(options.seed, "drawn faults"), options.faults);
+  const drawn = drawFaults(new Prng(options.seed, "drawn faults"), options.faults, options.always);
   const site = new Site({ seed: options.seed, smallPool: drawn.classes.includes("pool"), ...options.site });
   if (options.trace !== undefined) site.chronicle.listener = options.trace;
   try {
@@ -69,6 +71,8 @@ function play(site: Site, drawn: DrawnFaults, options: RunOptions): void {
   const faults = new SiteFaults(site, drawn);
   site.chronicle.note("world", `faults: ${faults.drawn.classes.join(", ")} ${JSON.stringify(faults.drawn.rates)}`);
   const operator = new Operator(site, watch);
+  if (options.operator) faults.onDisaster = (survivor) => operator.hearDisaster(survivor);
+  operator.clocksAreTrue = !drawn.classes.includes("clock") && !drawn.classes.includes("pause");
   const orders: HostOrders = {
     active: true,
     writes: true,
@@ -93,4 +97,5 @@ function play(site: Site, drawn: DrawnFaults, options: RunOptions): void {
   operator.end();
   faults.heal();
   if (faults.mustMend) healAndJudge({ site, operator, sessions, orders });
+  else sweepWhatAnswers(site, orders);
 }

@@ -95,7 +95,7 @@ export class Site {
   readonly oracle: Oracle;
   readonly arrays: readonly SimArray[];
   /** Told of every event of the firmware. */
-  onEvent: (array: SimArray, code: string, fields: Readonly<Record<string, unknown>>) => void = () => {};
+  readonly onEvent: ((array: SimArray, code: string) => void)[] = [];
   onDown: (array: SimArray) => void = () => {};
   onPowerLost: (array: SimArray) => void = () => {};
   onStarted: (array: SimArray) => void = () => {};
@@ -197,11 +197,11 @@ export class Site {
       this.oracle.booted(boot);
       this.chronicle.note(array.name, `start ${boot.number}`);
       const events = {
-        emit: (code: string, text: string, fields: Readonly<Record<string, unknown>> = {}) => {
+        emit: (code: string, text: string) => {
           if (!boot.alive()) return;
           array.eventCounts.set(code, (array.eventCounts.get(code) ?? 0) + 1);
           this.chronicle.note(array.name, `${code}: ${text}`);
-          this.onEvent(array, code, fields);
+          for (const listener of this.onEvent) listener(array, code);
         },
       };
       startAppliance({ hal, config: this.#config(array), events, version: "sim" }).then(

@@ -6,6 +6,7 @@
  * - R2: an inconsistent golden copy says so, and shows hosts nothing but its kept fork.
  * - R4: a peer that is shown as in sync holds, durably and consistently, everything that is committed.
  * - L1: at most one array is writable, unless an operator has asked for a branch.
+ * - L4: after a start an array with peers is writable only once one of them answers, or an operator has said so.
  * - B1: queues and logs stay within their bounds.
  */
 import type { Group } from "../../firmware/volume/group.ts";
@@ -25,6 +26,8 @@ export class Watch {
   /** By array: whether its hosts are protected by the peer, as its events tell; undefined: since the start no event has told. */
   readonly #protected = new Map<string, boolean>();
   readonly #judged = new WeakSet<Boot>();
+  /** Boots that have been writable. */
+  readonly #confirmed = new WeakSet<Boot>();
   /** Since when both arrays have said, without a break, that they are connected and one of them is writable; null: not now. */
   reachableSinceMs: number | null = null;
 
@@ -32,10 +35,10 @@ export class Watch {
     this.#site = site;
     site.oracle.onServingChanged = (boot, group, serving) => this.#servingChanged(boot, group, serving);
     site.oracle.onAcknowledged = (boot, command) => this.#acknowledged(boot, command);
-    site.onEvent = (array, code) => {
+    site.onEvent.push((array, code) => {
       if (code === "sync-protected") this.#protected.set(array.name, true);
       if (code === "sync-suspended" || code === "mode-changed") this.#protected.set(array.name, false);
-    };
+    });
     site.onDown = (array) => this.#down(array);
     this.#schedule();
   }
@@ -58,7 +61,18 @@ export class Watch {
     }
     for (const array of arrays) this.#judgeInSync(array);
     this.#lookAtLinks();
-    if (isWhole(this.#site)) this.#site.forkLicences.clear();
+    if (isWhole(this.#site)) this.#licencesEnd();
+  }
+
+  /** Both arrays hold the same again: what was given up is forgotten, and nothing more may be. */
+  #licencesEnd(): void {
+    const { forkLicences, forgetLicences, oracle } = this.#site;
+    forkLicences.clear();
+    for (const name of forgetLicences) {
+      const { boot } = this.#site.array(name);
+      if (boot !== null) oracle.forgiven(boot);
+    }
+    forgetLicences.clear();
   }
 
   #lookAtLinks(): void {
@@ -159,6 +173,7 @@ export class Watch {
     this.#protected.delete(boot.array);
     const array = this.#site.array(boot.array);
     const other = this.#site.other(array);
+    this.#judgeConfirmed(array, group);
     const theirs = other.boot?.alive() === true ? other.boot.group() : null;
     if (theirs?.serving().writable !== true) return;
     const { forkLicences } = this.#site;
@@ -166,6 +181,17 @@ export class Watch {
     chronicle.fail("L1", `${array.name} became writable while ${other.name} is`, [
       `${array.name}: timeline ${group.log.timeline.slice(0, 8)}, ${other.name}: timeline ${theirs.log.timeline.slice(0, 8)}`,
     ]);
+  }
+
+  /** L4: after a start the role as primary rests on a peer that answers, or on the operator's word. */
+  #judgeConfirmed(array: SimArray, group: Group): void {
+    const boot = array.boot!;
+    const isFirst = !this.#confirmed.has(boot);
+    this.#confirmed.add(boot);
+    const document = group.replicationDocument() as ProtectionWord | null;
+    if (!isFirst || document === null || document.peers.length === 0) return;
+    if (boot.running?.control.peers()[0]?.connected === true || this.#site.forkLicences.has(array.name)) return;
+    this.#site.chronicle.fail("L4", `${array.name} is writable after its start, and nobody can have confirmed it`);
   }
 
   #judgeGolden(array: SimArray): void {
