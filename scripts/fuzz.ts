@@ -8,10 +8,12 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fuzzer } from "../test/fuzz/fuzzer.ts";
+import { IscsiFuzzTarget } from "../test/fuzz/iscsi_target.ts";
 import { NbdFuzzTarget } from "../test/fuzz/nbd_target.ts";
 import type { CaseReport, FuzzCase, FuzzTarget } from "../test/fuzz/target.ts";
 
 const targets: Readonly<Record<string, (volume: string) => FuzzTarget>> = {
+  iscsi: () => new IscsiFuzzTarget(),
   nbd: (volume) => new NbdFuzzTarget(volume),
 };
 const defaultCases = 20_000;

@@ -82,16 +82,16 @@ export class DataIn implements ReadOwner {
 
   /** Replies have left: reads that waited go on. */
   resume(): void {
-    let count = this.waiting.length;
-    while (count-- > 0) {
-      const task = this.waiting.shift()!;
+    const { waiting } = this;
+    for (let count = waiting.length; count > 0 && waiting.length > 0; count--) {
+      const task = waiting.shift()!;
       task.waitsForRead = false;
       this.send(task);
+      if (!task.waitsForRead) continue;
       // It waits again, so there is no room for the others either.
-      if (task.waitsForRead) {
-        this.waiting.unshift(this.waiting.pop()!);
-        return;
-      }
+      waiting.splice(waiting.indexOf(task), 1);
+      waiting.unshift(task);
+      return;
     }
   }
 
@@ -135,7 +135,7 @@ export class DataIn implements ReadOwner {
   /** Sends as much as there is room for. */
   private send(task: IscsiTask): void {
     const { output, limits, memory } = this.parts;
-    for (;;) {
+    while (task.state === "reading") {
       if (this.given(task)) {
         this.dropLanded(task);
         if (task.chunks.length === 0) this.over(task);
@@ -146,7 +146,7 @@ export class DataIn implements ReadOwner {
           this.ask(task);
           return;
         }
-        if (this.sendChunk(task)) return;
+        this.sendChunk(task);
         continue;
       }
       const bytes = this.pduBytes(task, task.sentBytes);
@@ -154,10 +154,9 @@ export class DataIn implements ReadOwner {
         this.wait(task);
         return;
       }
-      if (!this.readInPlace(task, bytes)) this.ask(task);
-      else if (task.state !== "reading") return;
-      if (task.chunks.length > 0 && !task.chunks[0]!.landed) return;
-      if (task.waitsForRead) return;
+      if (this.readInPlace(task, bytes)) continue;
+      this.ask(task);
+      if (task.waitsForRead || !task.chunks[0]!.landed) return;
     }
   }
 
@@ -171,42 +170,37 @@ export class DataIn implements ReadOwner {
     const { medium } = task;
     const place = writer.placeForData(roundedUp(bytes));
     if (!medium.target.tryRead(medium.startLba + task.sentBytes / logicalBlockBytes, place)) return false;
-    const last = task.sentBytes + bytes === task.readBytes;
-    if (last) {
-      this.host.readOver(task);
-      if (task.aborted) {
-        this.host.finished(task);
-        return true;
-      }
-    }
-    writer.open(ResponseOp.dataIn, this.flags(task, bytes, last), bytes);
-    this.finishPdu(task, bytes, last);
+    writer.open(ResponseOp.dataIn, this.flags(task, bytes), bytes);
+    this.finishPdu(task, bytes);
     return true;
   }
 
-  private flags(task: IscsiTask, bytes: number, last: boolean): number {
+  private flags(task: IscsiTask, bytes: number): number {
     const end = task.sentBytes + bytes;
-    if (!last) return end % this.burstBytesMax === 0 ? finalBit : 0;
-    return finalBit | (task.status === ScsiStatus.good ? DataInFlag.status | residualFlags(task) : 0);
+    if (end === task.readBytes) return finalBit | DataInFlag.status | residualFlags(task);
+    return end % this.burstBytesMax === 0 ? finalBit : 0;
   }
 
-  private finishPdu(task: IscsiTask, bytes: number, last: boolean): void {
+  /** The rest of a PDU's header. A read that has delivered everything is GOOD: its last PDU says so. */
+  private finishPdu(task: IscsiTask, bytes: number): void {
     const { writer } = this.parts;
-    const withStatus = last && task.status === ScsiStatus.good;
-    writer.u32(20, noTag);
-    if (withStatus) {
+    const last = task.sentBytes + bytes === task.readBytes;
+    if (last) {
       writer.sequence(task.tag, true);
-      writer.u8(3, task.status);
+      writer.u8(3, ScsiStatus.good);
       writer.u32(44, residualBytes(task));
     } else writer.sequenceWithoutStatus(task.tag);
+    writer.u32(20, noTag);
     writer.u32(36, task.dataSn++);
     writer.u32(40, task.sentBytes);
     writer.close();
     task.sentBytes += bytes;
+    if (last) {
+      // Only now: the device server may complete other tasks within, and their answers are written behind this one.
+      this.handBack(task);
+      this.host.finished(task);
+    }
     if (bytes >= gatheredBytesMax / 2) this.host.longReplyReady();
-    if (!last) return;
-    if (withStatus) this.host.finished(task);
-    else this.host.answer(task);
   }
 
   /** Asks for chunks ahead of what has been sent. Those that land at once are sent when all have been asked for. */
@@ -258,45 +252,40 @@ export class DataIn implements ReadOwner {
     }
   }
 
-  /** Sends the first chunk, which has landed; true when the task has ended. */
-  private sendChunk(task: IscsiTask): boolean {
+  /** Sends the first chunk, which has landed. */
+  private sendChunk(task: IscsiTask): void {
     const { memory, buffers, pool, writer } = this.parts;
     const chunk = task.chunks.shift()!;
     const buffer = chunk.buffer!;
+    const { target } = chunk;
     memory.inFlightBytes -= chunk.bytes;
-    const endOffset = Math.min(task.sentBytes + chunk.bytes, task.readBytes);
-    const last = endOffset === task.readBytes;
-    if (last) this.host.readOver(task);
-    const ended = last && task.aborted;
-    const whole = this.pduBytes(task, task.sentBytes) === endOffset - task.sentBytes;
-    if (ended) {
-      buffers.release(buffer);
-      this.host.finished(task);
-    } else if (whole) {
-      const bytes = endOffset - task.sentBytes;
-      writer.openOwned(buffer, ResponseOp.dataIn, this.flags(task, bytes, last), bytes);
-      this.finishPdu(task, bytes, last);
-    } else {
-      const target = chunk.target;
-      const first = task.sentBytes;
-      while (task.state === "reading" && task.sentBytes < endOffset) {
-        const bytes = Math.min(this.pduBytes(task, task.sentBytes), endOffset - task.sentBytes);
-        const isLast = last && task.sentBytes + bytes === endOffset;
-        const at = task.sentBytes - first;
-        writer.open(ResponseOp.dataIn, this.flags(task, bytes, isLast), bytes);
-        writer.data(target.subarray(at, at + bytes));
-        this.finishPdu(task, bytes, isLast);
-        if (isLast) break;
-      }
-      buffers.release(buffer);
-    }
+    const first = task.sentBytes;
+    const end = Math.min(first + chunk.bytes, task.readBytes);
     pool.releaseChunk(chunk);
-    return last;
+    if (this.pduBytes(task, first) === end - first) {
+      writer.openOwned(buffer, ResponseOp.dataIn, this.flags(task, end - first), end - first);
+      this.finishPdu(task, end - first);
+      return;
+    }
+    while (task.state === "reading" && task.sentBytes < end) {
+      const at = task.sentBytes - first;
+      const bytes = Math.min(this.pduBytes(task, task.sentBytes), end - task.sentBytes);
+      writer.open(ResponseOp.dataIn, this.flags(task, bytes), bytes);
+      writer.data(target.subarray(at, at + bytes));
+      this.finishPdu(task, bytes);
+    }
+    buffers.release(buffer);
+  }
+
+  /** The medium read is over, once. */
+  private handBack(task: IscsiTask): void {
+    task.state = "ended";
+    this.host.readOver(task);
   }
 
   /** Nothing more is sent as data. */
   private over(task: IscsiTask): void {
-    this.host.readOver(task);
+    this.handBack(task);
     if (this.closed) this.host.finished(task);
     else this.host.answer(task);
   }

@@ -3,7 +3,7 @@
  *
  *   free ──SCSI Command──▶ collecting ──all data landed──▶ executing ──"done", onDone──▶ answered, free
  *                              │  └─ refused: the data still announced is dropped, then its status is sent
- *                              │                             └─"reads"──▶ reading ──all sent──▶ answered, free
+ *                              │                             └─"reads"──▶ reading ──all sent──▶ ended ──▶ answered, free
  *                              └─ aborted: gone at once; data that still comes for it finds a `Burst` without a task
  *
  * Invariant: a task is in its session's table from its command until it is answered; a device server that ends one twice is caught
@@ -30,7 +30,7 @@ export interface ReadOwner {
   chunkRead(chunk: ReadChunk): void;
 }
 
-export type TaskState = "free" | "collecting" | "executing" | "reading";
+export type TaskState = "free" | "collecting" | "executing" | "reading" | "ended";
 
 /** iSCSI's own reasons to end a command with CHECK CONDITION (RFC 7143 11.4.7.2): sense key, ASC and ASCQ. */
 export const DataFault = {

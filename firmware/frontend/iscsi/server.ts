@@ -162,8 +162,11 @@ export class IscsiServer implements SessionRegistry {
     this.guard.failed(remote);
   }
 
+  /** Not at once: this comes from the middle of a device server's work. */
   coldReset(): void {
-    for (const session of [...this.sessions]) if (!session.isHalfOpen) session.dropSession();
+    this.clock.defer(() => {
+      for (const session of [...this.sessions]) if (!session.isHalfOpen) session.dropSession();
+    });
   }
 
   closed(session: IscsiSession): void {

@@ -242,10 +242,13 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
 
   // ------------------------------------------------------------------ from the nexus
 
+  /** Not at once: this may come from the middle of a call to the nexus. */
   nexusEnded(reason: string): void {
-    if (this.phase !== "full") return;
-    this.report("iscsi-session-ended", reason);
-    this.dropSession();
+    this.parts.clock.defer(() => {
+      if (this.phase !== "full") return;
+      this.report("iscsi-session-ended", reason);
+      this.dropSession();
+    });
   }
 
   /** 11.9: a SCSI asynchronous event without sense data of its own tells of one thing only, that there is news. */

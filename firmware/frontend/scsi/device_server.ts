@@ -41,7 +41,10 @@ export interface Nexus {
    * calls `readDone`. "pending": `task.onDone` comes, perhaps before `execute` returns.
    */
   execute(task: ScsiTask): "done" | "reads" | "pending";
-  /** The medium read of a task is over. Sets `status` and `sense`; the task has ended. */
+  /**
+   * The medium read of a task is over. Sets `status` and `sense`; the task has ended. Without an error the status is good: the
+   * transport has sent it with the last of the data.
+   */
   readDone(task: ScsiTask, error: BlockError | null): void;
   /** The transport gives a task up between `judge` and `execute` (data that never came, a connection that ended). It has ended. */
   drop(task: ScsiTask): void;

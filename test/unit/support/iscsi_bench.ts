@@ -46,6 +46,7 @@ export class FakeNexus implements Nexus {
   closed = false;
   /** In the task set: judged and not ended. */
   readonly tasks = new Set<ScsiTask>();
+  private readonly executed = new Set<ScsiTask>();
   private readonly bench: IscsiBench;
   private managing: { done: (outcome: TaskFunctionOutcome) => void; waits: Set<ScsiTask> }[] = [];
 
@@ -61,6 +62,9 @@ export class FakeNexus implements Nexus {
     this.log.push(`judge ${task.tag} 0x${opcode.toString(16)}`);
     if (task.lun[1] !== 0) return this.illegal(task, 0x2500);
     if (![0x00, 0x12, 0x28, 0x2a].includes(opcode)) return this.illegal(task, 0x2000);
+    const { startLba, blockCount } = this.range(task);
+    const isMedium = opcode === 0x28 || opcode === 0x2a;
+    if (isMedium && startLba + blockCount > this.bench.target.blockCount()) return this.illegal(task, 0x2100);
     if (opcode === 0x2a) task.dataOutBytes = this.range(task).blockCount * blockBytes;
     this.tasks.add(task);
     return "accepted";
@@ -70,7 +74,8 @@ export class FakeNexus implements Nexus {
     this.alive();
     if (!this.tasks.has(task)) throw new Error("executed out of its turn");
     this.log.push(`execute ${task.tag}`);
-    if (this.hold) {
+    this.executed.add(task);
+    if (this.hold && task.cdb[0] !== 0x28) {
       this.held.push(task);
       return "pending";
     }
@@ -100,6 +105,10 @@ export class FakeNexus implements Nexus {
       }
       case 0x2a: {
         const request = task.request;
+        if (task.dataOut.reduce((sum, piece) => sum + piece.byteLength, 0) % blockBytes !== 0) {
+          this.sense(task, 0x0b0c0d);
+          break;
+        }
         request.kind = "write";
         request.startLba = this.range(task).startLba;
         request.payload = task.dataOut;
@@ -150,7 +159,7 @@ export class FakeNexus implements Nexus {
     this.managing.push({ done, waits });
     for (const task of affected) {
       const heldAt = this.held.indexOf(task);
-      const before = !this.log.includes(`execute ${task.tag}`);
+      const before = !this.executed.has(task);
       if (heldAt < 0 && !before) continue;
       if (heldAt >= 0) this.held.splice(heldAt, 1);
       this.ended(task);
@@ -164,7 +173,7 @@ export class FakeNexus implements Nexus {
     this.closed = true;
     this.log.push("close");
     for (const task of [...this.tasks]) {
-      if (!this.log.includes(`execute ${task.tag}`)) this.tasks.delete(task);
+      if (!this.executed.has(task)) this.tasks.delete(task);
     }
     for (const task of this.held.splice(0)) {
       task.aborted = true;
@@ -175,6 +184,7 @@ export class FakeNexus implements Nexus {
 
   private ended(task: ScsiTask): void {
     this.tasks.delete(task);
+    this.executed.delete(task);
     for (const { waits } of this.managing) waits.delete(task);
     this.settle();
   }
