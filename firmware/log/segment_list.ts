@@ -50,6 +50,11 @@ export class SegmentList {
     return this.segments[this.segments.length - 1];
   }
 
+  /** What the log keeps, in the cache and on the shelf. */
+  get bytes(): number {
+    return this.segments.reduce((sum, segment) => sum + alignUp(segment.usedBytes, 4096), 0);
+  }
+
   /** The place behind the newest record. */
   end(): LogPlace {
     const last = this.last;

@@ -123,7 +123,7 @@ export class GroupCommands implements GroupControl {
       appliedSeq: group.log.destagedSeq,
       receivedSeq: group.log.persistedSeq,
       viewSeq: viewSeqOf(group),
-      logBytes: group.logBytes,
+      logBytes: group.log.list.bytes,
       volumes: group.volumes().map((volume) => volume.name),
       peers: status.peers,
       operation: status.operation,

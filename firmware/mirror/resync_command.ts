@@ -8,6 +8,7 @@
  * Invariant: nothing that was written here is overwritten before it is a durable salvage set.
  */
 import { done, type FailbackJson, type Result, type ResyncJson, type SalvageJson } from "../manage/control.ts";
+import { forkLineage } from "../volume/group_document.ts";
 import { relate } from "./decide.ts";
 import { type KeptFork, lostImage, type SalvageEntry } from "./document.ts";
 import { newId } from "./group_context.ts";
@@ -233,7 +234,7 @@ export class ResyncCommand {
           forkSeq,
           bytes,
         });
-        const fork = { id, seq, lineage: lineage.filter((entry) => entry.firstSeq <= seq), salvage: true };
+        const fork = { id, seq, lineage: forkLineage(lineage, seq), salvage: true };
         resolve({ entry: { id, forkSeq, bytes }, fork });
       });
     });

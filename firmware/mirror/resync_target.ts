@@ -12,6 +12,7 @@
 
 import { resyncLimits } from "../peer/limits.ts";
 import type { LineageEntry } from "../peer/lineage.ts";
+import { forkLineage } from "../volume/group_document.ts";
 import { consistentImage, type InconsistentImage, type KeptFork } from "./document.ts";
 import type { GroupContext } from "./group_context.ts";
 
@@ -163,7 +164,7 @@ export class ResyncTarget {
     const id = keptForkPrefix + prepare.id;
     port.forkHere(id, (error, seq) => {
       if (error !== null) return this.#fail(`the image could not be forked before the resync: ${error.text}`);
-      done({ id, seq, lineage: lineage.filter((entry) => entry.firstSeq <= seq), salvage: false });
+      done({ id, seq, lineage: forkLineage(lineage, seq), salvage: false });
     });
   }
 

@@ -23,6 +23,30 @@ import { WriteStream } from "./write_stream.ts";
 /** Checksums and page numbers that sealing fills in: up to 9 bytes for each of two per index page and tree that is dirty. */
 const rootGrowthBytesMax = 8192;
 
+/** A fork in the root: its node, and what the caller's document says of it. */
+const forkBytes = 4096;
+/** Its roots of the volumes' maps. */
+const treeBytes = 64;
+
+export function hasRoomForFork(group: StoredGroup, spareBytes: number): boolean {
+  const addedBytes = forkBytes + treeBytes * group.family.headTrees.size;
+  return (
+    rootOf(group, group.documentBytes).byteLength + addedBytes + spareBytes + rootGrowthBytesMax <= slotBodyBytesMax
+  );
+}
+
+function rootOf(group: StoredGroup, documentBytes: Uint8Array): Uint8Array {
+  const { family, allocator, dataSpace, mapSpace } = group;
+  return encodeGroupRoot({
+    documentBytes,
+    family,
+    dataSpace: dataSpace.roots(),
+    mapSpace: mapSpace.roots(),
+    dataUsed: allocator.data.usedCount,
+    mapUsed: allocator.map.usedCount,
+  });
+}
+
 /** `fatal`: the outcome is unknown; the group must be opened anew. */
 export function commitGroup(
   group: StoredGroup,
@@ -34,15 +58,7 @@ export function commitGroup(
   const generation = slots.generation + 1;
   const refuse = (text: string) => clock.defer(() => done({ code: "no-space", text }, false));
 
-  const root = () =>
-    encodeGroupRoot({
-      documentBytes,
-      family,
-      dataSpace: group.dataSpace.roots(),
-      mapSpace: group.mapSpace.roots(),
-      dataUsed: allocator.data.usedCount,
-      mapUsed: allocator.map.usedCount,
-    });
+  const root = () => rootOf(group, documentBytes);
   // Judged before anything is sealed; numbers may still grow by a few bytes each.
   const sizeBytes = root().byteLength + rootGrowthBytesMax;
   if (sizeBytes > slotBodyBytesMax) {

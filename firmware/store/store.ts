@@ -113,6 +113,8 @@ export interface GroupStore {
   commit(document: unknown, done: StoreDone): void;
 
   forks(): readonly StoredFork[];
+  /** Whether the root has room for another fork and `spareBytes` beside it. Without room, a commit behind the fork is refused. */
+  hasRoomForFork(spareBytes: number): boolean;
   /** O(1). The fork is the group as applied so far. */
   fork(id: string, seq: number): void;
   dropFork(id: string): void;

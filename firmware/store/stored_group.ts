@@ -14,7 +14,7 @@ import type { Digests } from "../../hal/api/digests.ts";
 import { assert } from "../codec/assert.ts";
 import { Allocator, type MapShape } from "./allocator.ts";
 import { decodeBody, encodeBody } from "./cbor_body.ts";
-import { commitGroup } from "./commit.ts";
+import { commitGroup, hasRoomForFork } from "./commit.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { ForkFamily } from "./fork_family.ts";
 import { blocksPerChunk, pageBytes } from "./geometry.ts";
@@ -333,6 +333,10 @@ export class StoredGroup implements GroupStore {
     return this.family
       .forks()
       .map((node) => ({ id: node.id as string, seq: node.seq, volumes: this.volumes(node.id as string) }));
+  }
+
+  hasRoomForFork(spareBytes: number): boolean {
+    return hasRoomForFork(this, spareBytes);
   }
 
   fork(id: string, seq: number): void {

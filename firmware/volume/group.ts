@@ -12,7 +12,7 @@ import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Entropy } from "../../hal/api/entropy.ts";
 import type { Nvram } from "../cache/nvram.ts";
-import { alignUp, fromHex, toHex } from "../codec/bytes.ts";
+import { fromHex, toHex } from "../codec/bytes.ts";
 import { Destager } from "../destage/destager.ts";
 import { LogCursors } from "../log/log_cursors.ts";
 import { LogReceiver } from "../log/log_receive.ts";
@@ -28,7 +28,8 @@ import type { GroupStore, HomeExtent, StoreDone, StoreError, Version } from "../
 import { Admission } from "./admission.ts";
 import type { BlockRequest } from "./block_request.ts";
 import { decodeBoundary, encodeBoundary } from "./boundary.ts";
-import { type GroupDocument, lineageMax, readGroupDocument } from "./group_document.ts";
+import { type GroupDocument, readGroupDocument, rootGrowthBytes, savedLineage } from "./group_document.ts";
+import { GroupForks } from "./group_forks.ts";
 import type { GroupVolume, Serving } from "./group_port.ts";
 import { GroupVolumes } from "./group_volumes.ts";
 import { LogAppends } from "./log_appends.ts";
@@ -82,6 +83,7 @@ export class Group {
   readonly #place: LogPlace = { ordinal: 0, offset: 0 };
   #document: GroupDocument;
   readonly #saves: RootSaves;
+  readonly #forks: GroupForks;
   readonly #volumes = new GroupVolumes();
   #replication: unknown = null;
   #serving: Serving = { writable: false, why: "the group is starting", readable: null };
@@ -115,6 +117,7 @@ export class Group {
     this.log = new WriteLog({ clock, digests, nvram, groupId: this.id, groupTag: this.groupTag, ledger: this.#ledger });
     // Before the log lets go of what has come home.
     this.log.onDestaged(() => this.#saves.durable());
+    this.#forks = new GroupForks(store, this.log, document.forks);
     this.cursors = new LogCursors(this.log, store);
     this.receiver = new LogReceiver(this.log, this.cursors);
     this.room = new LogRoom(this.log, store, this.#place, options.shelfLogBytes);
@@ -135,8 +138,12 @@ export class Group {
       decodeBoundary: (at, header) => decodeBoundary(this.#payload(header, at), header.firstSeq),
       applySpecials: (records) => this.#volumes.bringHome(this.store, records),
       release: (header) => this.#ledger.release(header),
-      forkAt: (boundary, seq) => this.#forkAt(boundary.id, seq),
+      forkAt: (boundary, seq) => {
+        const error = this.#forks.take(boundary.id, seq, rootGrowthBytes(this.#document));
+        if (error !== null) this.#trouble("fork-refused", error);
+      },
       boundaryReached: (boundary, seq) => {
+        if (!this.#forks.has(boundary.id)) return;
         for (const listener of this.#boundaryListeners) listener({ ...boundary, seq });
       },
       trouble: (error) => this.#trouble("destage-failed", error),
@@ -291,10 +298,9 @@ export class Group {
   }
 
   #documentAt(seq: number, place: LogPlace): GroupDocument {
-    const lineage = this.log.lineage();
     this.#document = {
       ...this.#document,
-      lineage: lineage.length > lineageMax ? lineage.slice(lineage.length - lineageMax) : [...lineage],
+      lineage: savedLineage(this.log.lineage()),
       destagedSeq: seq,
       place: { ...place },
       nextOrdinal: this.log.list.nextOrdinal,
@@ -304,7 +310,7 @@ export class Group {
       clean: false,
       cacheLost: this.cacheWasLost,
       volumes: this.#volumes.home.map((volume) => ({ ...volume })),
-      forks: this.#document.forks.filter((fork) => this.store.forks().some((stored) => stored.id === fork.id)),
+      forks: this.#forks.list(),
       replication: this.#replication,
     };
     return this.#document;
@@ -476,29 +482,23 @@ export class Group {
       if (error !== null) return done(error, seq);
       this.queue.run((next) => {
         const at = this.log.destagedSeq;
-        this.#forkAt(id, at);
+        const refused = this.#forks.take(id, at, rootGrowthBytes(this.#document));
+        if (refused !== null) {
+          next();
+          return done(refused, at);
+        }
         this.#saves.commit(this.#documentAt(at, this.#place), (commitError) => {
           next();
           // A fork of that id that was there before a crash has the seq of then.
-          done(commitError, this.forks().find((fork) => fork.id === id)?.seq ?? at);
+          done(commitError, this.#forks.find(id)?.seq ?? at);
         });
       });
     });
   }
 
-  #forkAt(id: string, seq: number): void {
-    if (this.store.forks().some((fork) => fork.id === id)) return;
-    this.store.fork(id, seq);
-    const lineage = this.log.lineage().filter((entry) => entry.firstSeq <= seq);
-    this.#document = {
-      ...this.#document,
-      forks: [...this.#document.forks.filter((fork) => fork.id !== id), { id, seq, lineage }],
-    };
-  }
-
   dropFork(id: string, done: Ready): void {
     this.queue.run((next) => {
-      if (this.store.forks().some((fork) => fork.id === id)) this.store.dropFork(id);
+      if (this.#forks.has(id)) this.store.dropFork(id);
       this.#saves.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
         next();
         done(error);
@@ -507,24 +507,19 @@ export class Group {
   }
 
   forks(): readonly { readonly id: string; readonly seq: number }[] {
-    return this.#document.forks.filter((fork) => this.store.forks().some((stored) => stored.id === fork.id));
+    return this.#forks.list();
   }
 
   promoteFork(id: string, keepAs: string | null, done: Ready): void {
     this.drainToHome((drainError) => {
       if (drainError !== null) return done(drainError);
-      const fork = this.#document.forks.find((one) => one.id === id);
-      if (fork === undefined || !this.store.forks().some((stored) => stored.id === id))
-        return done({ code: "unknown-version", text: `there is no fork ${id}` });
+      const fork = this.#forks.find(id);
+      if (fork === undefined) return done({ code: "unknown-version", text: `there is no fork ${id}` });
       this.queue.run((next) => {
         const headSeq = this.log.destagedSeq;
-        const headLineage = [...this.log.lineage()];
         const kept = keepAs === null ? null : { id: keepAs, seq: headSeq };
         this.store.promoteFork(id, kept);
-        if (keepAs !== null) {
-          const entry = { id: keepAs, seq: headSeq, lineage: headLineage };
-          this.#document = { ...this.#document, forks: [...this.#document.forks, entry] };
-        }
+        if (keepAs !== null) this.#forks.remember(keepAs, headSeq, this.log.lineage());
         const volumes = this.store.volumes("head").map((stored) => {
           const known = this.#volumes.find(stored.number);
           return {
@@ -590,9 +585,5 @@ export class Group {
   readFork(id: Version, volume: number, firstBlock: number, target: Uint8Array, done: StoreDone): void {
     if (this.store.tryRead(id, volume, firstBlock, target)) done(null);
     else this.store.read(id, volume, firstBlock, target, done);
-  }
-
-  get logBytes(): number {
-    return this.log.list.segments.reduce((sum, segment) => sum + alignUp(segment.usedBytes, 4096), 0);
   }
 }

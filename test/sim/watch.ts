@@ -234,7 +234,7 @@ export class Watch {
     const found = [
       { what: "log on the shelf alone, bytes", value: group.room.spilledBytes, max: plan.shelfLogBytes },
       { what: "log on the shelf, bytes", value: group.room.shelfBytes, max: shelfMax },
-      { what: "log, bytes", value: group.logBytes, max: plan.shelfLogBytes + array.plan.cacheBytes },
+      { what: "log, bytes", value: group.log.list.bytes, max: plan.shelfLogBytes + array.plan.cacheBytes },
       { what: "queued host writes", value: group.admission.queuedRequests, max: queueMax },
     ];
     for (const { what, value, max } of found) {

@@ -168,6 +168,10 @@ export class PlainStore implements GroupStore {
     return [...this.#forks].map(([id, fork]) => ({ id, seq: fork.seq, volumes: fork.image.volumes }));
   }
 
+  hasRoomForFork(): boolean {
+    return true;
+  }
+
   fork(id: string, seq: number): void {
     this.#forks.set(id, { seq, image: { volumes: [...this.#head.volumes], blocks: new Map(this.#head.blocks) } });
   }
