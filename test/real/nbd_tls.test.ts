@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect } from "node:tls";
+import { connect, type TLSSocket } from "node:tls";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { bytesOf, command, goData, option } from "../unit/support/nbd_host.ts";
@@ -41,6 +41,23 @@ test.after(async () => {
 /** libnbd's URI; the server's certificate is for `localhost` and 127.0.0.1. */
 function uri(server: RunningServer, certificatesFolder: string, name = "demo-1"): string {
   return `nbds://${server.address}/${name}?tls-certificates=${certificatesFolder}`;
+}
+
+/** A host's socket past STARTTLS, about to shake hands. */
+async function secureSocket(options: { readonly maxVersion?: "TLSv1.2" }): Promise<TLSSocket> {
+  const plain = new RawSocket(required.address);
+  plain.send(bytesOf({ u32: 3 }), option(5));
+  assert.is((await plain.read(38)).readUInt32BE(18 + 12), 1);
+  plain.socket.removeAllListeners("data");
+  const read = (name: string) => readFileSync(join(certificates.server, name));
+  return connect({
+    socket: plain.socket,
+    ca: read("ca.pem"),
+    cert: read("client.pem"),
+    key: read("client.key"),
+    servername: "localhost",
+    ...options,
+  });
 }
 
 function qemuOptions(server: RunningServer, certificatesFolder: string): string[] {
@@ -191,20 +208,33 @@ testWith(
 testWith(
   test,
   ["openssl"],
+  "TLS 1.2 and the newest -> accepted; DISC -> what was asked is answered, TLS and stream are closed in order",
+  async () => {
+    for (const options of [{ maxVersion: "TLSv1.2" }, {}] as const) {
+      const secure = await secureSocket(options);
+      const chunks: Buffer[] = [];
+      secure.on("data", (chunk: Buffer) => chunks.push(chunk));
+      const ended = new Promise<void>((resolve, reject) => {
+        secure.on("error", reject);
+        secure.on("end", resolve);
+      });
+      await new Promise<void>((resolve) => secure.once("secureConnect", resolve));
+      assert.is(secure.getProtocol(), options.maxVersion ?? "TLSv1.3");
+      const read = command({ command: 0, cookie: 5n, length: 4096 });
+      secure.write(Buffer.concat([option(7, goData("demo-1")), read, command({ command: 2 })]));
+      await ended;
+      assert.is(Buffer.concat(chunks).byteLength, 32 + 34 + 20 + 16 + 4096);
+      secure.destroy();
+    }
+  },
+);
+
+testWith(
+  test,
+  ["openssl"],
   "a host that asks for much through TLS and reads late -> every byte, in order",
   async () => {
-    const plain = new RawSocket(required.address);
-    plain.send(bytesOf({ u32: 3 }), option(5));
-    assert.is((await plain.read(38)).readUInt32BE(18 + 12), 1);
-    plain.socket.removeAllListeners("data");
-    const read = (name: string) => readFileSync(join(certificates.server, name));
-    const secure = connect({
-      socket: plain.socket,
-      ca: read("ca.pem"),
-      cert: read("client.pem"),
-      key: read("client.key"),
-      servername: "localhost",
-    });
+    const secure = await secureSocket({});
     const chunks: Buffer[] = [];
     let receivedBytes = 0;
     const count = 64;
