@@ -28,7 +28,7 @@ export class ExportRegistry implements ExportTable {
       const { group } = entry;
       for (const volume of group.volumes()) {
         const access = this.#options.hosts.accessOf(host, volume.name);
-        if (access === null) continue;
+        if (access === null || this.#options.groups.findVolume(volume.name)?.group !== group) continue;
         if (this.#isShown(entry)) {
           const readOnly = access.readOnly || !group.serving().writable;
           const description = group.serving().writable

@@ -186,12 +186,28 @@ export class GroupRegistry {
     return this.entries().find(({ group }) => group.name === name) ?? null;
   }
 
+  /**
+   * What `name` means to hosts and operators. A peer chooses the names in its groups by itself: its golden copy never comes before a
+   * volume that this array is primary of, and of two alike the older group on this array wins, so that no name changes its meaning.
+   */
   findVolume(name: string): FoundVolume | null {
-    for (const entry of this.entries()) {
+    let best: FoundVolume | null = null;
+    for (const entry of this.#entries.values()) {
       const volume = entry.group.volumes().find((one) => one.name === name);
-      if (volume !== undefined) return { ...entry, volume };
+      if (volume === undefined) continue;
+      if (best === null || (isPrimary(entry) && !isPrimary(best))) best = { ...entry, volume };
     }
-    return null;
+    return best;
+  }
+
+  /** Names that volumes of several groups have. */
+  namesTwice(): string[] {
+    const seen = new Set<string>();
+    const twice = new Set<string>();
+    for (const { group } of this.#entries.values()) {
+      for (const { name } of group.volumes()) (seen.has(name) ? twice : seen).add(name);
+    }
+    return [...twice];
   }
 
   endExports(volume: string, reason: string): void {
@@ -342,6 +358,10 @@ export class GroupRegistry {
   closeAll(): void {
     for (const { group } of this.#entries.values()) group.close();
   }
+}
+
+function isPrimary({ replication }: GroupEntry): boolean {
+  return replication.document.role === "primary";
 }
 
 export function damagedText({ id, text }: DamagedGroup): string {

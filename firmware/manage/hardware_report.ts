@@ -76,6 +76,11 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
   }
   warnings.push(...poolWarnings(parts));
   for (const damaged of parts.groups.damaged) warnings.push({ code: "group-damaged", text: damagedText(damaged) });
+  for (const name of parts.groups.namesTwice())
+    warnings.push({
+      code: "volume-name-twice",
+      text: `volumes of two groups are called ${name}: hosts get the one that this array is primary of; rename one by copying it`,
+    });
   for (const group of parts.groups.all()) {
     if (group.shelfTrouble !== null)
       warnings.push({

@@ -2,7 +2,9 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { startAppliance } from "../../firmware/appliance.ts";
 import type { Control, Result } from "../../firmware/manage/control.ts";
+import { ExportRegistry } from "../../firmware/manage/exports.ts";
 import type { GroupRegistry } from "../../firmware/manage/groups.ts";
+import type { HostRegistry } from "../../firmware/manage/hosts.ts";
 import { goldenDocument } from "../../firmware/mirror/document.ts";
 import type { BlockError, BlockTarget } from "../../firmware/volume/block_request.ts";
 import { VolumeTarget } from "../../firmware/volume/volume_target.ts";
@@ -256,6 +258,35 @@ test("a peer asks for a group that is just being deleted -> refused, and the app
   bench.succeed(removing);
   const back = bench.succeed(bench.groups.create("gone", golden));
   assert.is(back.replication.status().role, "golden");
+});
+
+test("a peer's golden copy has a volume of the name of one that is served here -> hosts find the one that is served here", () => {
+  const bench = new Bench(15);
+  bench.succeed(bench.control.groups.create({ name: "zeta" }));
+  bench.succeed(bench.control.volumes.create({ name: "db", sizeBytes: MiB, group: "zeta", pool: null }));
+  const golden = { id: "ab".repeat(16), replication: goldenDocument("elm", "async") };
+  const { group } = bench.succeed(bench.groups.create("alpha", golden));
+  // What the peer's stream would bring.
+  let created = false;
+  group.log.commitAllDurable();
+  group.admission.open();
+  const volume = { number: 1, uuid: "f".repeat(32), name: "db", sizeBytes: MiB };
+  group.changeVolumes({ op: "create", volume }, () => (created = true));
+  bench.until(() => created);
+  assert.is(bench.groups.findVolume("db")!.group.name, "zeta");
+  const exportsTable = new ExportRegistry({
+    groups: bench.groups,
+    hosts: bench.control.hosts as HostRegistry,
+    goldenAccess: "read-only",
+  });
+  bench.succeed(bench.control.hosts.add({ name: "any", any: true, addresses: [], iqns: [], tlsNames: [] }));
+  bench.succeed(bench.control.hosts.map("any", { volume: "db", lun: null, readOnly: false }));
+  const listed = exportsTable.list({ remote: "h:1", iqn: null, tlsName: null });
+  assert.equal(
+    listed.map(({ description }) => description),
+    ["volume of group zeta"],
+  );
+  assert.ok(bench.control.status().warnings.some(({ code, text }) => code === "volume-name-twice" && /db/.test(text)));
 });
 
 test("one name is asked for twice at once -> one volume", () => {
