@@ -8,7 +8,8 @@ import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Finding, Probe } from "./benchmarks/findings.ts";
-import { type ClientName, type Run, runRounds } from "./benchmarks/rounds.ts";
+import { hostBenches, type Protocol } from "./benchmarks/host_works.ts";
+import { type RoundsOptions, type Run, runRounds } from "./benchmarks/rounds.ts";
 import { type Summary, summarize, table } from "./benchmarks/summary.ts";
 import { judgeFinding, judgeWorks, type Verdict, verdictTable } from "./benchmarks/verdicts.ts";
 import { type Bench, benches, probes, type Work } from "./benchmarks/works.ts";
@@ -18,11 +19,15 @@ const help = `usage: scripts/bench [BENCH...] [options]
 
 ${benches.map((each) => `  ${each.name.padEnd(14)}  ${each.question}${each.onRequest === true ? " (only when named)" : ""}`).join("\n")}
 ${probes.map((each) => `  ${each.name.padEnd(14)}  ${each.question}`).join("\n")}
+  host            what a host gets, over NBD and iSCSI, beside nbdkit, qemu-nbd and tgtd (only when named; runs of 1 s)
+
+  --only P        of host: nbd or iscsi
+  --full          of host: every size, pattern, mix, depth and number of connections, each point once
 
   --work A,B      only these works, by the beginning of their names: ${[...new Set(benches.flatMap((each) => each.works.map((work) => work.name)))].join(", ")}
   --with A,B      only these contenders: ${[...new Set(benches.flatMap((each) => each.contenders.map(({ name }) => name)))].join(", ")}
-  --client C      lean, fio or both (default lean; fio's own cost is near a whole core and hides differences)
-  --seconds S     length of a run, where the work does not fix it (default 2)
+  --client C      lean, third-party (fio, iscsi-perf) or both (default lean; the cost of the others hides differences)
+  --seconds S     length of a run, where the work does not fix it (default 2; host 1)
   --rounds R      runs of each, in alternation (default 3)
   --dir D         where the backing files lie (default /dev/shm, a tmpfs)
   --json          everything as JSON, each run included`;
@@ -57,7 +62,9 @@ function parse() {
         work: { type: "string" },
         with: { type: "string" },
         client: { type: "string", default: "lean" },
-        seconds: { type: "string", default: "2" },
+        seconds: { type: "string" },
+        only: { type: "string" },
+        full: { type: "boolean", default: false },
         rounds: { type: "string", default: "3" },
         dir: { type: "string", default: "/dev/shm" },
         json: { type: "boolean", default: false },
@@ -75,13 +82,23 @@ function positive(text: string, name: string): number {
   return value;
 }
 
-function clientsOf(text: string): ClientName[] {
-  if (text === "both") return ["lean", "fio"];
-  if (text === "lean" || text === "fio") return [text];
-  return fail(`--client ${text}: lean, fio or both`);
+function clientsOf(text: string): RoundsOptions["clients"] {
+  if (text === "both") return ["lean", "third-party"];
+  if (text === "lean" || text === "third-party") return [text];
+  return fail(`--client ${text}: lean, third-party or both`);
+}
+
+function protocolOf(text: string | undefined): Protocol | null {
+  if (text === undefined) return null;
+  if (text === "nbd" || text === "iscsi") return text;
+  return fail(`--only ${text}: nbd or iscsi`);
 }
 
 function chooseBenches(names: readonly string[]): Bench[] {
+  if (names.includes("host")) {
+    if (names.length > 1) fail("host is a run of its own");
+    return hostBenches({ full: values.full, only: protocolOf(values.only) });
+  }
   for (const name of names) {
     const known = [...benches, ...probes];
     if (!known.some((each) => each.name === name)) {
@@ -117,7 +134,8 @@ if (values.help) {
   process.exit(0);
 }
 const clients = clientsOf(values.client);
-const seconds = positive(values.seconds, "seconds");
+const isHost = positionals.includes("host");
+const seconds = positive(values.seconds ?? (isHost ? "1" : "2"), "seconds");
 const rounds = positive(values.rounds, "rounds");
 const chosen = chooseBenches(positionals)
   .map((bench) => ({ bench: withOnly(bench, values.with), works: chooseWorks(bench, values.work) }))
@@ -128,7 +146,7 @@ const chosenProbes: readonly Probe[] =
   positionals.length === 0 ? (narrowed ? [] : probes) : probes.filter(({ name }) => positionals.includes(name));
 if (chosen.length === 0 && chosenProbes.length === 0) fail(`no work "${values.work}" in these benches`);
 
-const missing = ensureClients(say, ["nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio"]);
+const missing = ensureClients(say, ["nbdkit", "qemu-nbd", "qemu-storage-daemon", "fio", ...(isHost ? ["tgtd"] : [])]);
 if (missing.length > 0) {
   for (const { text } of missing) say(text);
   process.exit(1);

@@ -20,6 +20,7 @@ const clients: readonly Client[] = [
   { program: "qemu-storage-daemon", debianPackage: "qemu-system-common" },
   { program: "fio", debianPackage: "fio" },
   { program: "openssl", debianPackage: "openssl" },
+  { program: "tgtd", debianPackage: "tgt" },
   { program: "mke2fs", debianPackage: "e2fsprogs" },
   { program: "e2fsck", debianPackage: "e2fsprogs" },
   { program: "postgres", debianPackage: "postgresql-15" },

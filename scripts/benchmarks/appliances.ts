@@ -1,7 +1,7 @@
 /** Our own appliances as contenders: real processes of a lab, alone or with a golden copy at the other array. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type BenchLab, goldcopy, type LabAppliance, labUp, leftOverOf, portalOf, whenSettled } from "./bench_lab.ts";
+import { type BenchLab, goldcopy, type LabAppliance, labUp, leftOverOf, whenSettled } from "./bench_lab.ts";
 import type { Contender, Running } from "./contenders.ts";
 
 const aloneVolume = "bench-1";
@@ -14,14 +14,18 @@ export function siteAlone(folder: string, name: string, lines: readonly string[]
 }
 
 /** One appliance, its volume in a group without peers. */
-export async function startAlone(folder: string, sizeBytes: number): Promise<{ lab: BenchLab; volume: string }> {
+export async function startAlone(
+  folder: string,
+  sizeBytes: number,
+  mapping: readonly string[] = [],
+): Promise<{ lab: BenchLab; volume: string }> {
   const site = siteAlone(folder, "alone", [`volumes = [{ name = "demo-1", size = "16MiB" }]`]);
   const lab = await labUp(join(folder, "alone"), ["--profile", site]);
   try {
     const oak = lab.find("oak-a");
     await goldcopy(oak, ["group", "create", "bench"]);
     await goldcopy(oak, ["volume", "create", aloneVolume, "--size", String(sizeBytes), "--group", "bench"]);
-    await goldcopy(oak, ["host", "map", "any", aloneVolume]);
+    await goldcopy(oak, ["host", "map", "any", aloneVolume, ...mapping]);
     return { lab, volume: aloneVolume };
   } catch (error) {
     await lab.down();
@@ -36,6 +40,23 @@ export const alone: Contender = {
     const { lab, volume } = await startAlone(folder, sizeBytes);
     const oak = lab.find("oak-a");
     return serverOf(lab, oak, [oak.pid], volume);
+  },
+};
+
+const iscsiLun = 7;
+
+export const aloneIscsi: Contender = {
+  name: "goldcopy",
+  what: `${alone.what}; over iSCSI`,
+  async start(folder, sizeBytes) {
+    const { lab, volume } = await startAlone(folder, sizeBytes, ["--lun", String(iscsiLun)]);
+    const oak = lab.find("oak-a");
+    if (oak.iscsi !== null) {
+      const server = serverOf(lab, oak, [oak.pid], volume);
+      return { ...server, url: `iscsi://${oak.iscsi}/${oak.iqn}/${iscsiLun}` };
+    }
+    await lab.down();
+    throw new Error("the lab's appliance has no iSCSI portal");
   },
 };
 
@@ -56,7 +77,7 @@ function mirrored(mode: "async" | "sync", what: string): Contender {
 
 function serverOf(lab: BenchLab, primary: LabAppliance, pids: readonly number[], volume: string): Running {
   return {
-    at: `${portalOf(primary)}/${volume}`,
+    url: `${primary.nbd}/${volume}`,
     pids,
     leftOver: () => leftOverOf(primary, volume),
     settled: () => whenSettled(primary, volume),

@@ -3,12 +3,16 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import type { StatusJson } from "../../firmware/manage/status_json.ts";
 import { repositoryRoot } from "../tools.ts";
+import type { LoadKind, LoadPlan } from "./load/plan.ts";
 
 export interface LabAppliance {
   readonly name: string;
   readonly pid: number;
   readonly at: string;
   readonly nbd: string;
+  /** `HOST:PORT`, and the target's name; null: no iSCSI. */
+  readonly iscsi: string | null;
+  readonly iqn: string | null;
 }
 
 export interface BenchLab {
@@ -82,9 +86,9 @@ export async function whenSettled(appliance: LabAppliance, volume: string): Prom
 }
 
 /** A load that runs until its server dies, or it is stopped: it says nothing and its end is no failure. It does not read. */
-export function endlessLoad(at: string, kind: string, blockBytes: number, depth: number): ChildProcess {
-  const args = [at, kind, blockBytes, depth, 3600, 0, "endless"].map(String);
-  return spawn(process.execPath, [join(import.meta.dir, "nbd_load.ts"), ...args], { stdio: "ignore" });
+export function endlessLoad(url: string, kind: LoadKind, blockBytes: number, depth: number): ChildProcess {
+  const plan: LoadPlan = { url, kind, blockBytes, depth, connections: 1, seconds: 0, sizeBytes: 0, until: "endless" };
+  return spawn(process.execPath, [join(import.meta.dir, "load", "load.ts"), JSON.stringify(plan)], { stdio: "ignore" });
 }
 
 export async function ended(child: ChildProcess): Promise<void> {

@@ -4,8 +4,8 @@ import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 
 export interface Running {
-  /** `HOST:PORT/NAME` */
-  readonly at: string;
+  /** `nbd://HOST:PORT/EXPORT` or `iscsi://HOST:PORT/IQN/LUN`. */
+  readonly url: string;
   /** Processes whose CPU time counts. */
   readonly pids: readonly number[];
   /** Waits until nothing is left to do in the background: a cache destaged, a mirror in sync. */
@@ -34,12 +34,12 @@ export function spawnQuiet(program: string, args: readonly string[]): ChildProce
   return spawn(program, [...args], { stdio: ["ignore", "ignore", "inherit"] });
 }
 
-export function running(child: ChildProcess, at: string): Running {
+export function running(child: ChildProcess, url: string): Running {
   const ended = new Promise<void>((resolve) => {
     child.on("exit", () => resolve());
   });
   return {
-    at,
+    url,
     pids: [child.pid ?? 0],
     stop: async () => {
       child.kill("SIGTERM");
@@ -59,10 +59,10 @@ export async function freePort(): Promise<number> {
   });
 }
 
-/** Waits until something listens at `address`. */
+/** Waits until something listens for NBD at `address`. */
 export async function serving(child: ChildProcess, address: string, name: string): Promise<Running> {
   const at = address.lastIndexOf(":");
-  const result = running(child, `${address}/${name}`);
+  const result = running(child, `nbd://${address}/${name}`);
   for (let attempt = 0; attempt < 200; attempt++) {
     if (child.exitCode !== null) throw new Error(`${child.spawnfile} ended with ${child.exitCode}`);
     const open = await new Promise<boolean>((resolve) => {

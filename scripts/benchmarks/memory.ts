@@ -9,8 +9,10 @@ import { applianceEnv } from "../appliance_env.ts";
 import { profilePath } from "../lab_site/profile.ts";
 import { requireLab } from "../lab_site/site.ts";
 import { siteAlone } from "./appliances.ts";
-import { labUp, output, portalOf } from "./bench_lab.ts";
+import { labUp, output } from "./bench_lab.ts";
 import { type Finding, mib, type Probe } from "./findings.ts";
+import { lean } from "./generators.ts";
+import type { LoadKind } from "./load/plan.ts";
 
 const atMostMib = 600;
 const volumes = ["demo-1", "demo-2", "demo-3", "demo-4"];
@@ -33,7 +35,7 @@ export const memory: Probe = {
       );
       const { mappedBytes, metadataBytes } = JSON.parse(filled) as { mappedBytes: number; metadataBytes: number };
       await lab.run(["start", "oak-a"]);
-      const portal = portalOf(lab.find("oak-a"));
+      const portal = lab.find("oak-a").nbd;
       const { appliances } = JSON.parse(await lab.run(["status"])) as { appliances: { pid: number }[] };
       const pid = appliances[0]?.pid ?? 0;
       const maps = `${(mappedBytes / 2 ** 40).toFixed(2)} TiB mapped, ${(metadataBytes / mib).toFixed(0)} MiB of maps on the shelf`;
@@ -62,9 +64,8 @@ export const memory: Probe = {
   },
 };
 
-async function load(at: string, kind: string, blockBytes: number, depth: number): Promise<void> {
-  const program = join(import.meta.dir, "nbd_load.ts");
-  await output(process.execPath, [program, ...[at, kind, blockBytes, depth, seconds, 0, "timed"].map(String)]);
+async function load(url: string, kind: LoadKind, blockBytes: number, depth: number): Promise<void> {
+  await lean({ url, kind, blockBytes, depth, connections: 1, seconds, sizeBytes: 0, until: "timed" });
 }
 
 /** The largest resident size so far (proc(5), VmHWM, in KiB). */

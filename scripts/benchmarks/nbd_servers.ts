@@ -43,7 +43,7 @@ export const frontEnd: Contender = {
       child.stdout.on("data", (chunk: Buffer) => {
         out += chunk.toString();
         const line = /^(\S+)\n/.exec(out);
-        if (line !== null) resolve(running(child, `${line[1]}/demo-1`));
+        if (line !== null) resolve(running(child, `nbd://${line[1]}/demo-1`));
       });
     });
   },

@@ -51,7 +51,7 @@ export const qemuMirror: Contender = {
     }
     const pids = [...daemon.pids, ...target.pids];
     cpuSeconds(pids);
-    return { at: daemon.at, pids, stop };
+    return { url: daemon.url, pids, stop };
   },
 };
 

@@ -44,7 +44,7 @@ async function killFull(lab: BenchLab, volume: string, blockBytes: number, work:
   const oak = lab.find("oak-a");
   await whenSettled(oak, volume);
   await lab.run(["fault", "oak-a", "shelf", "on"]);
-  const load = endlessLoad(`${portalOf(oak)}/${volume}`, "randwrite", blockBytes, 32);
+  const load = endlessLoad(`${oak.nbd}/${volume}`, "randwrite", blockBytes, 32);
   const dirtyBytes = await whenStill(async () => (await leftOverOf(oak, volume)).cacheDirtyBytes, quietMs);
   const { notDestagedSeqs } = await leftOverOf(oak, volume);
   const site = requireLab(lab.dir);

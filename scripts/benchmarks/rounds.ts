@@ -1,16 +1,14 @@
 /** Servers beside each other: the same work, the same machine, the same run, rounds in alternation. */
-import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { type Contender, cpuSeconds, type Running } from "./contenders.ts";
+import { type GeneratorName, generate, thirdPartyFor } from "./generators.ts";
+import type { LoadPlan } from "./load/plan.ts";
 import type { Bench, Work } from "./works.ts";
-
-export type ClientName = "lean" | "fio";
 
 export interface Run {
   readonly contender: string;
   readonly work: string;
-  readonly client: ClientName;
+  readonly client: GeneratorName;
   readonly round: number;
   readonly iops: number;
   readonly bytesPerSecond: number;
@@ -29,7 +27,8 @@ export interface Run {
 export interface RoundsOptions {
   readonly bench: Bench;
   readonly works: readonly Work[];
-  readonly clients: readonly ClientName[];
+  /** Our own load generator, the third-party one of the protocol, or both. */
+  readonly clients: readonly ("lean" | "third-party")[];
   readonly folder: string;
   readonly sizeBytes: number;
   readonly seconds: number;
@@ -46,7 +45,7 @@ export async function runRounds(options: RoundsOptions): Promise<Run[]> {
       const running = await contender.start(options.folder, options.sizeBytes);
       servers.push([contender, running]);
       const fill: Work = { name: "fill", kind: "write", blockBytes: 1048576, depth: 4 };
-      await lean(running.at, fill, options, true);
+      await generate("lean", { ...planOf(running.url, fill, options), until: "once" });
       await running.settled?.();
     }
     for (const work of options.works) {
@@ -55,9 +54,12 @@ export async function runRounds(options: RoundsOptions): Promise<Run[]> {
         const order = round % 2 === 0 ? servers : [...servers].reverse();
         for (const client of options.clients) {
           for (const [contender, running] of order) {
-            const run = await measure(contender, running, work, client, round, options);
+            const plan = planOf(running.url, work, options);
+            const generator = client === "lean" ? "lean" : thirdPartyFor(plan);
+            if (generator === null) continue;
+            const run = await measure(contender, running, work, plan, generator, round);
             runs.push(run);
-            options.say(`  ${work.name}, ${client}, ${contender.name}: ${Math.round(run.iops)} IOPS`);
+            options.say(`  ${work.name}, ${generator}, ${contender.name}: ${Math.round(run.iops)} IOPS`);
           }
         }
       }
@@ -68,25 +70,37 @@ export async function runRounds(options: RoundsOptions): Promise<Run[]> {
   return runs;
 }
 
+function planOf(url: string, work: Work, options: RoundsOptions): LoadPlan {
+  return {
+    url,
+    kind: work.kind,
+    blockBytes: work.blockBytes,
+    depth: work.depth,
+    connections: work.connections ?? 1,
+    seconds: work.seconds ?? options.seconds,
+    sizeBytes: options.sizeBytes,
+    until: work.opsMax ?? "timed",
+  };
+}
+
 async function measure(
-  contender: Contender,
+  { name }: Contender,
   running: Running,
   work: Work,
-  client: ClientName,
+  plan: LoadPlan,
+  client: GeneratorName,
   round: number,
-  options: RoundsOptions,
 ): Promise<Run> {
   if (work.settledFirst === true) await running.settled?.();
   const cpuBefore = cpuSeconds(running.pids);
   const busyBefore = machineBusySeconds();
-  const result =
-    client === "lean" ? await lean(running.at, work, options, false) : await fio(running.at, work, options);
+  const result = await generate(client, plan);
   const serverCpuSeconds = cpuSeconds(running.pids) - cpuBefore;
   const busySeconds = machineBusySeconds() - busyBefore;
   const leftOver = (await running.leftOver?.()) ?? {};
   const gib = (result.bytesPerSecond * result.seconds) / 2 ** 30;
   return {
-    contender: contender.name,
+    contender: name,
     work: work.name,
     client,
     round,
@@ -96,83 +110,6 @@ async function measure(
     othersCores: Math.max(0, (busySeconds - serverCpuSeconds - result.clientCpuSeconds) / result.seconds),
     leftOver,
   };
-}
-
-type ClientResult = Pick<
-  Run,
-  "iops" | "bytesPerSecond" | "latencyUsP50" | "latencyUsP99" | "seconds" | "clientCpuSeconds"
->;
-
-async function lean(
-  at: string,
-  work: Work,
-  options: RoundsOptions,
-  once: boolean,
-  began: () => void = () => {},
-): Promise<ClientResult> {
-  const seconds = work.seconds ?? options.seconds;
-  const until = once ? "once" : String(work.opsMax ?? "timed");
-  const args = [at, work.kind, work.blockBytes, work.depth, seconds, options.sizeBytes, until];
-  const program = join(import.meta.dir, "nbd_load.ts");
-  // The first thing that it prints is `begin`, after its warm-up.
-  const text = await output(process.execPath, [program, ...args.map(String)], began);
-  return JSON.parse(text.slice(text.indexOf("{"))) as ClientResult;
-}
-
-interface FioSide {
-  readonly iops: number;
-  readonly bw_bytes: number;
-  readonly runtime: number;
-  readonly clat_ns: { readonly percentile: Readonly<Record<string, number>> };
-}
-
-async function fio(at: string, work: Work, options: RoundsOptions): Promise<ClientResult> {
-  const text = await output("fio", [
-    "--name=bench",
-    "--thread",
-    "--ioengine=nbd",
-    `--uri=nbd://${at}`,
-    `--rw=${work.kind}`,
-    `--bs=${work.blockBytes}`,
-    `--iodepth=${work.depth}`,
-    `--size=${options.sizeBytes}`,
-    "--time_based",
-    `--runtime=${work.seconds ?? options.seconds}`,
-    ...(work.opsMax === undefined ? [] : [`--number_ios=${work.opsMax}`]),
-    "--norandommap",
-    "--randrepeat=0",
-    "--output-format=json",
-  ]);
-  const job = JSON.parse(text.slice(text.indexOf("{"))).jobs[0] as Record<"read" | "write", FioSide> & {
-    usr_cpu: number;
-    sys_cpu: number;
-  };
-  const side = work.kind.endsWith("read") ? job.read : job.write;
-  const seconds = side.runtime / 1000;
-  return {
-    iops: side.iops,
-    bytesPerSecond: side.bw_bytes,
-    latencyUsP50: Math.round((side.clat_ns.percentile["50.000000"] ?? 0) / 1000),
-    latencyUsP99: Math.round((side.clat_ns.percentile["99.000000"] ?? 0) / 1000),
-    seconds,
-    clientCpuSeconds: ((job.usr_cpu + job.sys_cpu) / 100) * seconds,
-  };
-}
-
-function output(program: string, args: readonly string[], spoke: () => void = () => {}): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, [...args], { stdio: ["ignore", "pipe", "inherit"] });
-    const parts: Buffer[] = [];
-    child.stdout.on("data", (chunk: Buffer) => {
-      if (parts.length === 0) spoke();
-      parts.push(chunk);
-    });
-    child.on("error", reject);
-    child.on("close", (code) => {
-      if (code === 0) resolve(Buffer.concat(parts).toString());
-      else reject(new Error(`${program} ended with ${code}`));
-    });
-  });
 }
 
 /** Seconds that all cores together have been busy since boot. */

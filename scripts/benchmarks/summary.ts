@@ -2,11 +2,12 @@
  * Many runs to few figures. Each figure is the median over rounds; a ratio is the median of the rounds' own ratios, so that a
  * machine that changes its speed between rounds does not count for either side.
  */
-import type { ClientName, Run } from "./rounds.ts";
+import type { GeneratorName } from "./generators.ts";
+import type { Run } from "./rounds.ts";
 
 export interface Summary {
   readonly work: string;
-  readonly client: ClientName;
+  readonly client: GeneratorName;
   readonly contender: string;
   readonly iops: number;
   readonly iopsMin: number;

@@ -36,7 +36,7 @@ export const takeover: Probe = {
       // A shelf that fails in the middle of a commit fails the group until the next start; with nothing to destage there is none.
       await whenSettled(elm, volume);
       await lab.run(["fault", "elm-a", "shelf", "on"]);
-      const load = endlessLoad(`${portalOf(oak)}/${volume}`, "randwrite", 4096, 32);
+      const load = endlessLoad(`${oak.nbd}/${volume}`, "randwrite", 4096, 32);
       const receivedSeq = async () => (await statusOf(elm)).groups.find(({ name }) => name === group)?.receivedSeq ?? 0;
       await whenStill(receivedSeq, quietMs);
       const { cacheDirtyBytes, notDestagedSeqs } = await leftOverOf(elm, volume);

@@ -1,7 +1,7 @@
 /** The last table: each work with a bar, what ours reached beside whom, and whether that is enough. */
 import { type Finding, reached } from "./findings.ts";
 import { aligned, type Summary } from "./summary.ts";
-import type { Work } from "./works.ts";
+import type { Bar, Work } from "./works.ts";
 
 export interface Verdict {
   readonly bench: string;
@@ -16,36 +16,46 @@ export interface Verdict {
   readonly note: string;
 }
 
-/** `summaries` of one bench, ours first. A work whose peer was not measured has no verdict. */
+/** `summaries` of one bench, ours first. A bar whose peers were not measured has no verdict. */
 export function judgeWorks(bench: string, works: readonly Work[], summaries: readonly Summary[]): Verdict[] {
-  const verdicts: Verdict[] = [];
-  for (const work of works) {
-    const { bar } = work;
-    if (bar === undefined) continue;
-    for (const own of summaries.filter((each) => each.work === work.name)) {
-      const peer = summaries.find(
-        (each) => each.work === work.name && each.client === own.client && each.contender === bar.peer,
-      );
-      if (own.contender !== summaries[0]?.contender || peer === undefined) continue;
-      const ratio =
-        bar.measure === "iops" ? (own.ratios[bar.peer] ?? Number.NaN) : peer.latencyUsP50 / own.latencyUsP50;
-      verdicts.push({
-        bench,
-        work: own.client === "lean" ? own.work : `${own.work}, ${own.client}`,
-        ours: figure(own, bar.measure),
-        peer: `${figure(peer, bar.measure)} ${bar.peer}`,
-        ratio,
-        bar: `>= ${bar.ratioAtLeast.toFixed(1)} x`,
-        reached: ratio >= bar.ratioAtLeast,
-        note: noteOf(own, peer),
-      });
-    }
-  }
-  return verdicts;
+  const ours = summaries[0]?.contender;
+  return works.flatMap((work) => {
+    const here = summaries.filter((each) => each.work === work.name);
+    return here
+      .filter(({ contender }) => contender === ours)
+      .flatMap((own) => (work.bars ?? []).map((bar) => judge(bench, bar, own, here)).filter((each) => each !== null));
+  });
 }
 
-function figure(summary: Summary, measure: "iops" | "p50"): string {
+function judge(bench: string, bar: Bar, own: Summary, summaries: readonly Summary[]): Verdict | null {
+  const { measure, ratioAtLeast } = bar;
+  const peers = summaries
+    .filter(({ client, contender }) => client === own.client && bar.peers.includes(contender))
+    .map((peer) => ({ peer, ratio: ratioTo(peer, own, measure) }))
+    .sort((a, b) => a.ratio - b.ratio);
+  const best = peers[0];
+  if (best === undefined) return null;
+  return {
+    bench,
+    work: own.client === "lean" ? own.work : `${own.work}, ${own.client}`,
+    ours: figure(own, measure),
+    peer: `${figure(best.peer, measure)} ${best.peer.contender}`,
+    ratio: best.ratio,
+    bar: `>= ${ratioAtLeast.toFixed(1)} x`,
+    reached: best.ratio >= ratioAtLeast,
+    note: noteOf(own, best.peer),
+  };
+}
+
+/** How much better ours is. */
+function ratioTo(peer: Summary, own: Summary, measure: Bar["measure"]): number {
+  if (measure === "iops") return own.ratios[peer.contender] ?? Number.NaN;
+  return measure === "p50" ? peer.latencyUsP50 / own.latencyUsP50 : peer.latencyUsP99 / own.latencyUsP99;
+}
+
+function figure(summary: Summary, measure: Bar["measure"]): string {
   if (measure === "p50") return `p50 ${summary.latencyUsP50} us`;
+  if (measure === "p99") return `p99 ${summary.latencyUsP99} us`;
   if (summary.work.startsWith("1m")) return `${(summary.bytesPerSecond / 1e6).toFixed(0)} MB/s`;
   return `${Math.round(summary.iops)} IOPS`;
 }

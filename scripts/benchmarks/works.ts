@@ -2,6 +2,7 @@
 import { alone, asyncPair, syncPair } from "./appliances.ts";
 import type { Contender } from "./contenders.ts";
 import type { Probe } from "./findings.ts";
+import type { LoadKind } from "./load/plan.ts";
 import { memory } from "./memory.ts";
 import { frontEnd, nbdkit, qemuNbd } from "./nbd_servers.ts";
 import { qemuMirror } from "./qemu_mirror.ts";
@@ -10,9 +11,12 @@ import { takeover } from "./takeover.ts";
 
 export interface Work {
   readonly name: string;
-  readonly kind: "randread" | "randwrite" | "read" | "write";
+  readonly kind: LoadKind;
   readonly blockBytes: number;
+  /** On each connection. */
   readonly depth: number;
+  /** 1 unless it says otherwise. */
+  readonly connections?: number;
   /** The length of a run when it is part of the question; otherwise as asked on the command line. */
   readonly seconds?: number;
   /** A burst: so many operations, from a settled start. */
@@ -21,18 +25,24 @@ export interface Work {
   readonly rounds?: number;
   /** Starts only when everything before has been destaged and replicated. */
   readonly settledFirst?: boolean;
-  /** What ours must reach beside `peer`: at least so many times its operations per second, or the inverse of its p50. */
-  readonly bar?: Bar;
+  /** What ours must reach. */
+  readonly bars?: readonly Bar[];
 }
 
+/** At least so many times a peer's operations per second, or the inverse of its latency. */
 export interface Bar {
-  readonly peer: string;
-  readonly measure: "iops" | "p50";
+  /** Of several the best one counts. */
+  readonly peers: readonly string[];
+  readonly measure: "iops" | "p50" | "p99";
   readonly ratioAtLeast: number;
 }
 
-const beside = (peer: string, ratioAtLeast: number, measure: Bar["measure"] = "iops"): { readonly bar: Bar } => ({
-  bar: { peer, measure, ratioAtLeast },
+const beside = (
+  peer: string,
+  ratioAtLeast: number,
+  measure: Bar["measure"] = "iops",
+): Pick<Required<Work>, "bars"> => ({
+  bars: [{ peers: [peer], measure, ratioAtLeast }],
 });
 
 export interface Bench {
