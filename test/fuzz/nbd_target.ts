@@ -24,6 +24,7 @@ const volumeBytes = 131_072;
 const quietRemote = "198.51.100.1";
 
 const limits: Partial<NbdLimits> = {
+  failedLoginsMax: 1_000_000_000,
   optionsMax: 24,
   optionDataBytesMax: 8192,
   optionSkipBytesMax: 65_536,

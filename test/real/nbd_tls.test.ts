@@ -28,7 +28,7 @@ test.before(async () => {
   folder = mkdtempSync(join(tmpdir(), "nbd-tls-"));
   certificates = await makeCertificates(join(folder, "certificates"));
   const from = `--certificates=${certificates.server}`;
-  required = await startServer([`demo-1=${sizeBytes}`, "--tls=required", from]);
+  required = await startServer([`demo-1=${sizeBytes}`, "--tls=required", "--failed-logins=1000", from]);
   optional = await startServer([`demo-1=${sizeBytes}`, "--tls=optional", from]);
   withoutCa = await startServer([`demo-1=${sizeBytes}`, "--tls=required", from, "--no-ca"]);
 });

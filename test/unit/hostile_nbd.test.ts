@@ -230,6 +230,39 @@ test("NBD: metadata queries of unknown namespaces, wildcards, none, the same twi
   });
 });
 
+test("handshakes that keep failing -> their address is let in once a second, others at once; one event for a row", () => {
+  const bench = new NbdBench({ failedLoginsMax: 3 });
+  const fails = (remote: string) => {
+    const stream = bench.connect(remote);
+    if (stream.state !== "open") return "refused";
+    stream.send(bytesOf({ u32: 3 }), bytesOf("GET / HTTP/1.1\r\n\r\n"));
+    stream.close();
+    return "let in";
+  };
+  const row = (count: number, remote: string) => Array.from({ length: count }, () => fails(remote));
+  assert.equal(row(6, "192.0.2.9:1000"), ["let in", "let in", "let in", "refused", "refused", "refused"]);
+  assert.is(fails("192.0.2.9:1001"), "refused", "another port is the same address");
+  assert.is(bench.connect("192.0.2.10:1000").state, "open");
+  assert.is(bench.codes().filter((code) => code === "nbd-too-many-failures").length, 1);
+  bench.clock.pass(1000);
+  assert.equal(row(2, "192.0.2.9:1002"), ["let in", "refused"]);
+  bench.clock.pass(60_000);
+  assert.is(fails("192.0.2.9:1003"), "let in");
+});
+
+test("an export that is not ready asked for by EXPORT_NAME, again and again -> its host is not kept out", () => {
+  const bench = new NbdBench({ failedLoginsMax: 3 });
+  bench.volume.ready = false;
+  for (let index = 0; index < 10; index++) {
+    const stream = bench.haggling();
+    stream.send(option(1, bytesOf("demo-1")));
+    assert.is(stream.state, "ended");
+    stream.close();
+  }
+  bench.volume.ready = true;
+  assert.is(bench.open().state, "open");
+});
+
 /** Past the replies of GO. */
 function takeOptionRepliesThen(stream: HostStream): { error: number } {
   while (new DataView(stream.received.buffer, stream.received.byteOffset).getUint32(0) === 0x0003e889) {

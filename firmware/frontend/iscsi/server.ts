@@ -12,11 +12,11 @@ import type { Entropy } from "../../../hal/api/entropy.ts";
 import type { EventSink } from "../../manage/events.ts";
 import type { HostAuthority } from "../../volume/host_access.ts";
 import { BufferPool } from "../buffer_pool.ts";
+import { addressOf, LoginGuard } from "../login_guard.ts";
 import { MemoryBudget } from "../memory_budget.ts";
 import type { DeviceServer } from "../scsi/device_server.ts";
 import { TaskPool } from "./iscsi_task.ts";
 import { checkIscsiLimits, defaultIscsiLimits, type IscsiLimits } from "./limits.ts";
-import { addressOf, LoginGuard } from "./login_guard.ts";
 import type { ChapHashes, IscsiDigests } from "./ports.ts";
 import { IscsiSession, type SessionParts, type SessionRegistry } from "./session.ts";
 

@@ -16,6 +16,11 @@ export interface NbdLimits {
   readonly sessionsMax: number;
   /** From accept to the transmission phase. Handshakes take 3 to 8 round trips: 15 s allows 1.8 s for each. */
   readonly handshakeMs: number;
+  /** Failed handshakes of one address at once; after that one per `failedLoginMs`. A host in order fails none. */
+  readonly failedLoginsMax: number;
+  readonly failedLoginMs: number;
+  /** Addresses whose failures are remembered: 4,096 of about 100 bytes. */
+  readonly addressesMax: number;
   /** How long a closing session may take to have its last replies read. */
   readonly closingMs: number;
   /** While others wait for memory, a session that holds shared memory and neither sends nor reads this long is closed. */
@@ -53,6 +58,9 @@ const MiB = 1024 * KiB;
 export const defaultNbdLimits: NbdLimits = {
   sessionsMax: 1024,
   handshakeMs: 15_000,
+  failedLoginsMax: 20,
+  failedLoginMs: 1000,
+  addressesMax: 4096,
   closingMs: 10_000,
   stallMs: 30_000,
   optionsMax: 256,
@@ -79,5 +87,6 @@ export function checkNbdLimits(limits: NbdLimits): void {
   assert(limits.outputBacklogBytes <= limits.sessionBytesMax, "nbd limits: the backlog is part of a session's bytes");
   assert(limits.optionSkipBytesMax >= limits.optionDataBytesMax, "nbd limits: what is looked at may be received");
   assert(limits.optionDataBytesMax >= limits.nameBytesMax + 8, "nbd limits: a name fits the option data");
+  assert(limits.failedLoginsMax >= 1 && limits.addressesMax >= 1, "nbd limits: an address may fail once");
   assert(limits.requestsInFlightMax >= 1 && limits.extentsMax >= 1, "nbd limits: at least one");
 }

@@ -2,7 +2,8 @@
  * The NBD server of an appliance: accepts sessions from any number of HBA ports, within its limits.
  *
  * Invariants:
- * - At most `sessionsMax` sessions; one more is closed at once, and the first refusal of a row is reported.
+ * - At most `sessionsMax` sessions; one more is closed at once, and the first refusal of a row is reported. The same for an
+ *   address whose handshakes keep failing.
  * - Memory that hosts can claim is bounded (`limits.ts`); who keeps shared memory without moving, while others wait, is closed.
  */
 import type { StreamHandler } from "../../../hal/api/byte_stream.ts";
@@ -11,6 +12,7 @@ import type { HostStream } from "../../../hal/api/hba.ts";
 import type { EventSink } from "../../manage/events.ts";
 import type { ExportTable } from "../../volume/block_request.ts";
 import { BufferPool } from "../buffer_pool.ts";
+import { LoginGuard } from "../login_guard.ts";
 import { MemoryBudget } from "../memory_budget.ts";
 import { checkNbdLimits, defaultNbdLimits, type NbdLimits } from "./limits.ts";
 import { RequestPool } from "./nbd_request.ts";
@@ -33,6 +35,7 @@ export class NbdServer {
   private readonly events: EventSink;
   private readonly limits: NbdLimits;
   private readonly budget: MemoryBudget;
+  private readonly guard: LoginGuard;
   private readonly parts: SessionParts;
   private readonly sessions = new Set<NbdSession>();
   /** The limit was reached and reported; said again only after there was room in between. */
@@ -46,6 +49,7 @@ export class NbdServer {
     this.clock = parts.clock;
     this.events = parts.events;
     this.budget = new MemoryBudget(parts.clock, this.limits.sharedBytesMax, () => this.watchStalls());
+    this.guard = new LoginGuard(parts.clock, this.limits);
     this.parts = {
       clock: parts.clock,
       exports: parts.exports,
@@ -55,6 +59,7 @@ export class NbdServer {
       buffers: new BufferPool(this.limits.keptBytesMax),
       requests: new RequestPool(),
       budget: this.budget,
+      handshakeFailed: (remote) => this.guard.failed(remote),
       closed: (session) => this.ended(session),
     };
   }
@@ -70,6 +75,15 @@ export class NbdServer {
 
   /** For `HbaPort.listen`. */
   accept(stream: HostStream): StreamHandler {
+    const judged = this.guard.judge(stream.remote);
+    if (judged === "refused-first") {
+      const text = `NBD sessions of ${stream.remote} are refused for a while: too many failed handshakes`;
+      this.events.emit("nbd-too-many-failures", text, { host: stream.remote });
+    }
+    if (judged !== "welcome") {
+      this.clock.defer(() => stream.abort());
+      return refusing;
+    }
     if (this.closing || this.sessions.size >= this.limits.sessionsMax) {
       if (!this.closing && !this.full) {
         this.full = true;

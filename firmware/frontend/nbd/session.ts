@@ -40,6 +40,7 @@ export interface SessionParts {
   readonly buffers: BufferPool;
   readonly requests: RequestPool;
   readonly budget: MemoryBudget;
+  readonly handshakeFailed: (remote: string) => void;
   /** The stream is closed and the session holds nothing any more. */
   readonly closed: (session: NbdSession) => void;
 }
@@ -334,6 +335,9 @@ export class NbdSession implements StreamHandler, TransmissionHost {
   private report(code: string, text: string): void {
     if (this.reported) return;
     this.reported = true;
+    // An export that is away for the moment is no fault of its host.
+    const inHandshake = this.phase === "handshake" || this.phase === "securing";
+    if (inHandshake && code !== "nbd-export-refused") this.parts.handshakeFailed(this.stream.remote);
     const fields: Record<string, string> = { host: this.stream.remote };
     if (this.transmission !== null) fields["volume"] = this.transmission.target.name;
     this.parts.events.emit(code, `NBD session of ${this.stream.remote}: ${text}`, fields);

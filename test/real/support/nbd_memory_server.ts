@@ -3,7 +3,7 @@
  * clients and for measuring the front end alone.
  *
  * Arguments: `NAME=SIZE_BYTES[:ro]...`, `--cold` (no read is served at once), `--tls=off|optional|required` with
- * `--certificates=FOLDER` (server.pem, server.key, and ca.pem unless `--no-ca`). Prints the address as its first line. Ends with its standard input.
+ * `--failed-logins=N` (how many an address may have), `--certificates=FOLDER` (server.pem, server.key, and ca.pem unless `--no-ca`). Prints the address as its first line. Ends with its standard input.
  */
 import { join } from "node:path";
 import type { TlsUse } from "../../../firmware/frontend/nbd/negotiation.ts";
@@ -43,6 +43,7 @@ if (tls !== null && "error" in tls) {
 const server = new NbdServer({
   clock,
   exports,
+  limits: { failedLoginsMax: Number(optionValue("failed-logins") ?? 20) },
   tls: (optionValue("tls") as TlsUse | null) ?? "off",
   events: { emit: (code, text) => process.stderr.write(`${code}: ${text}\n`) },
 });

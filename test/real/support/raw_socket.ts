@@ -10,10 +10,15 @@ export class RawSocket {
   /** The other end has closed or reset, or nobody was there. */
   closed = false;
 
-  /** `at`: HOST:PORT. */
-  constructor(at: string) {
+  /** `at`: HOST:PORT; `localAddress`: from where, null: from anywhere. */
+  constructor(at: string, localAddress: string | null = null) {
     const colon = at.lastIndexOf(":");
-    this.socket = connect({ host: at.slice(0, colon), port: Number(at.slice(colon + 1)), allowHalfOpen: true });
+    this.socket = connect({
+      host: at.slice(0, colon),
+      port: Number(at.slice(colon + 1)),
+      allowHalfOpen: true,
+      ...(localAddress !== null && { localAddress }),
+    });
     this.socket.on("data", (chunk: Buffer) => {
       this.#received.push(chunk);
       this.#receivedBytes += chunk.byteLength;

@@ -5,8 +5,13 @@
  * - An address may fail `failedLoginsMax` times at once, then once per `failedLoginMs`; a login that succeeds changes nothing.
  * - At most `addressesMax` addresses are remembered; the one that failed longest ago is forgotten first.
  */
-import type { Clock } from "../../../hal/api/clock.ts";
-import type { IscsiLimits } from "./limits.ts";
+import type { Clock } from "../../hal/api/clock.ts";
+
+export interface LoginGuardLimits {
+  readonly failedLoginsMax: number;
+  readonly failedLoginMs: number;
+  readonly addressesMax: number;
+}
 
 interface Failures {
   count: number;
@@ -16,10 +21,10 @@ interface Failures {
 
 export class LoginGuard {
   private readonly clock: Clock;
-  private readonly limits: IscsiLimits;
+  private readonly limits: LoginGuardLimits;
   private readonly failures = new Map<string, Failures>();
 
-  constructor(clock: Clock, limits: IscsiLimits) {
+  constructor(clock: Clock, limits: LoginGuardLimits) {
     this.clock = clock;
     this.limits = limits;
   }
