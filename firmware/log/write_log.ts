@@ -109,6 +109,9 @@ export class WriteLog implements NvramClient {
   #admittedQueued = false;
   #cellWhich = 0;
   #cellOrdinal = -1;
+  #cellWanted = false;
+  /** The cell that the persist under way may be reading, or -1: a medium that reads memory while it writes must not find it changing. */
+  #cellInFlight = -1;
   /** Where the newest commit cell was written; a write-through copy takes it along. */
   cellBytesAt: LogPlace | null = null;
   #header: RecordHeader = emptyHeader();
@@ -265,7 +268,7 @@ export class WriteLog implements NvramClient {
     this.list.appended(at, totalBytes, lastSeq, wallMs);
     this.headSeq = Math.max(this.headSeq, lastSeq);
     this.appendedRecords++;
-    if (this.list.last!.ordinal !== this.#cellOrdinal && this.heardSeq !== Number.POSITIVE_INFINITY) this.#writeCell();
+    if (this.list.last!.ordinal !== this.#cellOrdinal) this.#cellWanted = true;
     this.wantPersist();
     if (!this.#admittedQueued) {
       this.#admittedQueued = true;
@@ -287,7 +290,9 @@ export class WriteLog implements NvramClient {
 
   #startPersist = (): void => {
     this.#persistWanted = false;
+    if (this.#cellWanted && this.heardSeq !== Number.POSITIVE_INFINITY) this.#writeCell();
     const token = ++this.#token;
+    if (this.#marks.length === 0) this.#cellInFlight = this.#cellWhich;
     this.#marks.push({ token, records: this.appendedRecords, seq: this.headSeq, heardSeq: this.heardSeq });
     if (this.nvram.flushed || this.writeThrough?.active === true) this.list.startBatch();
     if (this.writeThrough?.active === true) this.writeThrough.want(token);
@@ -307,6 +312,8 @@ export class WriteLog implements NvramClient {
       this.persistedSeq = Math.max(this.persistedSeq, Math.min(mark.seq, this.headSeq));
       this.#durableHeardSeq = mark.heardSeq;
     }
+    // What waits for the next persist is under way now: all that was stored so far.
+    this.#cellInFlight = this.#marks.length > 0 ? this.#cellWhich : -1;
     for (const listener of this.#persistedListeners) listener();
     this.advanceCommit();
   }
@@ -420,16 +427,21 @@ export class WriteLog implements NvramClient {
   hearCommit(seq: number): void {
     if (this.heardSeq === Number.POSITIVE_INFINITY || seq <= this.heardSeq) return;
     this.heardSeq = seq;
-    this.#writeCell();
+    this.#cellWanted = true;
     this.wantPersist();
   }
 
-  /** Every segment carries the newest commitSeq heard while it was the last one: older segments may go at any time. */
+  /**
+   * Every segment carries the newest commitSeq heard while it was the last one: older segments may go at any time. Of its two cells
+   * one is always whole on the medium: the one that is being written is left alone, however often the other is written meanwhile.
+   */
   #writeCell(): void {
+    this.#cellWanted = false;
     const last = this.list.last;
     // A segment that has left the cache was at home to its end, and so is what was heard of it.
     if (last === undefined || last.slot < 0) return;
-    this.#cellWhich = 1 - this.#cellWhich;
+    const inFlight = last.ordinal === this.#cellOrdinal ? this.#cellInFlight : -1;
+    this.#cellWhich = 1 - (inFlight < 0 ? this.#cellWhich : inFlight);
     this.#cellOrdinal = last.ordinal;
     const cell = { commitSeq: this.heardSeq, timeline: this.timeline, groupId: this.groupId };
     const at = encodeCell(this.list.region, last.base, this.#cellWhich, cell, this.digests);

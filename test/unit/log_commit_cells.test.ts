@@ -1,0 +1,69 @@
+/** What a golden copy has heard to be committed, through power losses: a restart never shows less than hosts have read. */
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { GroupBench } from "./support/group_bench.ts";
+import { PlainCache } from "./support/plain_cache.ts";
+
+const test = suite("log_commit_cells");
+
+/**
+ * A flushed medium, one batch at a time, that reads memory while it writes: what is stored to meanwhile arrives half old, half new.
+ */
+class TearingCache extends PlainCache {
+  #waiting: ((outcome: "persisted" | "failed") => void)[] = [];
+  #busy = false;
+
+  override persist(done: (outcome: "persisted" | "failed") => void): void {
+    this.#waiting.push(done);
+    if (!this.#busy) this.#batch();
+  }
+
+  #batch(): void {
+    const callers = this.#waiting;
+    this.#waiting = [];
+    this.#busy = true;
+    const image = this.memory.slice();
+    super.persist((outcome) => {
+      const durable = super.content();
+      for (let at = 0; at < image.byteLength; at += 64) {
+        const before = image.subarray(at, at + 64);
+        const now = this.memory.subarray(at, at + 64);
+        if (Buffer.compare(before, now) !== 0) durable.set(now.subarray(0, 8), at);
+      }
+      this.#busy = false;
+      for (const done of callers) done(outcome);
+      if (this.#waiting.length > 0 && !this.#busy) this.#batch();
+    });
+  }
+}
+
+for (let seed = 1; seed <= 6; seed++) {
+  test(`commits are heard while the cache is being written, then the power goes (seed ${seed}) -> what was shown is shown`, () => {
+    const bench = new GroupBench(seed, "flush");
+    bench.cache = new TearingCache(bench.clock, bench.cache.sizeBytes, "flush");
+    bench.start();
+    bench.serve();
+    const { log } = bench.group;
+    bench.group.destager.close();
+    log.require("a peer", log.commitSeq);
+    const block = new Uint8Array(4096);
+    for (let at = 0; at < 120; at++) bench.request("write", 8 * at, 8, block);
+    bench.until(() => log.persistedSeq === log.headSeq);
+    const base = log.commitSeq;
+    assert.ok(log.headSeq >= base + 120);
+    log.followPrimary(base);
+    const heardMax = 20 + bench.prng.below(90);
+    for (let heard = 1; heard <= heardMax; heard++) {
+      log.hearCommit(base + heard);
+      const turn = bench.prng.below(4);
+      if (turn > 1) bench.clock.runDeferred();
+      if (turn > 2) bench.clock.step();
+    }
+    const shown = log.commitSeq;
+    bench.crash();
+    bench.start();
+    assert.ok(bench.group.log.commitSeq >= shown, `${bench.group.log.commitSeq} is shown, and it was ${shown}`);
+  });
+}
+
+test.run();
