@@ -7,6 +7,7 @@
  * Measured (Bun 1.4.5, 4 KiB): tryRead on tmpfs 0.9 us, from ext4's page cache 0.8 us; the same through the pool 20-30 us.
  *
  * Invariants:
+ * - Reads hold a share of the pool's threads and no more: see `read_share.ts`.
  * - `done` is never called before the operation has returned.
  * - One fdatasync is under way at a time and covers every call made before it started. After a failed one the disk never
  *   reports a flush as done again: the kernel would, though it has dropped the pages.
@@ -17,6 +18,7 @@ import type { Disk, DiskError } from "../api/shelf.ts";
 import type { Discarder } from "./discard.ts";
 import { readAll, syncData, toDiskError, writeAll } from "./file_io.ts";
 import { punchHole, readFully, readFullyNoWait } from "./libc.ts";
+import type { ReadLine } from "./read_share.ts";
 
 type DiskDone = (error: DiskError | null) => void;
 
@@ -31,6 +33,7 @@ export class FileDisk implements Disk {
   readonly #inMemory: boolean;
   readonly #clock: Clock;
   readonly #discarder: Discarder;
+  readonly #reads: ReadLine;
   #fault = false;
   #isOpen = true;
   #inFlight = 0;
@@ -46,6 +49,7 @@ export class FileDisk implements Disk {
     inMemory: boolean;
     clock: Clock;
     discarder: Discarder;
+    reads: ReadLine;
   }) {
     this.place = options.place;
     this.sizeBytes = options.sizeBytes;
@@ -53,6 +57,7 @@ export class FileDisk implements Disk {
     this.#inMemory = options.inMemory;
     this.#clock = options.clock;
     this.#discarder = options.discarder;
+    this.#reads = options.reads;
   }
 
   read(offsetBytes: number, target: Uint8Array, done: DiskDone): void {
@@ -62,7 +67,12 @@ export class FileDisk implements Disk {
     if (this.#inMemory && target.byteLength <= inlineBytesMax && readFully(this.#fd, offsetBytes, target)) {
       this.#clock.defer(() => settle(null));
     } else {
-      readAll(this.#fd, offsetBytes, target, settle);
+      this.#reads.enter(() =>
+        readAll(this.#fd, offsetBytes, target, (failure) => {
+          this.#reads.left();
+          settle(failure);
+        }),
+      );
     }
   }
 

@@ -19,6 +19,7 @@ import { LinuxHbaPort } from "./hba.ts";
 import { LifeLock } from "./life_lock.ts";
 import { LinuxNic } from "./nic.ts";
 import { LinuxPowerPort } from "./power.ts";
+import { ReadShare } from "./read_share.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
 import { type LinuxShelf, openShelf } from "./shelf.ts";
 import { TcpListener } from "./tcp_port.ts";
@@ -68,10 +69,11 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
   const problems: string[] = [...(tls?.warnings ?? [])];
   const diskProblems: string[] = [];
   const discarder = new Discarder();
+  const reads = new ReadShare(poolThreads());
   // Whoever has used this cache had disks as well.
   const mayCreate = cache.memory.subarray(0, cacheHeadBytes).every((byte) => byte === 0);
   const shelves = board.shelves.map((description) => {
-    const opened = openShelf(description, { clock, discarder, mayCreate });
+    const opened = openShelf(description, { clock, discarder, reads, mayCreate });
     diskProblems.push(...opened.problems);
     return opened.shelf;
   });
@@ -180,9 +182,13 @@ export function descriptorWarning(): string | null {
   return `only ${limit} files and sockets may be open, too few for ${descriptorsMin}: raise the limit (ulimit -n, LimitNOFILE=)`;
 }
 
+/** Of the runtime's pool for files; as many as there are cores (two counted here) when the environment did not say so at the start. */
+function poolThreads(): number {
+  return Number(process.env["UV_THREADPOOL_SIZE"] ?? 0) || 2;
+}
+
 /** What to tell the operator when the runtime was started with too few threads for disk I/O; null: enough. */
 export function threadPoolWarning(): string | null {
-  const size = Number(process.env["UV_THREADPOOL_SIZE"] ?? 0);
-  if (size >= threadPoolSizeMin) return null;
+  if (poolThreads() >= threadPoolSizeMin) return null;
   return `UV_THREADPOOL_SIZE is not ${threadPoolSizeMin} or more: a slow disk will hold up the others; set it before the start`;
 }

@@ -15,6 +15,7 @@ import type { DiskDescription, ShelfDescription } from "./board.ts";
 import type { Discarder } from "./discard.ts";
 import { FileDisk } from "./disk.ts";
 import { liesInMemory, lockExclusive, sizeOf } from "./libc.ts";
+import type { ReadShare } from "./read_share.ts";
 
 const blockBytes = 4096;
 
@@ -38,6 +39,7 @@ export class LinuxShelf implements Shelf {
 export interface ShelfOptions {
   readonly clock: Clock;
   readonly discarder: Discarder;
+  readonly reads: ReadShare;
   /** Whether files that the profile says to create are created. */
   readonly mayCreate: boolean;
 }
@@ -87,7 +89,8 @@ function openDisk(
   const sizeBytes = description.sizeBytes ?? foundBytes - (foundBytes % blockBytes);
   if (sizeBytes < blockBytes) return refuse(`it has ${foundBytes} bytes, too few for a disk`);
   const { clock, discarder } = options;
-  return new FileDisk({ place, fd, sizeBytes, inMemory: stat.isFile() && liesInMemory(fd), clock, discarder });
+  const inMemory = stat.isFile() && liesInMemory(fd);
+  return new FileDisk({ place, fd, sizeBytes, inMemory, clock, discarder, reads: options.reads.line() });
 }
 
 function openOrCreate(description: DiskDescription, mayCreate: boolean): { fd: number } | string {

@@ -15,6 +15,7 @@ import { LinuxClock } from "../../hal/linux/clock.ts";
 import { linuxDigests } from "../../hal/linux/digests.ts";
 import { Discarder } from "../../hal/linux/discard.ts";
 import { linuxEntropy } from "../../hal/linux/entropy.ts";
+import { ReadShare } from "../../hal/linux/read_share.ts";
 import { openShelf } from "../../hal/linux/shelf.ts";
 
 const blockBytes = 4096;
@@ -48,7 +49,9 @@ const profile = parseBoardProfile(basename(path), Bun.TOML.parse(readFileSync(pa
 if (!profile.ok) throw new Error(profile.text);
 const { board, config } = profile.profile;
 const discarder = new Discarder();
-const opened = board.shelves.map((description) => openShelf(description, { clock, discarder, mayCreate: false }).shelf);
+const opened = board.shelves.map(
+  (description) => openShelf(description, { clock, discarder, reads: new ReadShare(16), mayCreate: false }).shelf,
+);
 const shelves: Shelf[] = opened.map(({ name, fencing, disks }) => ({
   name,
   fencing,
