@@ -112,7 +112,7 @@ export class Group {
     this.poolFull = new PoolFull(options.clock, options.events);
     this.groupTag = options.digests.crc32(fromHex(options.id));
     this.#ledger = new ChunkLedger(options.store);
-    this.#saves = new RootSaves(options, document);
+    this.#saves = new RootSaves(options, document, (error) => this.#trouble("root-not-saved", error));
     const { clock, digests, nvram, store } = options;
     this.log = new WriteLog({ clock, digests, nvram, groupId: this.id, groupTag: this.groupTag, ledger: this.#ledger });
     // Before the log lets go of what has come home.
@@ -290,7 +290,6 @@ export class Group {
   #save(done: Ready): void {
     this.queue.run((next) => {
       this.#saves.commit(this.#documentAt(this.log.destagedSeq, this.#place), (error) => {
-        if (error !== null) this.#trouble("root-not-saved", error);
         next();
         done(error);
       });

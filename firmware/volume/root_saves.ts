@@ -7,13 +7,14 @@
 import type { Nvram } from "../cache/nvram.ts";
 import { staleText } from "../cache/root_notes.ts";
 import type { EventSink } from "../manage/events.ts";
-import type { GroupStore, StoreDone } from "../store/store.ts";
+import type { GroupStore, StoreDone, StoreError } from "../store/store.ts";
 
 export class RootSaves {
   /** The root found at the start is older than the newest that was durable. */
   readonly isStale: boolean;
   readonly #nvram: Nvram;
   readonly #store: GroupStore;
+  readonly #trouble: (error: StoreError) => void;
   #number: number;
 
   constructor(
@@ -24,9 +25,11 @@ export class RootSaves {
       readonly events: EventSink;
     },
     found: { readonly name: string; readonly rootNumber: number },
+    trouble: (error: StoreError) => void,
   ) {
     this.#nvram = options.nvram;
     this.#store = options.store;
+    this.#trouble = trouble;
     const noted = options.cacheTrusted ? options.nvram.roots.numberOf(options.store.id) : 0;
     this.isStale = found.rootNumber < noted;
     this.#number = Math.max(found.rootNumber, noted);
@@ -39,10 +42,11 @@ export class RootSaves {
     return ++this.#number;
   }
 
-  /** In a task of the store queue: one save at a time. */
+  /** In a task of the store queue: one save at a time. Whoever asked for it, a save that fails is shown. */
   commit(document: unknown, done: StoreDone): void {
     this.#store.commit(document, (error) => {
       if (error === null) this.durable();
+      else this.#trouble(error);
       done(error);
     });
   }

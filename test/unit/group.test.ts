@@ -97,4 +97,20 @@ for (const domain of ["battery", "flush"] as const) {
   });
 }
 
+test("a fork's root cannot be saved -> the fork fails, and status shows that the shelf is in trouble", () => {
+  const bench = new GroupBench(21, "battery");
+  bench.start();
+  bench.serve();
+  let drained = false;
+  bench.group.destager.drain(() => (drained = true));
+  bench.until(() => drained);
+  assert.is(bench.group.shelfTrouble, null);
+  bench.store.failure = { code: "disk-failed", text: "no answer" };
+  let failed: string | null = null;
+  bench.group.forkHere("kept-1", (error) => (failed = error?.text ?? "no error"));
+  bench.until(() => failed !== null);
+  assert.is(failed, "no answer");
+  assert.is(bench.group.shelfTrouble, "no answer");
+});
+
 test.run();
