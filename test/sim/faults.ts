@@ -28,7 +28,7 @@ const classRates = {
   battery: { battery: 15 },
   persist: { persistFailure: 15 },
   oldCache: { oldCache: 12 },
-  disk: { readError: 30, writeError: 20, flushError: 8, absentDisk: 6 },
+  disk: { readError: 30, writeError: 20, flushError: 8, absentDisk: 6, hangingDisk: 4 },
   rot: { bitRot: 20, unreadablePage: 15, lostWrite: 10, misdirectedWrite: 6 },
   /** Disks with room for about half of what hosts write. */
   pool: {},
@@ -59,7 +59,9 @@ export function drawFaults(
   const rates: Record<string, number> = {};
   const classes = drawn.filter(({ name, strikes }) => always.includes(name) || (strikes && allowed.includes(name)));
   for (const { name, intensity } of classes) {
-    for (const [kind, perMinute] of Object.entries(classRates[name])) rates[kind] = perMinute * intensity;
+    for (const [kind, perMinute] of Object.entries(classRates[name])) {
+      rates[kind] = (rates[kind] ?? 0) + perMinute * intensity;
+    }
   }
   const { disaster = 0, oldCache = 0, ...planned } = rates;
   return { classes: classes.map(({ name }) => name), rates: planned, disaster, oldCache };
@@ -77,6 +79,7 @@ const strikeRates: Partial<Record<FaultClass, number>> = {
 /** How often the operator reads the warnings, and how likely it is that something is done at once. */
 const lookEveryMs = 500;
 const restartRate = 0.3;
+const hangDeadlineMs = 400;
 
 export class SiteFaults {
   /** The primary is gone; `survivor` is the array that could take over. */
@@ -118,6 +121,7 @@ export class SiteFaults {
     if (this.drawn.classes.includes("disk") || this.drawn.classes.includes("rot")) {
       for (const array of this.#site.arrays) this.#diskStruck.add(array);
     }
+    this.#drawTempers();
     if (this.drawn.disaster > 0) {
       this.#repeat(this.drawn.disaster, () => this.#disaster());
       // What the former stop told the peer is wrong from the confirmation on: the worst moment for a cut.
@@ -132,8 +136,26 @@ export class SiteFaults {
     }
   }
 
+  /** How struck hardware behaves: whether an error is followed by seeming success, whether a hanging disk reports a timeout. */
+  #drawTempers(): void {
+    const { classes } = this.drawn;
+    const forgets = this.#prng.chance(0.5);
+    const deadlineMs = this.#prng.chance(0.5) ? hangDeadlineMs : Number.POSITIVE_INFINITY;
+    for (const { appliance } of this.#site.arrays) {
+      appliance.nvram.faults.persistErrorsForgotten = forgets && classes.includes("persist");
+      for (const shelf of appliance.shelves) {
+        for (const disk of shelf.slots) {
+          if (disk === null || !classes.includes("disk")) continue;
+          disk.faults.flushErrorsForgotten = forgets;
+          disk.faults.deadlineMs = deadlineMs;
+        }
+      }
+    }
+  }
+
   heal(): void {
     this.#active = false;
+    for (const disk of this.plan.disks()) disk.faults.deadlineMs = Number.POSITIVE_INFINITY;
     const [first, second] = this.#site.arrays as [SimArray, SimArray];
     this.#site.world.join(first.plan.appliance, second.plan.appliance);
     this.plan.heal();

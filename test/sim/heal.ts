@@ -86,8 +86,12 @@ function runbook(site: Site): { array: SimArray; command: "serve" | "resync" | "
   if (one.writable || two.writable) return { array: one.writable ? second : first, command: "resync" };
   if (one.role === "primary" && two.role === "primary")
     return { array: site.other(olderBranch(site)), command: "serve" };
-  if (one.role === "primary" || two.role === "primary")
-    return { array: one.role === "primary" ? first : second, command: "serve" };
+  if (one.role === "primary" || two.role === "primary") {
+    const [primary, theirs, golden] = one.role === "primary" ? [first, one, second] : [second, two, first];
+    // A primary whose cache was lost has a mixture: its copy goes on.
+    if (theirs.state === "inconsistent") return { array: golden, command: "takeover" };
+    return { array: primary, command: "serve" };
+  }
   return { array: one.state === "inconsistent" || one.state === "resyncing" ? second : first, command: "takeover" };
 }
 

@@ -255,11 +255,15 @@ export class Oracle implements LogTap {
   emptied(log: WriteLog): void {
     const boot = this.#boots.get(log.list.region.bytes.buffer);
     if (boot === undefined) return;
-    this.#views.get(boot)?.emptied();
+    const view = this.#views.get(boot);
+    view?.emptied();
     this.#standing.delete(boot.array);
     const shown = this.shown.get(boot.array);
     this.shown.delete(boot.array);
-    if (shown !== undefined) this.#judgeGivingUp(boot, shown);
+    if (shown === undefined) return;
+    // What the operator has given up is not kept; what hosts have seen since is.
+    const kept = this.#licence.mayForget(boot.array) ? view?.position : shown;
+    if (kept !== undefined) this.#judgeGivingUp(boot, kept);
   }
 
   /** L4, L5: what an array's hosts have seen goes on in another array's log, or is kept aside as a fork. */

@@ -145,6 +145,14 @@ export class Site {
       ],
     });
     const array = new SimArray(plan, appliance);
+    appliance.nvram.faults.persistMs = plan.persistMs;
+    appliance.nvram.faults.latePersistRate = plan.latePersistRate;
+    for (const disk of shelf.slots) {
+      if (disk === null) continue;
+      disk.faults.readMs *= plan.diskSlowness;
+      disk.faults.writeMs *= plan.diskSlowness;
+      disk.faults.flushMs *= plan.diskSlowness;
+    }
     appliance.onDown = (kind) => {
       // What it has committed is known as long as its memory is looked at.
       if (array.boot !== null) this.oracle.view(array.boot);

@@ -15,6 +15,11 @@ export interface ArrayPlan {
   readonly domain: PersistenceDomain;
   /** By slot of its one shelf. */
   readonly diskBytes: readonly number[];
+  /** How long a persist takes (domain `flush`), and by how much every operation of the disks is slower than usual. */
+  readonly persistMs: number;
+  readonly diskSlowness: number;
+  /** Domain `battery`: the share of persists that complete after they have returned. */
+  readonly latePersistRate: number;
 }
 
 export interface SitePlan {
@@ -38,12 +43,19 @@ export function drawSitePlan(prng: Prng, smallPool: boolean): SitePlan {
   const diskCount = prng.pick([1, 1, 2]);
   // 17 MiB go to the roots of 64 groups; a small pool then has room for about half of the volumes.
   const diskBytes = smallPool ? 24 * MiB : prng.pick([64, 100]) * MiB;
+  // What takes long is under way more often when something strikes.
+  const persistMs = prng.pick([0.25, 0.25, 2, 8]);
+  const diskSlowness = prng.pick([1, 1, 1, 8]);
+  const latePersistRate = prng.pick([0, 0, 0.3]);
   const array = (name: string, ownDomain: PersistenceDomain): ArrayPlan => ({
     name,
     appliance: `${name}-a`,
     cacheBytes,
     domain: ownDomain,
     diskBytes: Array.from({ length: diskCount }, () => diskBytes),
+    persistMs,
+    diskSlowness,
+    latePersistRate,
   });
   return {
     arrays: [array("oak", domain), array("elm", prng.chance(0.8) ? domain : domain === "flush" ? "battery" : "flush")],
