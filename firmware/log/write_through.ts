@@ -10,6 +10,7 @@
  * Invariants:
  * - From the fault on, nothing is reported as persisted by the cache alone.
  * - What a failed flush covered is written again before the next flush counts.
+ * - No record is ever appended to a page that a copy has taken along.
  * - Dirty data that was acknowledged before the fault is brought to the shelf first; until then it is `atRiskBytes`.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -157,6 +158,8 @@ export class ShelfWriteThrough implements WriteThrough {
     }
     const from = segment.shelfBytes;
     const to = alignUp(segment.usedBytes, 4096);
+    // The page counts as copied to its end, also when the mode ends meanwhile: what comes next goes behind it.
+    this.#log.list.startBatch();
     this.#store.writeLogSlot(segment.shelfSlot, from, this.#sources(segment, from, to), (error) => {
       if (error !== null) return done(error);
       this.#unflushed.push({ segment, fromBytes: from });

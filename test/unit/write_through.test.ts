@@ -221,6 +221,47 @@ test("segments come home while they are copied -> no place on the shelf is lost 
   }
 });
 
+test("the mode ends while a copy is under way, and begins anew -> what was written in between is on the shelf too", () => {
+  for (let seed = 1; seed <= 4; seed++) {
+    const bench = new GroupBench(seed, "battery");
+    bench.start();
+    bench.serve();
+    const { writeThrough } = bench.group;
+    const written: Tracked[] = [];
+    const writeNext = () => {
+      const payload = new Uint8Array(512);
+      new DataView(payload.buffer).setUint32(0, written.length + 1, true);
+      written.push(bench.request("write", 8 * written.length, 1, payload));
+      bench.clock.runDeferred();
+    };
+    writeThrough.begin();
+    writeNext();
+    bench.until(() => written.every((one) => one.done) && !writeThrough.busy);
+    writeNext();
+    assert.ok(writeThrough.busy);
+    writeNext();
+    let ended = false;
+    writeThrough.end(() => (ended = true));
+    bench.until(() => ended);
+    // A run that began in the mode goes on behind its end, and takes along what it finds.
+    for (let turn = 0; turn < 6; turn++) {
+      writeNext();
+      bench.clock.step();
+    }
+    writeThrough.begin();
+    bench.until(() => writeThrough.atRiskBytes === 0 && !writeThrough.busy && written.every((one) => one.done));
+    loseCache(bench);
+    bench.start();
+    assert.not(bench.group.cacheWasLost);
+    bench.serve();
+    written.forEach((_, index) => {
+      const read = bench.request("read", 8 * index, 8, null);
+      bench.until(() => read.done);
+      assert.is(new DataView(read.target.buffer).getUint32(0, true), index + 1, `seed ${seed}, write ${index + 1}`);
+    });
+  }
+});
+
 test("a peer is away while write-through lasts -> the log on the shelf alone keeps to its quota, then the peer is given up", () => {
   const bench = new GroupBench(11, "battery");
   bench.start();
