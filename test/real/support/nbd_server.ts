@@ -1,10 +1,10 @@
-/** Starts `nbd_memory_server.ts` in a process of its own. */
+/** Starts `nbd_memory_server.ts` or `iscsi_memory_server.ts` in a process of its own. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 
 export interface RunningServer {
   readonly pid: number;
-  /** `nbd://HOST:PORT` */
+  /** `nbd://HOST:PORT`, `iscsi://HOST:PORT` */
   readonly uri: string;
   readonly address: string;
   /** What the server reported so far, a line per event. */
@@ -13,9 +13,9 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
-export function startServer(args: readonly string[]): Promise<RunningServer> {
+export function startServer(args: readonly string[], protocol: "nbd" | "iscsi" = "nbd"): Promise<RunningServer> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [join(import.meta.dirname, "nbd_memory_server.ts"), ...args], {
+    const child = spawn(process.execPath, [join(import.meta.dirname, `${protocol}_memory_server.ts`), ...args], {
       stdio: ["pipe", "pipe", "pipe"],
     });
     let out = "";
@@ -39,7 +39,7 @@ export function startServer(args: readonly string[]): Promise<RunningServer> {
       resolve({
         pid: child.pid ?? 0,
         address: line[1]!,
-        uri: `nbd://${line[1]}`,
+        uri: `${protocol}://${line[1]}`,
         reports: () => reports,
         alive: () => !exited,
         stop: () => {
