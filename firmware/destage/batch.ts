@@ -4,7 +4,8 @@
  * Invariants:
  * - A batch never crosses a boundary record, and an extent (long zeroed range) is a batch of its own: within a batch every block is
  *   written once.
- * - A block written in part is completed from the block's home before it is written: the store sees whole blocks only.
+ * - A block written in part is completed from the block's home before it is written: the store sees whole blocks only. One whose
+ *   home cannot be read gets a checksum that does not hold: a medium error until it is written whole, and never a made-up sector.
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import { assert } from "../codec/assert.ts";
@@ -18,6 +19,8 @@ import { readHome } from "../volume/home_read.ts";
 
 const sectorBytes = 512;
 const keyBase = 4294967296;
+/** Unreadable blocks that are told of, once each; a scrub names all. */
+const unreadableToldMax = 1000;
 /** A run of blocks handed over as one step; bounds the checksum array. */
 const stepBlocksMax = 256;
 
@@ -35,13 +38,17 @@ export class BatchBuilder {
   readonly #log: WriteLog;
   readonly #store: GroupStore;
   readonly #digests: Digests;
+  readonly #unreadable: (volume: number, block: number) => void;
+  readonly #unreadableTold = new Set<number>();
   readonly #index = new LogIndex();
   readonly #header: RecordHeader = emptyHeader();
 
-  constructor(log: WriteLog, store: GroupStore, digests: Digests) {
+  /** `unreadable`: a block was written in part whose home cannot be read. */
+  constructor(log: WriteLog, store: GroupStore, digests: Digests, unreadable: (volume: number, block: number) => void) {
     this.#log = log;
     this.#store = store;
     this.#digests = digests;
+    this.#unreadable = unreadable;
   }
 
   /**
@@ -180,25 +187,35 @@ export class BatchBuilder {
       const whole = covers(this.#index, volume, block);
       waiting++;
       const complete: StoreDone = (error) => {
-        if (error === null) {
+        const isUnreadable = error?.code === "medium-error";
+        if (error === null || isUnreadable) {
           overlay(this.#index, this.#log.list.region.bytes, volume, block, bytes);
           // Completed from its home: if the appliance dies before the commit, that content is needed once more.
           const fresh = !whole;
+          const crc = this.#digests.crc32(bytes);
+          if (isUnreadable) this.#tellUnreadable(volume, block);
           batch.steps.push({
             kind: "data",
             volume,
             firstBlock: block,
             bytes,
-            crcs: [this.#digests.crc32(bytes)],
+            crcs: [isUnreadable ? ~crc >>> 0 : crc],
             fresh,
           });
         }
-        finished(error);
+        finished(isUnreadable ? null : error);
       };
       if (whole) complete(null);
       else readHome(this.#store, volume, block, bytes, complete);
     }
     finished(null);
+  }
+
+  #tellUnreadable(volume: number, block: number): void {
+    const key = volume * keyBase + block;
+    if (this.#unreadableTold.has(key) || this.#unreadableTold.size >= unreadableToldMax) return;
+    this.#unreadableTold.add(key);
+    this.#unreadable(volume, block);
   }
 }
 

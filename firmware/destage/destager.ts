@@ -38,6 +38,8 @@ export interface DestagerOptions {
   forkAt(boundary: { id: string; purpose: string }, seq: number): void;
   boundaryReached(boundary: { id: string; purpose: string }, seq: number): void;
   trouble(error: StoreError): void;
+  /** A block was written in part whose home cannot be read: it stays a medium error until it is written whole. */
+  unreadable(volume: number, block: number): void;
 }
 
 const restMs = 1000;
@@ -54,7 +56,9 @@ export class Destager {
 
   constructor(options: DestagerOptions) {
     this.#options = options;
-    this.#builder = new BatchBuilder(options.log, options.store, options.digests);
+    this.#builder = new BatchBuilder(options.log, options.store, options.digests, (volume, block) =>
+      options.unreadable(volume, block),
+    );
     options.log.onCommitted(() => this.#noticed());
   }
 

@@ -147,6 +147,7 @@ export class Group {
         for (const listener of this.#boundaryListeners) listener({ ...boundary, seq });
       },
       trouble: (error) => this.#trouble("destage-failed", error),
+      unreadable: (volume, block) => this.#unreadable(volume, block),
     });
     this.admission = new Admission({
       log: this.log,
@@ -320,6 +321,15 @@ export class Group {
     if (this.#troubleTold === `${code} ${error.text}`) return;
     this.#troubleTold = `${code} ${error.text}`;
     this.events.emit(code, `group ${this.name}: ${error.text}`, { group: this.name, code: error.code });
+  }
+
+  #unreadable(volume: number, block: number): void {
+    const name = this.#volumes.find(volume)?.name ?? `#${volume}`;
+    const text = `4 KiB of volume ${name} at byte ${block * 4096} cannot be read, and were written in part: they stay unreadable`;
+    this.events.emit("block-unreadable", `group ${this.name}: ${text} until they are written whole`, {
+      volume: name,
+      block,
+    });
   }
 
   // ---------------------------------------------------------------- serving hosts

@@ -289,6 +289,54 @@ test("a peer's golden copy has a volume of the name of one that is served here -
   assert.ok(bench.control.status().warnings.some(({ code, text }) => code === "volume-name-twice" && /db/.test(text)));
 });
 
+test("a block cannot be read and is written in part -> it stays a medium error until written whole, and the group goes on", () => {
+  const bench = new Bench(16);
+  const target = bench.volume("demo");
+  const { group } = bench.groups.find("demo")!;
+  const { log } = group;
+  const home = () => bench.until(() => log.destagedSeq === log.headSeq && group.queue.idle);
+  const answered = (write: () => BlockError | null | undefined) => {
+    bench.until(() => write() !== undefined);
+    assert.is(write(), null);
+  };
+  answered(bench.write(target, 0, 24, 0x5a));
+  home();
+  const { medium } = bench.shelf.disk(0);
+  const page = new Uint8Array(4096);
+  for (let at = 0, found = 0; at < 100 * MiB && found < 1; at += page.byteLength) {
+    medium.read(at, page);
+    if (page[0] !== 0x5a || page[4095] !== 0x5a) continue;
+    page[77] = 0;
+    medium.write(at, page, "test");
+    found++;
+  }
+  answered(bench.write(target, 3, 1, 0x11));
+  home();
+  const errorAt = (lba: number) => {
+    let answer: BlockError | null | undefined;
+    const bytes = new Uint8Array(4096);
+    target.submit({
+      kind: "read",
+      startLba: lba,
+      blockCount: 8,
+      payload: [],
+      target: bytes,
+      keepAllocated: false,
+      extents: [],
+      error: null,
+      onDone: ({ error }) => (answer = error),
+    });
+    bench.until(() => answer !== undefined);
+    return answer;
+  };
+  assert.is(errorAt(0), "medium-error");
+  assert.is(errorAt(8), null);
+  assert.ok(bench.events.some((event) => event.startsWith("block-unreadable: ")));
+  answered(bench.write(target, 0, 8, 0x22));
+  home();
+  assert.is(bench.read(target, 0), 0x22);
+});
+
 test("one name is asked for twice at once -> one volume", () => {
   const bench = new Bench(9);
   bench.succeed(bench.control.groups.create({ name: "demo" }));
