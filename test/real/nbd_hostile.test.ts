@@ -108,6 +108,24 @@ test("1,000 connections at once -> all open and answered; the limit refuses the 
   next.socket.destroy();
 });
 
+test("1,000 half-finished handshakes, slow writers all -> another host comes in and is served, memory stays bounded", async () => {
+  const before = residentBytes();
+  const halves = [
+    bytesOf("IHAVE"),
+    option(7, goData("demo-1")).subarray(0, 20),
+    option(7, new Uint8Array(100), 60_000),
+  ];
+  const raws = Array.from({ length: 1000 }, () => new Raw());
+  await Promise.all(raws.map((raw) => raw.read(18)));
+  for (const [index, raw] of raws.entries()) raw.send(bytesOf({ u32: 3 }), halves[index % 3]!);
+  const good = await opened();
+  for (let index = 0; index < 100; index++) await answers(good);
+  const grown = residentBytes() - before;
+  assert.ok(grown < 200 * mebibyte, `${Math.round(grown / mebibyte)} MiB more`);
+  for (const raw of [...raws, good]) raw.socket.destroy();
+  await answers(await opened());
+});
+
 test("garbage, a port scan, resets in the middle -> closed; others undisturbed", async () => {
   const good = await opened();
   for (const bytes of [bytesOf("GET / HTTP/1.1\r\n\r\n"), pattern(5000), option(7, bytesOf(""), 0xffffffff)]) {
