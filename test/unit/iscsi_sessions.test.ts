@@ -305,6 +305,40 @@ test("immediate data without memory → waits with the input, or TASK SET FULL w
   assert.equal(bench.volume.bytes.subarray(50 * KiB, 80 * KiB), pattern(30 * KiB, 2));
 });
 
+test("immediate data without memory while a first burst is open → TASK SET FULL: the burst goes on behind it", () => {
+  const bench = new IscsiBench(tight);
+  const { initiator, stream } = bench.open(fast);
+  const first = initiator.command({
+    cdb: write10(0, 100),
+    write: true,
+    final: false,
+    expected: 50 * KiB,
+    data: pattern(10 * KiB),
+  });
+  const second = initiator.command({ cdb: write10(100, 60), write: true, data: pattern(30 * KiB, 2) });
+  const full = initiator.answer();
+  assert.equal([full.itt, full.u8(3), stream.paused], [second, 0x28, false]);
+  initiator.dataOut({ itt: first, offset: 10 * KiB, data: pattern(50 * KiB).subarray(10 * KiB) });
+  assert.is(initiator.answer().u8(3), 0);
+  assert.equal(bench.volume.bytes.subarray(0, 50 * KiB), pattern(50 * KiB));
+});
+
+test("a host that neither reads nor lets itself be asked → dead, also with its input held", () => {
+  const bench = new IscsiBench({ pingMs: 1000, outputBacklogBytes: 16 * KiB });
+  const { initiator, stream } = bench.open(fast);
+  stream.roomBytes = 0;
+  for (let index = 0; index < 20; index++) initiator.nop(pattern(4 * KiB), { immediate: true });
+  assert.ok(stream.paused);
+  for (let index = 0; index < 5; index++) {
+    bench.clock.pass(1000);
+    stream.drain(1000);
+  }
+  assert.is(stream.state, "open");
+  bench.clock.pass(3000);
+  assert.is(stream.state, "aborted");
+  assert.equal(bench.codes(), ["iscsi-dead"]);
+});
+
 test("a host that stalls with memory while others wait → closed, and the others go on", () => {
   const bench = new IscsiBench({ ...tight, stallMs: 1000, pingMs: 60_000 });
   const stalled = bench.open({ ImmediateData: "No" });

@@ -43,6 +43,8 @@ export class DataOut {
   /** Commands whose first burst was cut by an abort, by ITT. */
   private readonly unsolicitedGhosts = new Set<number>();
   private nextTtt = 1;
+  /** Commands whose first burst goes on beyond their own PDU. */
+  private openFirstBursts = 0;
   /** Tasks that want R2Ts, first come first served. */
   private readonly waiting: IscsiTask[] = [];
   /** The Data-Out whose data is arriving. */
@@ -124,8 +126,15 @@ export class DataOut {
     } else {
       if (task === null || !ends) return;
       task.unsolicitedOpen = false;
+      this.openFirstBursts--;
     }
     this.advance(task);
+  }
+
+  /** More of the command's first burst follows in Data-Out PDUs. */
+  openFirstBurst(task: IscsiTask): void {
+    task.unsolicitedOpen = true;
+    this.openFirstBursts++;
   }
 
   /** What comes next for a task in whose data something has ended. */
@@ -188,6 +197,7 @@ export class DataOut {
   forget(task: IscsiTask): void {
     if (task.waitsForR2t) this.waiting.splice(this.waiting.indexOf(task), 1);
     if (task.unsolicitedOpen) {
+      this.openFirstBursts--;
       this.unsolicitedGhosts.add(task.tag);
       if (this.unsolicitedGhosts.size > ghostsMax) {
         for (const oldest of this.unsolicitedGhosts) {
@@ -218,6 +228,7 @@ export class DataOut {
 
   /** Whether data for any command of the session is still to come. */
   get collects(): boolean {
+    if (this.openFirstBursts > 0) return true;
     for (const burst of this.bursts.values()) if (burst.task !== null) return true;
     return false;
   }

@@ -152,7 +152,6 @@ export class FullFeature implements BudgetWaiter {
       limits,
       parameters,
       addressing: parts.addressing,
-      violated: (code, text) => host.violated(code, text),
     });
     this.ahead = new AheadQueue({ bytesMax: limits.guaranteedBytes, entriesMax: limits.tasksMax });
     this.pingData = new TextBuffer(limits.receiveSegmentBytesMax);
@@ -165,10 +164,6 @@ export class FullFeature implements BudgetWaiter {
   /** Waits for the host's side: data has been promised and not sent. */
   get receivesPayload(): boolean {
     return this.parser.receivesPayload || this.dataOut.collects;
-  }
-
-  get pinged(): boolean {
-    return this.pingTtt !== 0;
   }
 
   /** Asks the initiator for a sign of life. */
@@ -449,7 +444,7 @@ export class FullFeature implements BudgetWaiter {
     if (unsolicited) task.refuse(DataFault.unexpectedUnsolicited);
     else if (isRead && isWrite) task.refuse(DataFault.refused);
     else this.judge(task, pdu.dataBytes > 0 || !isFinal);
-    task.unsolicitedOpen = !isFinal && !parameters.initialR2t;
+    if (!isFinal && !parameters.initialR2t) this.dataOut.openFirstBurst(task);
     return task;
   }
 

@@ -100,7 +100,7 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
   /** Raised by whatever the host does; the server looks at it when memory is short. */
   private progress = 0;
   private progressSeen = -1;
-  /** Bytes have come since the last look for life. */
+  /** Bytes have come, or left a full stream, since the last look for life. */
   private heard = true;
   private silentLooks = 0;
   private readonly flushTask = () => this.flush();
@@ -161,6 +161,8 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
 
   onDrain(): void {
     if (this.phase === "closed") return;
+    // Who reads is alive, too.
+    this.heard = true;
     this.progress++;
     this.pumpsInEvent = 0;
     this.output.drained();
@@ -459,8 +461,9 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
   private lookForLife(): void {
     this.timer = this.parts.clock.after(this.parts.limits.pingMs, () => {
       if (this.phase !== "full" || this.full === null) return;
-      // What is held here has been heard.
-      this.silentLooks = this.heard || this.held ? 0 : this.silentLooks + 1;
+      // A host whose input waits here for something else than itself cannot be heard.
+      const isAlive = this.heard || (this.held && !this.output.blocked);
+      this.silentLooks = isAlive ? 0 : this.silentLooks + 1;
       this.heard = false;
       if (this.silentLooks >= 2) {
         this.report("iscsi-dead", "the initiator does not answer");

@@ -26,7 +26,6 @@ export interface TextExchangeParts {
   readonly limits: IscsiLimits;
   readonly parameters: SessionParameters;
   readonly addressing: Addressing;
-  readonly violated: (code: string, text: string) => void;
 }
 
 const empty = new Uint8Array(0);
