@@ -11,20 +11,26 @@ import { Fuzzer } from "../test/fuzz/fuzzer.ts";
 import { IscsiFuzzTarget } from "../test/fuzz/iscsi_target.ts";
 import { NbdFuzzTarget } from "../test/fuzz/nbd_target.ts";
 import type { CaseReport, FuzzCase, FuzzTarget } from "../test/fuzz/target.ts";
+import { targetName } from "../test/unit/support/iscsi_bench.ts";
 
-const targets: Readonly<Record<string, (volume: string) => FuzzTarget>> = {
-  iscsi: () => new IscsiFuzzTarget(),
-  nbd: (volume) => new NbdFuzzTarget(volume),
+interface Protocol {
+  readonly volume: string;
+  readonly make: (volume: string) => FuzzTarget;
+}
+
+const protocols: Readonly<Record<string, Protocol>> = {
+  iscsi: { volume: targetName, make: (volume) => new IscsiFuzzTarget(volume) },
+  nbd: { volume: "demo-1", make: (volume) => new NbdFuzzTarget(volume) },
 };
 const defaultCases = 20_000;
 const progressMs = 10_000;
 
-const usage = `usage: scripts/fuzz ${Object.keys(targets).join("|")} [options]
+const usage = `usage: scripts/fuzz ${Object.keys(protocols).join("|")} [options]
   --seed N          the first case's seed (default 1); the same seed gives the same cases
   --cases N         stop after so many cases (default ${defaultCases})
   --seconds S       stop after so many seconds instead; 0: never
   --at HOST:PORT    against a running appliance; its volume may be overwritten
-  --volume NAME     the volume there (default demo-1)
+  --volume NAME     the volume there (nbd: default demo-1; iscsi: the target's iSCSI name)
   --replay FILE     plays one finding again
   --keep-going      goes on behind a finding`;
 
@@ -56,8 +62,8 @@ function readArguments(words: readonly string[]): Arguments {
     process.exit(0);
   }
   const [name, ...rest] = words;
-  const make = targets[name ?? ""];
-  if (make === undefined) fail(name === undefined ? "which protocol?" : `there is no target ${name}`);
+  const protocol = protocols[name ?? ""];
+  if (protocol === undefined) fail(name === undefined ? "which protocol?" : `there is no target ${name}`);
   const options = new Map<string, string>();
   let keepGoing = false;
   for (let index = 0; index < rest.length; index++) {
@@ -69,9 +75,9 @@ function readArguments(words: readonly string[]): Arguments {
   }
   const seconds = options.has("--seconds") ? wholeNumber(options.get("--seconds"), "--seconds") : null;
   const cases = options.has("--cases") ? wholeNumber(options.get("--cases"), "--cases") : null;
-  const volume = options.get("--volume") ?? "demo-1";
+  const volume = options.get("--volume") ?? protocol.volume;
   return {
-    target: make(volume),
+    target: protocol.make(volume),
     seed: wholeNumber(options.get("--seed") ?? "1", "--seed"),
     cases: cases ?? (seconds === null ? defaultCases : null),
     seconds: seconds === 0 ? null : seconds,

@@ -1,10 +1,9 @@
 /** Sessions as well-behaved iSCSI initiators have them, one per feature, and some that are refused. */
-import { initiatorName, read10, targetName, write10 } from "../unit/support/iscsi_bench.ts";
+import { initiatorName, read10, write10 } from "../unit/support/iscsi_bench.ts";
 import { Initiator, textOf } from "../unit/support/iscsi_initiator.ts";
 import { pattern } from "../unit/support/nbd_session.ts";
 import type { Script } from "./target.ts";
 
-const names = { InitiatorName: initiatorName, TargetName: targetName };
 const solicited = { ImmediateData: "No", MaxBurstLength: "2048", MaxOutstandingR2T: "2" };
 const unsolicited = { InitialR2T: "No", FirstBurstLength: "4096", MaxBurstLength: "4096" };
 
@@ -14,10 +13,6 @@ function record(say: (initiator: Initiator) => void): Script {
   const wire = { send: (...pieces: Uint8Array[]) => void sent.push(...pieces), received: new Uint8Array(0) };
   say(new Initiator(wire));
   return sent;
-}
-
-function login(initiator: Initiator, keys: Readonly<Record<string, string>>): void {
-  initiator.wire.send(initiator.loginPdu({ ...names, ...keys }));
 }
 
 function everything(initiator: Initiator): void {
@@ -60,7 +55,10 @@ function asked(initiator: Initiator): void {
   initiator.logout({ reason: 1 });
 }
 
-export function iscsiCorpus(): Script[] {
+export function iscsiCorpus(targetName: string): Script[] {
+  const names = { InitiatorName: initiatorName, TargetName: targetName };
+  const login = (initiator: Initiator, keys: Readonly<Record<string, string>>) =>
+    initiator.wire.send(initiator.loginPdu({ ...names, ...keys }));
   return [
     record((initiator) => {
       login(initiator, unsolicited);

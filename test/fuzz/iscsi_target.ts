@@ -11,9 +11,11 @@ import type { BlockError } from "../../firmware/volume/block_request.ts";
 import type { HostIdentity } from "../../firmware/volume/host_access.ts";
 import { Prng } from "../../hal/mock/prng.ts";
 import { IscsiBench, read10, targetName, write10 } from "../unit/support/iscsi_bench.ts";
-import { type Answer, type Initiator, takeAnswers } from "../unit/support/iscsi_initiator.ts";
+import type { Initiator } from "../unit/support/iscsi_initiator.ts";
 import type { HostStream } from "../unit/support/nbd_host.ts";
+import { judgeAnswers } from "./iscsi_conversation.ts";
 import { iscsiCorpus } from "./iscsi_corpus.ts";
+import { playLive } from "./iscsi_live.ts";
 import type { CaseReport, FuzzCase, FuzzTarget, Script } from "./target.ts";
 
 const KiB = 1024;
@@ -86,8 +88,6 @@ class Bench extends IscsiBench {
 
 const blockErrors: readonly BlockError[] = ["read-only", "not-ready", "no-space", "medium-error", "closed"];
 
-const targetOpcodes = new Set([0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x31, 0x32, 0x3f]);
-
 /** One mutated session on a bench. */
 class Play {
   readonly #bench: Bench;
@@ -119,7 +119,8 @@ class Play {
       this.#meanwhile();
     }
     this.#settle();
-    const reached = this.#judge();
+    const { reached, finding } = judgeAnswers(this.#stream.received, this.#stream.state === "aborted");
+    this.#trouble ??= finding;
     for (const code of this.#bench.codes()) reached.push(`event ${code} ${this.#stream.state}`);
     return { reached, finding: this.#trouble ?? this.#leave() };
   }
@@ -185,73 +186,6 @@ class Play {
     }
   }
 
-  /** What the answers say, and whether they may. */
-  #judge(): string[] {
-    const digests = this.#digests();
-    let answers: Answer[];
-    try {
-      answers = this.#takeAll(digests);
-    } catch (error) {
-      this.#trouble ??= String(error);
-      return [];
-    }
-    const reached: string[] = [];
-    let previous: Answer | null = null;
-    let statSn: number | null = null;
-    for (const answer of answers) {
-      if (!targetOpcodes.has(answer.opcode)) this.#trouble ??= `a PDU of opcode 0x${answer.opcode.toString(16)}`;
-      const carriesStatus =
-        answer.opcode !== 0x31 &&
-        !(answer.opcode === 0x25 && (answer.flags & 1) === 0) &&
-        !(answer.opcode === 0x20 && answer.itt === 0xffffffff);
-      if (carriesStatus) {
-        if (statSn !== null && answer.statSn !== statSn)
-          this.#trouble ??= `StatSN ${answer.statSn}, ${statSn} expected`;
-        statSn = (answer.statSn + 1) >>> 0;
-      }
-      if (previous !== null) {
-        const back = ((answer.expCmdSn - previous.expCmdSn) | 0) < 0 || ((answer.maxCmdSn - previous.maxCmdSn) | 0) < 0;
-        if (back) this.#trouble ??= "ExpCmdSN or MaxCmdSN went back";
-      }
-      const detail = [0x21, 0x22, 0x26, 0x3f].includes(answer.opcode) ? `${answer.u8(2)} ${answer.u8(3)}` : "";
-      const login = answer.opcode === 0x23 ? ` ${answer.loginStatus} ${answer.flags}` : "";
-      const sense = answer.opcode === 0x21 && answer.data.byteLength > 14 ? answer.sense.toString(16) : "";
-      const word = `${answer.opcode.toString(16)} ${answer.flags} ${detail}${login}${sense}`;
-      reached.push(word, `${previous?.opcode} then ${word}`);
-      previous = answer;
-    }
-    return reached;
-  }
-
-  /** Login answers have no digests; what follows has those that were agreed. */
-  #digests(): { header: boolean; data: boolean; loginBytes: number } {
-    let agreed = { header: false, data: false };
-    let bytes = this.#stream.received;
-    let loginBytes = 0;
-    while (bytes.byteLength >= 48 && (bytes[0]! & 0x3f) === 0x23) {
-      const dataBytes = (bytes[5]! << 16) | (bytes[6]! << 8) | bytes[7]!;
-      const total = 48 + dataBytes + (-dataBytes & 3);
-      const { answers } = takeAnswers(bytes.subarray(0, total));
-      const keys = answers[0]?.keys ?? {};
-      agreed = {
-        header: agreed.header || keys["HeaderDigest"] === "CRC32C",
-        data: agreed.data || keys["DataDigest"] === "CRC32C",
-      };
-      loginBytes += total;
-      bytes = bytes.subarray(total);
-    }
-    return { ...agreed, loginBytes };
-  }
-
-  #takeAll(digests: { header: boolean; data: boolean; loginBytes: number }): Answer[] {
-    const { received } = this.#stream;
-    const logins = takeAnswers(received.subarray(0, digests.loginBytes));
-    const rest = takeAnswers(received.subarray(digests.loginBytes), digests);
-    // An abort may cut an answer.
-    if (rest.rest.byteLength > 0 && this.#stream.state !== "aborted") this.#trouble ??= "an answer is not whole";
-    return [...logins.answers, ...rest.answers];
-  }
-
   /** The host goes; what is wrong then, or was before. */
   #leave(): string | null {
     const { server, clock, volume } = this.#bench;
@@ -285,10 +219,16 @@ export class IscsiFuzzTarget implements FuzzTarget {
     ...[0n, 1n, 2n, 3n, 4n, 5n, 7n, 8n, 16n, 48n, 63n, 128n, 255n, 512n, 2048n, 4096n, 8192n, 16_384n, 65_536n],
     ...[0x87n, 0x83n, 0xa1n, 0xc1n, 0x43n, 0x3fn, 0x28n, 0x2an, 2n ** 16n, 2n ** 24n, 2n ** 31n, 2n ** 32n, 2n ** 64n],
   ];
+  readonly #targetName: string;
   #bench: Bench | null = null;
 
+  /** The target that the recorded sessions name. */
+  constructor(name = targetName) {
+    this.#targetName = name;
+  }
+
   corpus(): readonly Script[] {
-    return iscsiCorpus();
+    return iscsiCorpus(this.#targetName);
   }
 
   runCase({ script, scenarioSeed }: FuzzCase): CaseReport {
@@ -306,7 +246,7 @@ export class IscsiFuzzTarget implements FuzzTarget {
     }
   }
 
-  runAt(_at: string, _volume: string, _fuzzCase: FuzzCase): Promise<CaseReport> {
-    return Promise.reject(new Error("iscsi is not fuzzed over TCP yet"));
+  runAt(at: string, volume: string, fuzzCase: FuzzCase): Promise<CaseReport> {
+    return playLive(at, volume, fuzzCase);
   }
 }
