@@ -20,11 +20,11 @@ export const nbdkit: Contender = {
 
 export const qemuNbd: Contender = {
   name: "qemu-nbd",
-  what: "qemu-nbd, one sparse raw file, cache=writeback",
+  what: "qemu-nbd, one sparse raw file, cache=writeback, 16 clients at once",
   async start(folder, sizeBytes) {
     const port = await freePort();
     const file = emptyFile(join(folder, "qemu-nbd.raw"), sizeBytes);
-    const args = ["-t", "-f", "raw", "-b", "127.0.0.1", "-p", String(port), "--cache=writeback", file];
+    const args = ["-t", "-e", "16", "-f", "raw", "-b", "127.0.0.1", "-p", String(port), "--cache=writeback", file];
     return await serving(spawnQuiet("qemu-nbd", args), `127.0.0.1:${port}`, "");
   },
 };

@@ -11,6 +11,8 @@ import { NbdClient } from "./nbd_client.ts";
 import { type LoadPlan, type LoadResult, parsePlan, placeOf, readShareOf } from "./plan.ts";
 
 const warmUpMs = 300;
+/** A server that takes fewer connections lets one more wait for ever. */
+const openLimitMs = 10_000;
 const latenciesKept = 1 << 22;
 
 /** One connection and its slots. */
@@ -71,7 +73,9 @@ class Load {
   }
 
   async start(): Promise<void> {
+    const limit = setTimeout(() => this.fail(new Error("the server does not open the volume")), openLimitMs);
     for (const { client } of this.#lanes) await client.open();
+    clearTimeout(limit);
     const { sizeBytes, blockBytes, until } = this.#plan;
     const whole = this.#lanes[0]!.client.sizeBytes;
     this.#blocks = Math.floor((sizeBytes === 0 ? whole : Math.min(whole, sizeBytes)) / blockBytes);
