@@ -21,24 +21,15 @@ import type { MemoryBudget } from "../memory_budget.ts";
 import { OutputQueue } from "../output_queue.ts";
 import type { DeviceServer, Nexus, NexusHost } from "../scsi/device_server.ts";
 import { CommandWindow } from "./command_window.ts";
-import {
-  AsyncEvent,
-  continueBit,
-  finalBit,
-  LoginStatus,
-  loginSegmentBytes,
-  RequestOp,
-  ResponseOp,
-  Stage,
-} from "./constants.ts";
+import { AsyncEvent, LoginStatus, loginSegmentBytes } from "./constants.ts";
 import { FullFeature, type FullFeatureHost, type Pumped } from "./full_feature.ts";
 import type { TaskPool } from "./iscsi_task.ts";
 import type { IscsiLimits } from "./limits.ts";
-import { Login, type LoginStep } from "./login.ts";
-import { PduParser, Step } from "./pdu_parser.ts";
+import { Login } from "./login.ts";
+import { LoginPhase } from "./login_phase.ts";
+import { PduParser } from "./pdu_parser.ts";
 import { PduWriter } from "./pdu_writer.ts";
 import type { ChapHashes, IscsiDigests } from "./ports.ts";
-import { TextBuffer } from "./text_buffer.ts";
 import type { Addressing } from "./text_exchange.ts";
 
 export interface SessionParts {
@@ -83,11 +74,10 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
   private readonly parser: PduParser;
   private readonly writer: PduWriter;
   private readonly login: Login;
-  private readonly loginText: TextBuffer;
+  private readonly loginPhase: LoginPhase;
   private phase: "login" | "full" | "finishing" | "closed" = "login";
   private full: FullFeature | null = null;
   private nexus: Nexus | null = null;
-  private begun = false;
   /** Chunks that arrived while the input was held. */
   private readonly inputs: Uint8Array[] = [];
   private held = false;
@@ -113,7 +103,6 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
     this.output = new OutputQueue(parts.buffers);
     this.parser = new PduParser(digests, loginSegmentBytes);
     this.writer = new PduWriter(this.output, this.window, digests);
-    this.loginText = new TextBuffer(loginSegmentBytes);
     this.login = new Login({
       authority: parts.authority,
       entropy: parts.entropy,
@@ -123,6 +112,22 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
       portalGroupTag: addressing.portalGroupTag,
       remote: stream.remote,
       sessionExists: (name, isid, tsih) => registry.sessionExists(name, isid, tsih),
+    });
+    this.loginPhase = new LoginPhase({
+      login: this.login,
+      parser: this.parser,
+      writer: this.writer,
+      window: this.window,
+      output: this.output,
+      limits,
+      host: {
+        loggedIn: () => this.enterFullFeature(),
+        rejected: (reason, status) => {
+          this.loginFails(reason, status);
+          this.finish();
+        },
+        workDone: () => this.workDone(),
+      },
     });
     this.timer = parts.clock.after(limits.loginMs, () => {
       this.loginFails(`no login within ${limits.loginMs} ms`, LoginStatus.outOfResources);
@@ -329,86 +334,11 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
   }
 
   private pumpPhase(): Pumped {
-    if (this.phase === "login") return this.pumpLogin();
-    return this.phase === "full" && this.full !== null ? this.full.pump() : "stopped";
-  }
-
-  private pumpLogin(): Pumped {
-    const { parser } = this;
-    while (this.phase === "login") {
-      // A login gets no more than what every session is guaranteed.
-      if (this.output.queuedBytes >= this.parts.limits.guaranteedBytes) return "held";
-      const step = parser.next();
-      if (step === Step.more) return "hungry";
-      if (step === Step.header && parser.opcode === RequestOp.login && parser.ahsBytes === 0) {
-        this.loginText.take();
-        parser.keepPayload(this.loginText);
-      } else if (step === Step.payload) this.loginRequest();
-      else if (step === Step.tooLong) {
-        this.rejectLogin(LoginStatus.initiatorError, `a data segment of ${parser.dataBytes} bytes during login`);
-      } else if (parser.opcode !== RequestOp.login) {
-        const status = this.begun ? LoginStatus.invalidDuringLogin : LoginStatus.initiatorError;
-        this.rejectLogin(status, `a PDU of opcode 0x${parser.opcode.toString(16)} before the login was over`);
-      } else this.rejectLogin(LoginStatus.initiatorError, "additional header segments in a login request");
+    if (this.phase === "login") {
+      const pumped = this.loginPhase.pump();
+      if (pumped !== "over") return pumped;
     }
     return this.phase === "full" && this.full !== null ? this.full.pump() : "stopped";
-  }
-
-  private loginRequest(): void {
-    const { parser, writer } = this;
-    if (!this.begun) {
-      this.begun = true;
-      this.window.begin(parser.u32(24), this.parts.limits.tasksMax);
-      writer.statSn = parser.u32(28);
-    }
-    const step = this.login.request(
-      {
-        flags: parser.flags,
-        versionMin: parser.bytes[3]!,
-        isid: Array.from(parser.bytes.subarray(8, 14), (byte) => byte.toString(16).padStart(2, "0")).join(""),
-        tsih: parser.u16(14),
-        cid: parser.u16(20),
-      },
-      this.loginText.take(),
-    );
-    if (step.kind === "rejected") this.rejectLogin(step.status, step.reason);
-    else this.replyToLogin(step);
-  }
-
-  private replyToLogin(step: Extract<LoginStep, { kind: "reply" }>): void {
-    const entersFullFeature = step.transit && step.nextStage === Stage.fullFeature;
-    if (entersFullFeature) this.enterFullFeature();
-    let flags = (step.stage << 2) | step.nextStage;
-    if (step.transit) flags |= finalBit;
-    if (step.continues) flags |= continueBit;
-    this.respondToLogin(flags, LoginStatus.success, step.text);
-    if (!entersFullFeature) return;
-    // Digests hold from the first PDU of the full feature phase on (13.1).
-    const { headerDigest, dataDigest } = this.login.negotiation.parameters;
-    this.parser.headerDigest = headerDigest;
-    this.parser.dataDigest = dataDigest;
-    this.writer.headerDigest = headerDigest;
-    this.writer.dataDigest = dataDigest;
-    this.parser.dataBytesMax = this.login.receiveSegmentBytes;
-  }
-
-  private respondToLogin(flags: number, status: LoginStatus, text: Uint8Array): void {
-    const { parser, writer } = this;
-    writer.open(ResponseOp.login, flags, text.byteLength);
-    writer.field(8, parser.bytes.subarray(8, 14));
-    writer.u16(14, this.tsih !== 0 ? this.tsih : parser.u16(14));
-    writer.sequence(parser.u32(16), true);
-    writer.u16(36, status);
-    writer.data(text);
-    writer.close();
-    this.workDone();
-  }
-
-  private rejectLogin(status: LoginStatus, reason: string): void {
-    // What is not even a login request is not answered as one: its fields mean something else.
-    if (this.parser.opcode === RequestOp.login || this.begun) this.respondToLogin(0, status, empty);
-    this.loginFails(reason, status);
-    this.finish();
   }
 
   private loginFails(reason: string, status: number = LoginStatus.initiatorError): void {
@@ -421,7 +351,7 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
     });
   }
 
-  private enterFullFeature(): void {
+  private enterFullFeature(): number {
     const { parts, login } = this;
     const { parameters } = login.negotiation;
     parameters.firstBurstBytes = Math.min(parameters.firstBurstBytes, parameters.maxBurstBytes);
@@ -455,6 +385,7 @@ export class IscsiSession implements StreamHandler, FullFeatureHost, NexusHost {
       host: this,
     });
     this.lookForLife();
+    return this.tsih;
   }
 
   /** A session that is silent is pinged; one that stays silent is dead, and its tasks end (4.2.5.3). */
