@@ -7,6 +7,8 @@ import { spawnSync } from "node:child_process";
 interface Client {
   readonly program: string;
   readonly debianPackage: string;
+  /** Installed only for whoever asks for it by name: no test needs it. */
+  readonly onRequest?: true;
 }
 
 const clients: readonly Client[] = [
@@ -20,7 +22,7 @@ const clients: readonly Client[] = [
   { program: "qemu-storage-daemon", debianPackage: "qemu-system-common" },
   { program: "fio", debianPackage: "fio" },
   { program: "openssl", debianPackage: "openssl" },
-  { program: "tgtd", debianPackage: "tgt" },
+  { program: "tgtd", debianPackage: "tgt", onRequest: true },
   { program: "mke2fs", debianPackage: "e2fsprogs" },
   { program: "e2fsck", debianPackage: "e2fsprogs" },
   { program: "postgres", debianPackage: "postgresql-15" },
@@ -45,9 +47,11 @@ export interface MissingClient {
   readonly text: string;
 }
 
-/** Installs what is missing if it can; returns what is missing still. `wanted` null: all. */
+/** Installs what is missing if it can; returns what is missing still. `wanted` null: all that tests need. */
 export function ensureClients(say: (text: string) => void, wanted: readonly string[] | null = null): MissingClient[] {
-  const needed = clients.filter(({ program }) => wanted === null || wanted.includes(program));
+  const needed = clients.filter(({ program, onRequest }) =>
+    wanted === null ? onRequest !== true : wanted.includes(program),
+  );
   const missing = () => needed.filter(({ program }) => !isInstalled(program));
   if (missing().length === 0) return [];
   const packages = [...new Set(missing().map(({ debianPackage }) => debianPackage))];

@@ -67,6 +67,11 @@ class Host {
     this.#isMounted = false;
   }
 
+  /** The host's side of the LUN dies under load. */
+  async die(): Promise<void> {
+    await this.#lun!.lose();
+  }
+
   /** Everything that ran on the LUN is gone; the LUN is there again, and its filesystem is sound. */
   async recoverFilesystem(): Promise<void> {
     await this.loseEverything();
@@ -164,9 +169,11 @@ async function waitedOut(host: Host): Promise<void> {
   load.stop();
   assert.is(await load.ended, "", "the database has not noticed");
   await host.verify();
-  host.startLoad();
+  const last = host.startLoad();
   await host.commits(commitsAtLeast);
   await host.appliance.kill();
+  await host.die();
+  assert.is.not(await last.ended, "", "the database has noticed");
   await host.appliance.start();
   await host.recoverFilesystem();
   await host.database.start();

@@ -42,7 +42,9 @@ export interface ApplianceShape {
   readonly cacheBytes: number;
   readonly diskBytes: readonly number[];
   readonly persistence: "battery" | "flush";
+  /** For NBD. */
   readonly hbaPorts: readonly number[];
+  readonly iscsiPorts: readonly number[];
   readonly nicPorts: readonly number[];
   /** Peer arrays of one appliance each. */
   readonly peers: readonly { readonly array: string; readonly name: string; readonly nicPorts: readonly number[] }[];
@@ -87,6 +89,7 @@ export class TestAppliance {
       diskBytes: [512 * mebibyte],
       persistence: "battery",
       hbaPorts: ports.slice(0, 2),
+      iscsiPorts: [],
       nicPorts: ports.slice(2, 4),
       peers: [],
       more: "",
@@ -115,6 +118,10 @@ export class TestAppliance {
   hba(index = 0): string {
     return `127.0.0.1:${this.shape.hbaPorts[index]}`;
   }
+  /** HOST:PORT of an iSCSI portal. */
+  iscsiPortal(index = 0): string {
+    return `127.0.0.1:${this.shape.iscsiPorts[index]}`;
+  }
   nic(index = 0): string {
     return `127.0.0.1:${this.shape.nicPorts[index]}`;
   }
@@ -126,7 +133,7 @@ export class TestAppliance {
   }
 
   profile(): string {
-    const { array, name, cacheBytes, diskBytes, persistence, hbaPorts, nicPorts, peers, more } = this.shape;
+    const { array, name, cacheBytes, diskBytes, persistence, hbaPorts, iscsiPorts, nicPorts, peers, more } = this.shape;
     const lines = [
       "[array]",
       `name = "${array}"`,
@@ -142,6 +149,8 @@ export class TestAppliance {
     ];
     for (const [index, port] of hbaPorts.entries())
       lines.push("[[hba]]", `name = "hba${index}"`, `listen = "127.0.0.1:${port}"`, 'protocol = "nbd"');
+    for (const [index, port] of iscsiPorts.entries())
+      lines.push("[[hba]]", `name = "iscsi${index}"`, `listen = "127.0.0.1:${port}"`, 'protocol = "iscsi"');
     for (const [index, port] of nicPorts.entries())
       lines.push("[[nic]]", `name = "nic${index}"`, `listen = "127.0.0.1:${port}"`);
     lines.push("[[shelf]]", 'name = "shelf0"');

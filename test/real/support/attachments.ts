@@ -6,9 +6,10 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { statSync, writeFileSync } from "node:fs";
 import { waitUntil } from "../../../scripts/lab_site/wait.ts";
 import type { TestAppliance } from "./appliance.ts";
-import { run } from "./clients.ts";
+import { run, runOk } from "./clients.ts";
 import { unmount } from "./mounts.ts";
 
+const initiatorName = "iqn.2026-11.test:host";
 const attachLimitMs = 20_000;
 const detachLimitMs = 20_000;
 
@@ -88,6 +89,27 @@ export const qemuNbd: Attachment = {
     return AttachedLun.by("qemu-storage-daemon", qemuArgs(node, file), file);
   },
 };
+
+/** libiscsi in QEMU: connects again by itself and repeats what was under way. */
+export const qemuIscsi: Attachment = {
+  name: "iSCSI by qemu-storage-daemon",
+  programs: ["qemu-storage-daemon", "iscsi-ls"],
+  async attach(appliance, _volume, file) {
+    const portal = appliance.iscsiPortal();
+    const { target, lun } = await onlyLun(portal);
+    const node = `driver=iscsi,node-name=lun,transport=tcp,portal=${portal},target=${target},lun=${lun},initiator-name=${initiatorName}`;
+    return AttachedLun.by("qemu-storage-daemon", qemuArgs(node, file), file);
+  },
+};
+
+/** What discovery shows this host: one volume is mapped. */
+async function onlyLun(portal: string): Promise<{ target: string; lun: number }> {
+  const { stdout } = await runOk("iscsi-ls", ["-s", "-i", initiatorName, `iscsi://${portal}`]);
+  const target = /^Target:(\S+)/m.exec(stdout)?.[1];
+  const luns = [...stdout.matchAll(/^Lun:(\d+)\s+Type:DIRECT_ACCESS/gm)].map((found) => Number(found[1]));
+  if (target === undefined || luns.length !== 1) throw new Error(`one target with one LUN expected: ${stdout}`);
+  return { target, lun: luns[0]! };
+}
 
 function qemuArgs(node: string, file: string): string[] {
   return ["--blockdev", node, "--export", `type=fuse,id=file,node-name=lun,mountpoint=${file},writable=on`];
