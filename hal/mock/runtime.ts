@@ -3,7 +3,8 @@
  * are pure or deterministic, so a run remains a function of its seed.
  */
 import { drainMicrotasks } from "bun:jsc";
-import type { Digests } from "../api/digests.ts";
+import type { ChapHash, Digests } from "../api/digests.ts";
+import { mockCrc32c } from "./crc32c.ts";
 
 /**
  * Runs promise continuations until none is left. Measured on Bun 1.4.5: 14 ns when there is nothing to do, and it also works
@@ -19,6 +20,12 @@ export const mockDigests: Digests = {
   },
   sha256(bytes: Uint8Array): Uint8Array {
     return new Bun.CryptoHasher("sha256").update(bytes).digest();
+  },
+  crc32c: mockCrc32c,
+  hash(algorithm: ChapHash, parts: readonly Uint8Array[]): Uint8Array {
+    const hasher = new Bun.CryptoHasher(algorithm);
+    for (const part of parts) hasher.update(part);
+    return hasher.digest();
   },
 };
 
