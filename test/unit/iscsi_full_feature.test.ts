@@ -1,6 +1,7 @@
 /** The full feature phase: commands, data both ways, R2T, residuals, NOP, text, logout. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { Prng } from "../../hal/mock/prng.ts";
 import { IscsiBench, initiatorName, read10, targetName, write10 } from "./support/iscsi_bench.ts";
 import type { Answer } from "./support/iscsi_initiator.ts";
 import { concat } from "./support/iscsi_initiator.ts";
@@ -196,6 +197,62 @@ test("a write fed one byte at a time, with digests → written", () => {
   assert.equal(bench.volume.bytes.subarray(0, 4 * KiB), pattern(4 * KiB));
   initiator.command({ cdb: read10(0, 8), read: true, expected: 4 * KiB });
   assert.equal(initiator.answer().data, pattern(4 * KiB));
+});
+
+test("writes whose data is cut anywhere, into PDUs and into deliveries → the same bytes", () => {
+  const bench = new IscsiBench();
+  const { initiator, stream } = bench.open({ ...fast, MaxBurstLength: "131072", FirstBurstLength: "16384" });
+  const oracle = new Uint8Array(bench.volume.bytes.byteLength);
+  const prng = new Prng(5, "cuts");
+  for (let round = 0; round < 150; round++) {
+    const blocks = 1 + prng.below(prng.chance(0.3) ? 300 : 20);
+    const lba = prng.below(8192 - blocks);
+    const data = pattern(blocks * 512, round + 1);
+    oracle.set(data, lba * 512);
+    const immediate = Math.min(prng.below(8192), data.byteLength);
+    const bytes = [
+      initiator.commandPdu({
+        cdb: write10(lba, blocks),
+        write: true,
+        expected: data.byteLength,
+        data: data.subarray(0, immediate),
+      }),
+    ];
+    const itt = initiator.itt - 1;
+    const deliver = () => {
+      const whole = concat(bytes.splice(0));
+      for (let at = 0; at < whole.byteLength; ) {
+        const size = 1 + prng.below(prng.chance(0.5) ? 700 : 20_000);
+        stream.send(whole.subarray(at, at + size));
+        at += size;
+      }
+    };
+    deliver();
+    for (;;) {
+      const answer = initiator.answer();
+      if (answer.opcode === 0x21) {
+        assert.is(answer.u8(3), 0);
+        break;
+      }
+      const end = answer.u32(40) + answer.u32(44);
+      let dataSn = 0;
+      for (let at = answer.u32(40); at < end; dataSn++) {
+        const size = Math.min(1 + prng.below(prng.chance(0.5) ? 600 : 30_000), end - at);
+        bytes.push(
+          initiator.pdu({
+            opcode: 5,
+            flags: at + size === end ? 0x80 : 0,
+            itt,
+            words: { 20: answer.ttt, 36: dataSn, 40: at },
+            data: data.subarray(at, at + size),
+          }),
+        );
+        at += size;
+      }
+      deliver();
+    }
+  }
+  assert.equal(bench.volume.bytes, oracle);
 });
 
 test("Expected Data Transfer Length other than the command's → residuals both ways", () => {

@@ -25,6 +25,9 @@ test("limits under which a session could wait for ever, or that the protocol can
     { sharedBytesMax: defaultIscsiLimits.sessionBytesMax - 1 },
     { outputBacklogBytes: defaultIscsiLimits.sessionBytesMax + 1 },
     { guaranteedBytes: 0 },
+    { textBytesMax: 8191 },
+    { pingBytesMax: 4095 },
+    { aheadBytesMax: 4095 },
   ];
   for (const limits of wrong) {
     assert.throws(() => checkIscsiLimits({ ...defaultIscsiLimits, ...limits }), /iscsi limits/, JSON.stringify(limits));

@@ -233,6 +233,23 @@ test("a host that does not read → its reads wait at the backlog, others go on;
   );
 });
 
+test("LUN RESET while reads wait at the backlog → they end without an answer, the reset is answered", () => {
+  const bench = new IscsiBench({ outputBacklogBytes: 64 * KiB });
+  const { initiator, stream } = bench.open(fast);
+  stream.roomBytes = 0;
+  for (let index = 0; index < 8; index++) initiator.command({ cdb: read10(0, 128), read: true, expected: 64 * KiB });
+  const inFlight = bench.nexus.tasks.size;
+  assert.ok(inFlight >= 6);
+  const reset = initiator.manage({ action: 5 });
+  assert.is(bench.nexus.tasks.size, 0);
+  stream.drain(Number.POSITIVE_INFINITY);
+  const answers = initiator.answers();
+  assert.equal([answers.at(-1)!.opcode, answers.at(-1)!.itt], [0x22, reset]);
+  assert.is(answers.filter(({ opcode }) => opcode === 0x25).length, 8 - inFlight);
+  initiator.command({ cdb: read10(0, 8), read: true, expected: 4 * KiB });
+  assert.is(initiator.answer().data.byteLength, 4 * KiB);
+});
+
 test("a flood of pings that nobody reads the answers of → the input is held at twice the backlog", () => {
   const bench = new IscsiBench({ outputBacklogBytes: 16 * KiB });
   const { initiator, stream } = bench.open(fast);

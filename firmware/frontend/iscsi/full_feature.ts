@@ -107,8 +107,8 @@ export class FullFeature implements BudgetWaiter {
       parameters,
       addressing: parts.addressing,
     });
-    this.ahead = new AheadQueue({ bytesMax: limits.guaranteedBytes, entriesMax: limits.tasksMax });
-    this.pingData = new TextBuffer(limits.receiveSegmentBytesMax);
+    this.ahead = new AheadQueue({ bytesMax: limits.aheadBytesMax, entriesMax: limits.tasksMax });
+    this.pingData = new TextBuffer(limits.pingBytesMax);
   }
 
   /** Waits for the host's side: data has been promised and not sent. */
@@ -310,9 +310,10 @@ export class FullFeature implements BudgetWaiter {
   private pong(pdu: RequestPdu): void {
     const { writer } = this;
     const itt = pdu.u32(16);
+    const isTooLong = this.pingData.overflow;
     const data = this.pingData.take();
-    if (!pdu.dataDigestRight) {
-      writer.reject(RejectReason.dataDigest, pdu.bytes);
+    if (!pdu.dataDigestRight || isTooLong) {
+      writer.reject(isTooLong ? RejectReason.invalidField : RejectReason.dataDigest, pdu.bytes);
       return;
     }
     if (itt === noTag) {

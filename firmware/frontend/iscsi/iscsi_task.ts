@@ -45,11 +45,13 @@ export type DataFault = (typeof DataFault)[keyof typeof DataFault];
 const empty = new Uint8Array(0);
 const cdbBytes = 16;
 
-/** Data below `smallPieceBytes` in a piece, beyond this many pieces, is gathered: at most 64 + 32 MiB / 4 KiB pieces in a command. */
-const piecesMax = 64;
+/**
+ * A piece below this is copied, unless it is all of its command's data: it would keep the whole chunk that it came in, up to 512 KiB,
+ * for as long as its host holds back the rest. A command of 32 MiB has at most 8,192 pieces.
+ */
 const smallPieceBytes = 4096;
-/** What gathers small pieces: one buffer per so much data. */
-const gatherBytes = 65536;
+/** Small pieces are gathered in buffers of this size. */
+const gatherBytes = 8192;
 
 class PlainRequest implements BlockRequest {
   kind: BlockKind = "flush";
@@ -140,6 +142,9 @@ export class IscsiTask implements ScsiTask, PayloadSink {
 
   private gather: Uint8Array = empty;
   private gathered = 0;
+  /** The last piece of `dataOut` is the end of what has been gathered, from here on, and may grow. */
+  private gathering = false;
+  private gatherStart = 0;
 
   setCdb(header: Uint8Array, extended: Uint8Array): void {
     const cdb = extended.byteLength === 0 ? this.shortCdb : new Uint8Array(cdbBytes + extended.byteLength);
@@ -155,24 +160,26 @@ export class IscsiTask implements ScsiTask, PayloadSink {
     if (room <= 0) return;
     const kept = bytes.byteLength <= room ? bytes : bytes.subarray(0, room);
     this.collectedBytes += kept.byteLength;
-    if (this.dataOut.length < piecesMax || kept.byteLength >= smallPieceBytes) {
-      this.gathered = 0;
-      this.gather = empty;
+    if (kept.byteLength >= smallPieceBytes || kept.byteLength === this.collectBytes) {
+      this.gathering = false;
       this.dataOut.push(kept);
-      return;
-    }
-    this.gatherSmall(kept, room);
+    } else this.gatherSmall(kept, room);
   }
 
   private gatherSmall(kept: Uint8Array, room: number): void {
     if (this.gathered + kept.byteLength > this.gather.byteLength) {
       this.gather = new Uint8Array(Math.max(kept.byteLength, Math.min(room, gatherBytes)));
       this.gathered = 0;
+      this.gathering = false;
+    }
+    if (!this.gathering) {
+      this.gathering = true;
+      this.gatherStart = this.gathered;
       this.dataOut.push(empty);
     }
     this.gather.set(kept, this.gathered);
     this.gathered += kept.byteLength;
-    this.dataOut[this.dataOut.length - 1] = this.gather.subarray(0, this.gathered);
+    this.dataOut[this.dataOut.length - 1] = this.gather.subarray(this.gatherStart, this.gathered);
   }
 
   /** Ends the task on iSCSI's own account; the device server has been told, or never knew it. */
@@ -193,6 +200,7 @@ export class IscsiTask implements ScsiTask, PayloadSink {
     if (this.dataOut.length > 0) this.dataOut.length = 0;
     this.gather = empty;
     this.gathered = 0;
+    this.gathering = false;
   }
 
   clear(): void {

@@ -5,9 +5,11 @@
  *   sessionsMax * guaranteedBytes          1,024 * 256 KiB = 256 MiB   (every session stalled with its own allowance full)
  *   + sharedBytesMax                                         128 MiB   (data beyond the allowances, all sessions together)
  *   + buffers kept for reuse (`keptBytesMax`)                 32 MiB
+ *   + pings, text and PDUs ahead of their turn: sessionsMax * (pingBytesMax + textBytesMax + aheadBytesMax)
+ *                                          1,024 * 144 KiB = 144 MiB
  *   + half-open logins, halfOpenMax * loginTextBytesMax       16 MiB
  *   + tasks, sessionsMax * (tasksMax + 16) * 1 KiB           144 MiB   (a task without data: object, CDB, sense)
- *   = 576 MiB; a well-behaved site with 16 sessions at depth 32 of 4 KiB holds 16 * 160 KiB = 2.5 MiB.
+ *   = 720 MiB; a well-behaved site with 16 sessions at depth 32 of 4 KiB holds 16 * 160 KiB = 2.5 MiB.
  *
  * A session's tasks are fewer than the window alone allows while its data fills half of `sessionBytesMax`: MaxCmdSN then stands still.
  */
@@ -52,6 +54,12 @@ export interface IscsiLimits {
   readonly immediateTasksMax: number;
   /** The data of one write, MAXIMUM TRANSFER LENGTH at most. */
   readonly writeBytesMax: number;
+  /** The data of one ping; initiators send 4 KiB at most. A longer one is rejected. */
+  readonly pingBytesMax: number;
+  /** The text of one exchange after the login: SendTargets, mostly. */
+  readonly textBytesMax: number;
+  /** PDUs kept because those before them have not come, their data together; more are as good as lost. */
+  readonly aheadBytesMax: number;
   /** Data in flight and replies unsent of one session: two of the largest writes. */
   readonly sessionBytesMax: number;
   /** What one session always gets: depth 32 of 4 KiB (32 * 4,148 = 130 KiB), and a segment that waits to be sent. */
@@ -88,6 +96,9 @@ export const defaultIscsiLimits: IscsiLimits = {
   tasksMax: 128,
   immediateTasksMax: 16,
   writeBytesMax: 32 * MiB,
+  pingBytesMax: 64 * KiB,
+  textBytesMax: 16 * KiB,
+  aheadBytesMax: 64 * KiB,
   sessionBytesMax: 64 * MiB,
   guaranteedBytes: 256 * KiB,
   sharedBytesMax: 128 * MiB,
@@ -99,6 +110,8 @@ export const defaultIscsiLimits: IscsiLimits = {
 export function checkIscsiLimits(limits: IscsiLimits): void {
   assert(limits.halfOpenMax >= 1 && limits.halfOpenMax <= limits.sessionsMax, "iscsi limits: half-open are sessions");
   assert(limits.loginTextBytesMax >= loginSegmentBytes, "iscsi limits: one login segment is taken");
+  assert(limits.textBytesMax >= loginSegmentBytes, "iscsi limits: text of one segment is taken");
+  assert(limits.pingBytesMax >= 4096 && limits.aheadBytesMax >= 4096, "iscsi limits: what initiators send is taken");
   assert(limits.receiveSegmentBytesMax >= 512, "iscsi limits: MaxRecvDataSegmentLength is at least 512");
   assert(limits.receiveSegmentBytesMax <= segmentBytesMax, "iscsi limits: a data segment's length has 24 bits");
   assert(limits.firstBurstBytesMax <= limits.burstBytesMax, "iscsi limits: a first burst is a burst");

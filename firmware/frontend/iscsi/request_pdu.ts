@@ -37,8 +37,9 @@ export class StoredPdu implements RequestPdu {
     this.dataBytes = pdu.dataBytes;
   }
 
+  /** A copy: what it came in would be kept with it, for as long as its turn does not come. */
   piece(bytes: Uint8Array): void {
-    this.pieces.push(bytes);
+    this.pieces.push(bytes.slice());
   }
 
   u32(offset: number): number {

@@ -41,7 +41,7 @@ export class TextExchange {
 
   constructor(parts: TextExchangeParts) {
     this.parts = parts;
-    this.text = new TextBuffer(parts.limits.loginTextBytesMax);
+    this.text = new TextBuffer(parts.limits.textBytesMax);
   }
 
   begin(pdu: RequestPdu): PayloadSink | null {
