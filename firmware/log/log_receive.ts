@@ -63,10 +63,11 @@ export class LogReceiver {
       if (typeof judged === "object") return judged;
       if (judged === "append") {
         if (clearsBlocks(header.kind) && log.index.extentCount >= logLimits.extentsMax)
-          return { kind: "busy", takenBytes: offset };
+          return { kind: "busy", takenBytes: offset, noSpace: false };
         const at = log.list.place(header.totalBytes, isAsOf(header.kind) ? log.headSeq + 1 : header.firstSeq);
-        if (at < 0 || !log.ledger.take(header.kind, header.startLba, header.blockCount, header.lastSeq)) {
-          return { kind: "busy", takenBytes: offset };
+        if (at < 0) return { kind: "busy", takenBytes: offset, noSpace: false };
+        if (!log.ledger.take(header.kind, header.startLba, header.blockCount, header.lastSeq)) {
+          return { kind: "busy", takenBytes: offset, noSpace: true };
         }
         if (parent !== null) log.enterTimeline(headerTimeline(header), header.firstSeq);
         log.list.region.bytes.set(bytes.subarray(offset, offset + header.totalBytes), at);

@@ -27,8 +27,11 @@ export interface LogCursor {
 
 export type AppendOutcome =
   | { readonly kind: "appended" }
-  /** No room in the cache now: nothing of the rest was taken; `takenBytes` of the run were. `onRoom` tells when to go on. */
-  | { readonly kind: "busy"; readonly takenBytes: number }
+  /**
+   * No room now, in the cache or (`noSpace`) in the pool: nothing of the rest was taken; `takenBytes` of the run were. `onRoom` tells
+   * when to go on.
+   */
+  | { readonly kind: "busy"; readonly takenBytes: number; readonly noSpace: boolean }
   | { readonly kind: "gap"; readonly expectedSeq: number; readonly gotSeq: number }
   /** Another record is held under that identity, or the timeline does not continue this log. */
   | { readonly kind: "diverged"; readonly seq: number; readonly text: string }

@@ -103,7 +103,7 @@ function poolWarnings({ pool, poolName, groups, hal }: HardwareParts): WarningJs
   const refusing = groups.all().filter((group) => hal.clock.nowMs() - group.poolFull.refusedMs < refusedMs);
   if (refusing.length > 0) {
     const names = refusing.map((group) => group.name).join(", ");
-    const text = `pool ${poolName} is full: writes to ${names} that need new space get ENOSPC; delete volumes, or trim on the hosts`;
+    const text = `pool ${poolName} is full: what ${names} would need new space for is refused (hosts get ENOSPC) or waits (golden copies); delete volumes, or trim on the hosts`;
     return [{ code: "pool-full", text }];
   }
   const { totalBytes, freeBytes } = pool.usage();

@@ -16,11 +16,26 @@ export class PoolFull {
   }
 
   refused(group: string): void {
+    this.#tell(
+      group,
+      `group ${group}: the pool is full, writes that need new space get ENOSPC; delete volumes, or trim on the hosts`,
+    );
+  }
+
+  /** A golden copy cannot take what its primary sends. */
+  refusedCopy(group: string): void {
+    this.#tell(
+      group,
+      `group ${group}: the pool is full, and the copy falls behind: what its primary sends waits; delete other groups' volumes, or ` +
+        "give up salvage sets and copies that are not needed",
+    );
+  }
+
+  #tell(group: string, text: string): void {
     const nowMs = this.#clock.nowMs();
     const isTold = nowMs - this.refusedMs < tellAgainMs;
     this.refusedMs = nowMs;
     if (isTold) return;
-    const text = `group ${group}: the pool is full, writes that need new space get ENOSPC; delete volumes, or trim on the hosts`;
     this.#events.emit("pool-full", text, { group });
   }
 }

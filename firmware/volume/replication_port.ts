@@ -68,8 +68,21 @@ export function replicationPort(
   };
 }
 
+/** Space in the pool may come about without a word to this group's log: it is asked for again. */
+const spaceRetryMs = 1000;
+
 function replicationLog(group: Group): ReplicationLog {
   const { log, cursors, room, receiver } = group;
+  const roomListeners: (() => void)[] = [];
+  let retrying = false;
+  const retryLater = () => {
+    if (retrying) return;
+    retrying = true;
+    group.clock.after(spaceRetryMs, () => {
+      retrying = false;
+      for (const listener of roomListeners) listener();
+    });
+  };
   return {
     lineage: () => log.lineage(),
     recordPayloadBytes: log.recordPayloadBytes,
@@ -108,10 +121,16 @@ function replicationLog(group: Group): ReplicationLog {
       if (outcome.kind === "busy") {
         room.reclaim();
         group.destager.kick();
+        if (outcome.noSpace) {
+          retryLater();
+          // What is on its way home gives back what it has set aside too much; behind it there is nothing to be hoped for.
+          if (group.destager.records >= log.appendedRecords) group.poolFull.refusedCopy(group.name);
+        }
       }
       return outcome;
     },
     onRoom: (listener) => {
+      roomListeners.push(listener);
       log.nvram.onRoom(listener);
       log.onDestaged(listener);
     },

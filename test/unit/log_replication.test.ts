@@ -220,4 +220,30 @@ test("two branches from one point -> diverged, both stay", () => {
   assert.is(lane.to.log.appendRun(run.bytes).kind, "diverged");
 });
 
+test("the golden side's pool is full -> it says so, and goes on by itself when there is space again", () => {
+  const lane = new Lane(77);
+  const { oak, elm } = lane;
+  let written = 0;
+  const write = () => {
+    const tracked = oak.request("write", 128 * written++, 8, stamped(written, 8));
+    oak.until(() => tracked.done);
+  };
+  write();
+  while (lane.move()) oak.until(() => lane.to.log.persistedSeq === lane.to.log.headSeq);
+  lane.to.log.hearCommit(lane.from.log.commitSeq);
+  oak.until(() => lane.to.log.destagedSeq === lane.to.log.headSeq);
+  elm.store.chunksLeft = 0;
+  write();
+  let asked = 0;
+  lane.to.log.onRoom(() => {
+    asked++;
+    lane.move();
+  });
+  assert.not(lane.move());
+  assert.ok(elm.events.some((event) => event.startsWith("pool-full: group demo")));
+  elm.store.chunksLeft = 100;
+  oak.until(() => lane.to.log.headSeq === lane.from.log.headSeq);
+  assert.ok(asked > 0);
+});
+
 test.run();
