@@ -121,6 +121,12 @@ export class SiteFaults {
     if (this.drawn.classes.includes("disk") || this.drawn.classes.includes("rot")) {
       for (const array of this.#site.arrays) this.#diskStruck.add(array);
     }
+    if (this.drawn.classes.includes("rot")) {
+      // The one copy of a root has rotted, and the array has found out and says so: it must not claim what was in it.
+      this.#site.onEvent.push((array, code) => {
+        if (code === "root-stale") this.#site.forgetLicences.add(array.name);
+      });
+    }
     this.#drawTempers();
     if (this.drawn.disaster > 0) {
       this.#repeat(this.drawn.disaster, () => this.#disaster());
