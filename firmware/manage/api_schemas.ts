@@ -2,6 +2,7 @@
  * What the API accepts: every field judged for type, length and range before anything sees it.
  */
 import * as v from "valibot";
+import { chapSecretBytes } from "./chap_secret.ts";
 import { parseCidr } from "./cidr.ts";
 import { labFaultKinds } from "./control.ts";
 import { peerModes } from "./status_json.ts";
@@ -29,7 +30,7 @@ const sizeBytes = v.pipe(
 const mode = v.picklist(peerModes, `must be one of ${peerModes.join(", ")}`);
 const cycleMs = v.optional(v.nullable(v.pipe(v.number(), v.safeInteger(), v.minValue(1000), v.maxValue(day))), null);
 const timeoutMs = v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(day)), 60_000);
-const lun = v.optional(v.nullable(v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(16383))), null);
+const lun = v.optional(v.nullable(v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(255))), null);
 const flag = v.optional(v.boolean(), false);
 const nameOrNull = v.optional(v.nullable(name), null);
 const cidr = v.pipe(
@@ -49,6 +50,21 @@ const tlsName = v.pipe(
   v.maxLength(64, "must be at most 64 characters"),
   v.regex(/^[^\p{Cc}]+$/u, "must not contain control characters"),
 );
+
+/** RFC 7143 12.1.3: an implementation need not take secrets of less than 96 bits without IPsec; 255 bytes is the longest we keep. */
+const chap = v.strictObject({
+  user: v.pipe(
+    v.string(),
+    v.minLength(1, "must not be empty"),
+    v.maxLength(223),
+    v.regex(/^[!-~]+$/, "must be printable ASCII"),
+  ),
+  secret: v.pipe(
+    v.string(),
+    v.minBytes(chapSecretBytes.min, `must have at least ${chapSecretBytes.min} bytes`),
+    v.maxBytes(chapSecretBytes.max, `must have at most ${chapSecretBytes.max} bytes`),
+  ),
+});
 
 export const schemas = {
   nothing: v.strictObject({}),
@@ -72,6 +88,7 @@ export const schemas = {
     addresses: v.optional(v.pipe(v.array(cidr), v.maxLength(64)), []),
     iqns: v.optional(v.pipe(v.array(iqn), v.maxLength(64)), []),
     tlsNames: v.optional(v.pipe(v.array(tlsName), v.maxLength(64)), []),
+    chap: v.optional(v.nullable(chap), null),
   }),
   hostMap: v.strictObject({ volume: name, lun, readOnly: flag }),
   hostUnmap: v.strictObject({ volume: name }),

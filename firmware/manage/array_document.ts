@@ -13,6 +13,8 @@ const hostSchema = v.object({
   iqns: v.array(v.string()),
   /** Absent in documents of the first version. */
   tlsNames: v.optional(v.array(v.string()), []),
+  /** What the host proves at an iSCSI login. Absent in documents of the first version. */
+  chap: v.optional(v.nullable(v.object({ user: v.string(), secret: v.string() })), null),
   mappings: v.array(v.object({ volume: v.string(), lun: v.number(), readOnly: v.boolean() })),
 });
 export type HostEntry = v.InferOutput<typeof hostSchema>;
@@ -29,11 +31,13 @@ const arrayDocumentSchema = v.object({
   format: v.literal(1),
   caches: v.pipe(v.array(cacheSchema), v.maxLength(2)),
   hosts: v.pipe(v.array(hostSchema), v.maxLength(256)),
+  /** Persistent reservations by volume UUID, in the device server's own form. Absent in documents of the first version. */
+  reservations: v.optional(v.record(id, v.unknown()), {}),
 });
 export type ArrayDocument = v.InferOutput<typeof arrayDocumentSchema>;
 
 export function newArrayDocument(): ArrayDocument {
-  return { format: 1, caches: [], hosts: [] };
+  return { format: 1, caches: [], hosts: [], reservations: {} };
 }
 
 /** The document, or a sentence that says what is wrong with it. */

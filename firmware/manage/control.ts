@@ -141,6 +141,8 @@ export interface HostControl {
     addresses: readonly string[];
     iqns: readonly string[];
     tlsNames: readonly string[];
+    /** What it proves at an iSCSI login; none unless given. */
+    chap?: { readonly user: string; readonly secret: string } | null;
   }): Promise<Result<HostJson>>;
   /** Also removes its mappings and closes its sessions. */
   remove(name: string): Promise<Result<Removed>>;

@@ -140,6 +140,8 @@ export interface HostJson {
   readonly addresses: readonly string[];
   readonly iqns: readonly string[];
   readonly tlsNames: readonly string[];
+  /** null: no secret is asked for. The secret itself is never shown. */
+  readonly chapUser: string | null;
   readonly mappings: readonly { readonly volume: string; readonly lun: number; readonly readOnly: boolean }[];
 }
 

@@ -109,6 +109,7 @@ export class VolumeCommands implements VolumeControl {
   async #changed(entry: GroupEntry, name: string, change: VolumeChange): Promise<Result<VolumeJson>> {
     const error = await whenDone<StoreError>((finish) => entry.group.changeVolumes(change, finish));
     if (error !== null) return refused("shelf-failed", error.text);
+    this.#options.hosts.changed();
     const found = this.#options.groups.findVolume(name);
     return found === null ? notFound(name) : done(this.#json(found));
   }

@@ -30,6 +30,8 @@ export type Answer<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly code: string; readonly text: string };
 
+export type FileText = { readonly text: string } | { readonly fault: string };
+
 export interface Context {
   /** One request to the management API. Never throws: an appliance that does not answer is `unreachable`. */
   ask<T>(method: "GET" | "POST" | "DELETE", path: string, body?: unknown): Promise<Answer<T>>;
@@ -40,6 +42,8 @@ export interface Context {
   sleep(delayMs: number): Promise<void>;
   /** Writes a file; returns what went wrong, or null. */
   writeFile(path: string, text: string): string | null;
+  /** A short text file, whole. */
+  readFile(path: string): FileText;
   readonly isTerminal: boolean;
 }
 

@@ -1,7 +1,8 @@
 /** `host`: who may use which volume. Access is closed until a host is added and mapped. */
+import { chapSecretOf } from "../manage/chap_secret.ts";
 import type { Removed } from "../manage/control.ts";
 import type { HostJson } from "../manage/status_json.ts";
-import type { Command } from "./command.ts";
+import type { Command, Outcome } from "./command.ts";
 import { answered, nameArg } from "./command.ts";
 import { table } from "./screen.ts";
 
@@ -11,23 +12,34 @@ export const hostCommands: readonly Command[] = [
     verb: "add",
     summary: "a host, recognised by where it comes from",
     details:
-      "Give at least one of --any, --address, --iqn, --tls-name; one that fits is enough. It sees nothing until a volume is mapped to it.",
+      "Give at least one of --any, --address, --iqn, --tls-name. Over NBD one that fits is enough; over iSCSI a host with IQNs " +
+      "and addresses must have both right, and its CHAP secret. It sees nothing until a volume is mapped to it.",
     args: [nameArg("the new host's name")],
     options: [
       { name: "any", kind: "flag", what: "whoever connects" },
       { name: "address", kind: "list", value: "CIDR", what: "an address or network: 192.0.2.0/24" },
       { name: "iqn", kind: "list", value: "IQN", what: "an iSCSI initiator's name" },
       { name: "tls-name", kind: "list", value: "NAME", what: "the common name in a verified TLS client certificate" },
-      { name: "chap-user", kind: "text", value: "U", what: "not in this version" },
-      { name: "chap-secret-file", kind: "text", value: "F", what: "not in this version" },
+      { name: "chap-user", kind: "text", value: "U", what: "who the host says it is at an iSCSI login with CHAP" },
+      {
+        name: "chap-secret-file",
+        kind: "text",
+        value: "F",
+        what: "a file with its secret: one line of 12 to 255 bytes",
+      },
     ],
-    run: async ({ ask }, call) => {
-      if (call.has("chap-user") || call.has("chap-secret-file")) {
-        return {
-          kind: "refused",
-          code: "not-in-this-version",
-          text: "CHAP is not in this version (there is no iSCSI yet)",
-        };
+    run: async ({ ask, readFile }, call) => {
+      const user = call.text("chap-user");
+      const path = call.text("chap-secret-file");
+      if ((user === null) !== (path === null))
+        return invalid("--chap-user and --chap-secret-file belong together; give both or none");
+      let chap: { user: string; secret: string } | null = null;
+      if (user !== null && path !== null) {
+        const file = readFile(path);
+        if ("fault" in file) return invalid(`${path}: ${file.fault}`);
+        const read = chapSecretOf(file.text);
+        if ("fault" in read) return invalid(`${path}: ${read.fault}`);
+        chap = { user, secret: read.secret };
       }
       return answered(
         ask<HostJson>("POST", "/v1/hosts", {
@@ -36,6 +48,7 @@ export const hostCommands: readonly Command[] = [
           addresses: call.list("address"),
           iqns: call.list("iqn"),
           tlsNames: call.list("tls-name"),
+          chap,
         }),
         (host) => `added ${host.name} (${whoText(host)}); next: goldcopy host map ${host.name} VOLUME`,
       );
@@ -98,12 +111,17 @@ export const hostCommands: readonly Command[] = [
   },
 ];
 
+function invalid(text: string): Outcome {
+  return { kind: "refused", code: "invalid", text };
+}
+
 function whoText(host: HostJson): string {
   return [
     ...(host.any ? ["any"] : []),
     ...host.addresses,
     ...host.iqns,
     ...host.tlsNames.map((name) => `TLS ${name}`),
+    ...(host.chapUser === null ? [] : [`CHAP ${host.chapUser}`]),
   ].join(", ");
 }
 

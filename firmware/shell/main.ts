@@ -1,5 +1,5 @@
 /** The `goldcopy` command: an entry point that binds `run.ts` to this process, its terminal and a socket. */
-import { writeFileSync } from "node:fs";
+import { closeSync, openSync, readSync, writeFileSync } from "node:fs";
 import { askAppliance } from "./ask.ts";
 import { runGoldcopy } from "./run.ts";
 
@@ -12,6 +12,9 @@ process.stdout.on("error", () => process.exit(1));
 function withNewline(text: string): string {
   return text.endsWith("\n") || text.endsWith("\r") ? text : `${text}\n`;
 }
+
+/** Of a file that an option names: more than any that is right. */
+const readBytesMax = 4096;
 
 const code = await runGoldcopy(process.argv.slice(2), {
   ask: askAppliance,
@@ -28,6 +31,19 @@ const code = await runGoldcopy(process.argv.slice(2), {
       return null;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
+    }
+  },
+  readFile: (path) => {
+    try {
+      const bytes = new Uint8Array(readBytesMax);
+      const fd = openSync(path, "r");
+      try {
+        return { text: new TextDecoder().decode(bytes.subarray(0, readSync(fd, bytes))) };
+      } finally {
+        closeSync(fd);
+      }
+    } catch (error) {
+      return { fault: error instanceof Error ? error.message : String(error) };
     }
   },
 });

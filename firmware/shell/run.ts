@@ -4,7 +4,7 @@
  * Exit codes: 0 done; 1 refused or failed, with one line on stderr (what, why, what to do); 2 usage.
  */
 import type { GroupJson } from "../manage/status_json.ts";
-import type { Answer, Command, Context } from "./command.ts";
+import type { Answer, Command, Context, FileText } from "./command.ts";
 import { given } from "./command.ts";
 import { commands, isLater, later, nouns } from "./command_table.ts";
 import { commandHelp, commandLine, nounHelp, toolHelp } from "./help.ts";
@@ -21,6 +21,7 @@ export interface Outside {
   readonly colour: boolean;
   sleep(delayMs: number): Promise<void>;
   writeFile(path: string, text: string): string | null;
+  readFile(path: string): FileText;
 }
 
 const exitDone = 0;
@@ -95,6 +96,7 @@ async function runCommand(
     emit: (text) => outside.out(text),
     sleep: (delayMs) => outside.sleep(delayMs),
     writeFile: (path, text) => outside.writeFile(path, text),
+    readFile: (path) => outside.readFile(path),
     isTerminal: outside.outIsTerminal,
   };
   const progress = command.long === true && !common.json && outside.errIsTerminal;

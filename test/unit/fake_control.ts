@@ -109,7 +109,15 @@ export function fakeControl(): FakeControl {
     exported: "read-write",
     mappings: [{ host: "any", lun: 0, readOnly: false }],
   });
-  const host: HostJson = { name: "any", any: true, addresses: [], iqns: [], tlsNames: [], mappings: [] };
+  const host: HostJson = {
+    name: "any",
+    any: true,
+    addresses: [],
+    iqns: [],
+    tlsNames: [],
+    chapUser: null,
+    mappings: [],
+  };
   const volumes = [volume("demo-1", 1024 ** 3), volume("demo-2", 1024 ** 3)];
   const fake: FakeControl = {
     calls,
@@ -200,7 +208,8 @@ export function fakeControl(): FakeControl {
         list: () => [host],
         add: async (wanted) => {
           note("host.add", wanted);
-          return done({ ...wanted, mappings: [] });
+          const { chap, ...shown } = wanted;
+          return done({ ...shown, chapUser: chap?.user ?? null, mappings: [] });
         },
         remove: async (name) => {
           note("host.remove", name);

@@ -47,6 +47,10 @@ function setUp(options: { terminal?: boolean; colour?: boolean } = {}) {
         files.set(path, text);
         return path.startsWith("/missing") ? "no such directory" : null;
       },
+      readFile: (path) => {
+        const text = files.get(path);
+        return text === undefined ? { fault: "no such file" } : { text };
+      },
     });
   return {
     fake,
@@ -189,16 +193,24 @@ test("wrong words -> exit 2, one line that says what to type", async () => {
   assert.match(err[0]!, "usage:");
 });
 
+test("host add with CHAP -> the secret comes from its file, goes to the appliance alone, and is never printed", async () => {
+  const { run, fake, files, out, err } = setUp();
+  files.set("/good", "a secret of a host\n");
+  files.set("/short", "elevenbytes\n");
+  assert.is(await run("host add h --iqn iqn.x:1 --chap-user u --chap-secret-file /good --json"), 0);
+  assert.ok(JSON.stringify(fake.calls).includes("a secret of a host"));
+  assert.is(await run("host add h --iqn iqn.x:1 --chap-user u --chap-secret-file /short"), 1);
+  assert.is(await run("host add h --iqn iqn.x:1 --chap-user u --chap-secret-file /none"), 1);
+  assert.is(await run("host add h --iqn iqn.x:1 --chap-user u"), 1);
+  const printed = [...out, ...err].join("\n");
+  assert.ok(
+    printed.includes("holds 11 bytes") && printed.includes("no such file") && printed.includes("belong together"),
+  );
+  assert.is(printed.includes("a secret") || printed.includes("elevenbytes"), false);
+});
+
 test("verbs of later versions -> exit 1, not-in-this-version", async () => {
-  for (const line of [
-    "snapshot create x",
-    "journal show",
-    "schedule",
-    "test start",
-    "pair status",
-    "peer invite",
-    "host add h --any --chap-user u",
-  ]) {
+  for (const line of ["snapshot create x", "journal show", "schedule", "test start", "pair status", "peer invite"]) {
     const { run, out } = setUp();
     assert.is(await run(`${line} --json`), 1, line);
     assert.is(JSON.parse(out[0]!).error.code, "not-in-this-version", line);

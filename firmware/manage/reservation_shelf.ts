@@ -1,0 +1,32 @@
+/** Persistent reservations in the array's document, by the volume's UUID (SPC-5 5.14: kept over the loss of power, APTPL). */
+import type { ReservationShelf } from "../volume/host_access.ts";
+import type { ArrayDocument } from "./array_document.ts";
+
+/** A registrant is a key, an initiator port's name of at most 250 bytes and a few numbers: room for a cluster of 32 with two ports. */
+const documentCharsMax = 32 * 1024;
+
+export interface ReservationKeeperOptions {
+  document(): ArrayDocument;
+  /** Makes changed reservations durable; a sentence says why it could not. */
+  save(reservations: ArrayDocument["reservations"], done: (error: string | null) => void): void;
+}
+
+export class ReservationKeeper implements ReservationShelf {
+  readonly #options: ReservationKeeperOptions;
+
+  constructor(options: ReservationKeeperOptions) {
+    this.#options = options;
+  }
+
+  load(uuid: string): unknown {
+    return this.#options.document().reservations[uuid];
+  }
+
+  save(uuid: string, document: unknown, done: (error: string | null) => void): void {
+    const { [uuid]: _, ...others } = this.#options.document().reservations;
+    if (document === undefined) return this.#options.save(others, done);
+    if (JSON.stringify(document).length > documentCharsMax)
+      return done(`the volume has more registrations than an array keeps (${documentCharsMax} characters)`);
+    this.#options.save({ ...others, [uuid]: document }, done);
+  }
+}
