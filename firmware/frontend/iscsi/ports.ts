@@ -1,13 +1,10 @@
 /** What iSCSI needs from native code, passed in so that this room needs no runtime. */
+import type { Digests } from "../../../hal/api/digests.ts";
 
-export interface IscsiDigests {
-  /** CRC-32C (Castagnoli, RFC 7143 13.1) of `bytes`, going on from the finished CRC of what came before. 0 to 2^32 - 1. */
-  crc32c(bytes: Uint8Array, previous?: number): number;
-}
+export type { ChapHash } from "../../../hal/api/digests.ts";
 
-export type ChapHash = "md5" | "sha1" | "sha256" | "sha3-256";
+/** Header and data digests (RFC 7143 13.1). */
+export type IscsiDigests = Pick<Digests, "crc32c">;
 
-export interface ChapHashes {
-  /** The hash of all parts, in order. */
-  hash(algorithm: ChapHash, parts: readonly Uint8Array[]): Uint8Array;
-}
+/** The hashes of CHAP (RFC 7143 12.1.3). */
+export type ChapHashes = Pick<Digests, "hash">;

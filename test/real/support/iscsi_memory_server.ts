@@ -8,10 +8,10 @@
 import { IscsiServer } from "../../../firmware/frontend/iscsi/server.ts";
 import type { ChapCredentials } from "../../../firmware/volume/host_access.ts";
 import { LinuxClock } from "../../../hal/linux/clock.ts";
+import { linuxDigests } from "../../../hal/linux/digests.ts";
 import { linuxEntropy } from "../../../hal/linux/entropy.ts";
 import { LinuxHbaPort } from "../../../hal/linux/hba.ts";
-import { chapHashes, targetName } from "../../unit/support/iscsi_bench.ts";
-import { crc32c } from "../../unit/support/iscsi_initiator.ts";
+import { targetName } from "../../unit/support/iscsi_bench.ts";
 import { MemoryTarget, MemoryVolume } from "../../unit/support/memory_target.ts";
 import { SmallDisk } from "./small_disk.ts";
 
@@ -29,8 +29,8 @@ const port = new LinuxHbaPort({ name: "hba0", listen: "127.0.0.1:0", protocol: "
 const server = new IscsiServer({
   clock,
   entropy: linuxEntropy,
-  digests: { crc32c },
-  hashes: chapHashes,
+  digests: linuxDigests,
+  hashes: linuxDigests,
   authority: { required: () => credentials("chap") ?? "open", own: credentials("own") },
   deviceServer: new SmallDisk(new MemoryTarget(volume)),
   events: { emit: (code, text) => process.stderr.write(`${code}: ${text}\n`) },
