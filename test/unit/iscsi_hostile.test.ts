@@ -95,17 +95,17 @@ test("a bad header digest → the connection ends; a bad data digest → Reject 
 test("CmdSN below and above the window → ignored, with its data; the wrap at 2^32 → nothing special", () => {
   const bench = new IscsiBench({ tasksMax: 4 });
   const { initiator } = bench.connect();
-  initiator.cmdSn = 0xfffffffd;
+  initiator.cmdSn = 0xfffffff8;
   const keys = { InitiatorName: "iqn.2026-11.test:wrap", TargetName: "iqn.2026-11.test.goldcopy:oak", ...fast };
   assert.is(initiator.login(keys).loginStatus, 0);
-  for (let index = 0; index < 8; index++) {
-    const expected = (0xfffffffd + index + 1) >>> 0;
-    initiator.command({ cdb: write10(0, 1), write: true, data: pattern(512), cmdSn: (0xfffffffd + index) >>> 0 });
+  for (let index = 0; index < 16; index++) {
+    const expected = (0xfffffff8 + index + 1) >>> 0;
+    initiator.command({ cdb: write10(0, 1), write: true, data: pattern(512), cmdSn: (0xfffffff8 + index) >>> 0 });
     const answer = initiator.answer();
     assert.equal([answer.u8(3), answer.expCmdSn, answer.maxCmdSn], [0, expected, (expected + 3) >>> 0]);
   }
   const judged = bench.nexus.log.length;
-  for (const cmdSn of [4, 9, 0x80000000, 0xfffffffd]) {
+  for (const cmdSn of [7, 12, 0x80000000, 0xfffffff8]) {
     initiator.command({ cdb: write10(0, 1), write: true, data: pattern(512), cmdSn });
   }
   assert.equal(initiator.answers(), []);

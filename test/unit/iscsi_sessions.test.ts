@@ -34,7 +34,16 @@ test("ABORT TASK in the middle of a Data-Out → the rest of it is dropped", () 
     bench.nexus.tasks.delete(task);
     task.onDone(task);
   }
+  // Another session's write gets the pooled task while the rest is still to come.
+  const other = bench.connect("192.0.2.8:1");
+  other.initiator.isid = new Uint8Array([0x80, 9, 9, 9, 9, 9]);
+  other.initiator.login({ InitiatorName: "iqn.2026-11.test:two", TargetName: "iqn.2026-11.test.goldcopy:oak" });
+  const theirs = other.initiator.commandPdu({ cdb: write10(8, 8), write: true, data: pattern(4 * KiB, 2) });
+  other.stream.send(theirs.subarray(0, 1000));
   stream.send(bytes.subarray(1000));
+  other.stream.send(theirs.subarray(1000));
+  assert.is(other.initiator.answer().u8(3), 0);
+  assert.equal(bench.volume.bytes.subarray(4 * KiB, 8 * KiB), pattern(4 * KiB, 2));
   assert.equal(initiator.answers(), []);
   initiator.nop("next");
   assert.is(initiator.answer().text, "next");
@@ -320,6 +329,33 @@ test("immediate data without memory → waits with the input, or TASK SET FULL w
   initiator.dataOut({ itt: long, ttt, offset: 0, data: pattern(50 * KiB, 4) });
   assert.is(initiator.answer().u8(3), 0);
   assert.equal(bench.volume.bytes.subarray(50 * KiB, 80 * KiB), pattern(30 * KiB, 2));
+});
+
+test("memory that comes back → goes to the command that holds the input before any R2T: that data would lie behind it", () => {
+  const bench = new IscsiBench(tight);
+  const { initiator, stream } = bench.open(fast);
+  bench.volume.gate = true;
+  initiator.command({ cdb: write10(0, 100), write: true, data: pattern(50 * KiB) });
+  const asks = initiator.command({ cdb: write10(200, 80), write: true, expected: 40 * KiB });
+  const holds = initiator.command({ cdb: write10(100, 60), write: true, data: pattern(30 * KiB, 2) });
+  assert.ok(stream.paused);
+  bench.volume.release();
+  bench.clock.runDeferred();
+  bench.volume.release();
+  bench.clock.runDeferred();
+  const answers = initiator.answers();
+  assert.equal(
+    answers.map(({ opcode, itt }) => [opcode, itt]),
+    [
+      [0x21, asks - 1],
+      [0x21, holds],
+      [0x31, asks],
+    ],
+  );
+  assert.equal(
+    answers.map((answer) => answer.u8(3)),
+    [0, 0, 0],
+  );
 });
 
 test("immediate data without memory while a first burst is open → TASK SET FULL: the burst goes on behind it", () => {

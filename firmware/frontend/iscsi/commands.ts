@@ -13,7 +13,7 @@
 import { assert } from "../../codec/assert.ts";
 import type { BufferPool } from "../buffer_pool.ts";
 import type { OutputQueue } from "../output_queue.ts";
-import type { Nexus, TaskFunction, TaskFunctionOutcome } from "../scsi/device_server.ts";
+import type { Nexus } from "../scsi/device_server.ts";
 import { ScsiStatus, TaskAttribute } from "../scsi/task.ts";
 import type { CommandWindow } from "./command_window.ts";
 import { CommandFlag, finalBit, noTag, RejectReason } from "./constants.ts";
@@ -99,7 +99,7 @@ export class Commands implements TaskOwner {
       allTasks: () => this.tasks.values(),
       silence: (task) => this.finish(task),
       skip: (itt, cmdSn) => host.skip(itt, cmdSn),
-      manage: (action, lun, tag, done) => this.manage(action, lun, tag, done),
+      manage: (action, lun, tag, done) => this.nexus.manage(action, lun, tag, done),
       coldReset: () => host.coldReset(),
       workDone: () => host.workDone(),
       get ended() {
@@ -272,16 +272,6 @@ export class Commands implements TaskOwner {
     this.memory.inFlightBytes -= task.chargedBytes;
     this.parts.pool.release(task);
     if (this.closed) this.memory.settle();
-  }
-
-  private manage(
-    action: TaskFunction,
-    lun: Uint8Array,
-    tag: number,
-    done: (outcome: TaskFunctionOutcome) => void,
-  ): void {
-    this.nexus.manage(action, lun, tag, done);
-    if (!this.stopped) this.dataIn.sweep();
   }
 
   /**

@@ -80,7 +80,7 @@ export class DataIn implements ReadOwner {
     else this.send(task);
   }
 
-  /** Replies have left: reads that waited go on. */
+  /** Replies have left, or task management has aborted reads: those that waited go on, or end. */
   resume(): void {
     const { waiting } = this;
     for (let count = waiting.length; count > 0 && waiting.length > 0; count--) {
@@ -92,15 +92,6 @@ export class DataIn implements ReadOwner {
       waiting.splice(waiting.indexOf(task), 1);
       waiting.unshift(task);
       return;
-    }
-  }
-
-  /** Task management may have aborted tasks that wait here. */
-  sweep(): void {
-    for (const task of [...this.waiting]) {
-      if (!task.aborted) continue;
-      this.stopWaiting(task);
-      this.send(task);
     }
   }
 
@@ -120,12 +111,6 @@ export class DataIn implements ReadOwner {
     if (task.waitsForRead) return;
     task.waitsForRead = true;
     this.waiting.push(task);
-  }
-
-  private stopWaiting(task: IscsiTask): void {
-    if (!task.waitsForRead) return;
-    task.waitsForRead = false;
-    this.waiting.splice(this.waiting.indexOf(task), 1);
   }
 
   private given(task: IscsiTask): boolean {
