@@ -113,6 +113,11 @@ export class SiteFaults {
     site.onPowerLost = (array) => this.#powerLost(array);
     site.onStarted = (array) => this.#started(array);
     site.onRefused = (array, text) => this.#refused(array, text);
+    site.onEvent.push((array, code) => {
+      // The firmware's own comparison has found it, and sends everything again: a resync went wrong all the same.
+      if (code !== "resync-mismatch" || drawn.classes.includes("rot")) return;
+      site.chronicle.fail("R3", `a resync from ${array.name} has left a copy that differs`);
+    });
   }
 
   begin(): void {

@@ -79,9 +79,9 @@ export class Operator {
     if (status === null) return null;
     const other = statusOf(this.#site.other(array));
     const roll = this.#prng.unit();
-    if (roll < 0.04) return "stop";
+    if (roll < 0.08) return "stop";
     // Now and then a command that makes no sense here: it must be refused, or do nothing.
-    if (roll < 0.2) return this.#prng.pick(["migrate", "takeover", "serve", "resync", "verify", "failback"] as const);
+    if (roll < 0.22) return this.#prng.pick(["migrate", "takeover", "serve", "resync", "verify", "failback"] as const);
     if (status.writable) return this.#prng.pick(["migrate", "migrate", "mode", "verify"] as const);
     if (status.role === "golden") {
       const needed = other === null || !other.writable;

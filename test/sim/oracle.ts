@@ -52,6 +52,9 @@ export interface Loss {
   readonly lostCommands: readonly HostWrite[];
 }
 
+/** A fork waits for everything to come home, and a disk may hang for 6 s in between. */
+const decisionMsMax = 20_000;
+
 export class Oracle implements LogTap {
   readonly history: History;
   readonly chronicle: Chronicle;
@@ -72,6 +75,8 @@ export class Oracle implements LogTap {
   readonly #commands = new Map<number, HostWrite>();
   readonly #clears: HostWrite[] = [];
   readonly #forkImages = new Map<string, Image>();
+  /** Golden copies that have committed what they hold without their primary's word, and since when. */
+  readonly #decisions = new Map<BootFacts, { readonly position: Position; readonly atMs: number }>();
   #nextWrite = 1;
   acknowledgedWrites = 0;
   checkedReads = 0;
@@ -257,6 +262,7 @@ export class Oracle implements LogTap {
     if (boot === undefined) return;
     const view = this.#views.get(boot);
     view?.emptied();
+    this.#decisions.delete(boot);
     this.#standing.delete(boot.array);
     const shown = this.shown.get(boot.array);
     this.shown.delete(boot.array);
@@ -358,17 +364,36 @@ export class Oracle implements LogTap {
     const id = log.timelineOf(log.commitSeq);
     const timeline = id === null ? undefined : this.history.timeline(id);
     if (timeline === undefined || timeline.opener === boot.array) return;
-    this.#judgeCommitted(boot, { timeline, seq: log.commitSeq });
+    const position = { timeline, seq: log.commitSeq };
+    if (this.#isCommitted(position)) return;
+    // It decides by itself for a takeover, or for the fork that a resync keeps: then that must follow.
+    if (log.heardSeq === Number.POSITIVE_INFINITY) this.#decisions.set(boot, { position, atMs: this.#world.nowMs });
+    else this.#tooEarly(boot, position);
   }
 
-  /** What a later opening has in its past is as good as committed. */
-  #judgeCommitted(boot: BootFacts, position: Position): void {
+  /** O1: what a golden copy has decided by itself has led to an opening, or to an empty log. */
+  judgeDecisions(): void {
+    for (const [boot, { position, atMs }] of this.#decisions) {
+      const isOver = !boot.alive() || this.#isCommitted(position);
+      if (!isOver && this.#world.nowMs - atMs < decisionMsMax) continue;
+      this.#decisions.delete(boot);
+      if (!isOver) this.#tooEarly(boot, position);
+    }
+  }
+
+  /** By the array that opened its timeline, or in the past of a later opening, which is as good. */
+  #isCommitted(position: Position): boolean {
     const { history } = this;
     for (const other of this.#boots.values()) if (other.array === position.timeline.opener) this.view(other);
-    if (position.seq <= position.timeline.committedSeq) return;
+    if (position.seq <= position.timeline.committedSeq) return true;
     for (const timeline of this.opened.values()) {
-      if (history.contains({ timeline, seq: timeline.forkSeq }, position.timeline, position.seq)) return;
+      if (history.contains({ timeline, seq: timeline.forkSeq }, position.timeline, position.seq)) return true;
     }
+    return false;
+  }
+
+  #tooEarly(boot: BootFacts, position: Position): void {
+    const { history } = this;
     this.chronicle.fail("O1", `${boot.array} shows its hosts what the primary has not committed`, [
       `shown ${history.describe(position)}, committed by ${position.timeline.opener} ${position.timeline.committedSeq}`,
     ]);

@@ -60,6 +60,7 @@ export class Watch {
       this.#judgeBounds(array);
     }
     for (const array of arrays) this.#judgeInSync(array);
+    this.#site.oracle.judgeDecisions();
     this.#lookAtLinks();
     if (isWhole(this.#site)) this.#licencesEnd();
   }
