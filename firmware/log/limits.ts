@@ -20,8 +20,11 @@ export const logLimits = {
   destageBatchBytes: 32 * 1024 * 1024,
   /** Destage starts at the latest so long after a record was committed ... */
   destageDelayMs: 500,
-  /** ... or when this share of the cache is dirty ... */
-  destageLowWatermark: 0.25,
+  /**
+   * ... or when this share of the cache is dirty. Half: a burst of half the cache meets no destage (measured, 128 MiB of 4 KiB writes
+   * into 256 MiB, four runs each: p99 0.7-3.0 ms; at a quarter 2.3-4.3), and the other half takes what comes while a batch goes home.
+   */
+  destageLowWatermark: 0.5,
   /** Host writes waiting for room; a front end bounds its own requests well below. */
   waitingRequestsMax: 65536,
   /** A control record's payload: the table of 256 volumes at 128 bytes each, twice. */

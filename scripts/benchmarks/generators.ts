@@ -6,7 +6,6 @@ export type GeneratorName = "lean" | "fio" | "iscsi-perf";
 
 export type GeneratorResult = Omit<LoadResult, "ops">;
 
-/** `began` is called when the measurement begins, after the warm-up. */
 export async function lean(plan: LoadPlan, began: () => void = () => {}): Promise<GeneratorResult> {
   const program = join(import.meta.dir, "load", "load.ts");
   const { text } = await output(process.execPath, [program, JSON.stringify(plan)], began);
@@ -19,8 +18,9 @@ export function thirdPartyFor(plan: Pick<LoadPlan, "url" | "kind" | "connections
   return plan.kind.endsWith("read") && plan.connections === 1 ? "iscsi-perf" : null;
 }
 
-export function generate(name: GeneratorName, plan: LoadPlan): Promise<GeneratorResult> {
-  return { lean, fio, "iscsi-perf": iscsiPerf }[name](plan);
+/** `began` is called by a generator that warms up, when it begins to measure. */
+export function generate(name: GeneratorName, plan: LoadPlan, began: () => void = () => {}): Promise<GeneratorResult> {
+  return { lean, fio, "iscsi-perf": iscsiPerf }[name](plan, began);
 }
 
 interface FioSide {

@@ -92,9 +92,13 @@ async function measure(
   round: number,
 ): Promise<Run> {
   if (work.settledFirst === true) await running.settled?.();
-  const cpuBefore = cpuSeconds(running.pids);
-  const busyBefore = machineBusySeconds();
-  const result = await generate(client, plan);
+  let cpuBefore = cpuSeconds(running.pids);
+  let busyBefore = machineBusySeconds();
+  // Without the generator's warm-up, where it has one.
+  const result = await generate(client, plan, () => {
+    cpuBefore = cpuSeconds(running.pids);
+    busyBefore = machineBusySeconds();
+  });
   const serverCpuSeconds = cpuSeconds(running.pids) - cpuBefore;
   const busySeconds = machineBusySeconds() - busyBefore;
   const leftOver = (await running.leftOver?.()) ?? {};
