@@ -39,7 +39,10 @@ export interface ChapCredentials {
 }
 
 export interface HostAuthority {
-  /** "unknown": no host entry matches; "open": no secret is asked for; otherwise CHAP with these credentials. */
+  /**
+   * "unknown": no host entry matches; "open": no secret is asked for; otherwise CHAP with these credentials. What is asked for belongs
+   * to this identity object: the transport hands the same one to the device server once the host has proved it.
+   */
   required(host: HostIdentity): "unknown" | "open" | ChapCredentials;
   /** What the target proves of itself when the initiator asks for it (mutual CHAP); null: it cannot. */
   readonly own: ChapCredentials | null;

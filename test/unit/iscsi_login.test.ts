@@ -41,6 +41,7 @@ test("security, operational, full feature → a session with a TSIH", () => {
   assert.equal(second.keys, { HeaderDigest: "None", MaxRecvDataSegmentLength: "262144" });
   assert.is(second.statSn, first.statSn + 1);
   const { identity } = bench.nexus;
+  assert.ok(identity.host === bench.asked, "the nexus has the identity object that was judged");
   assert.equal(identity, {
     host: { remote: "192.0.2.7:40000", iqn: initiatorName, tlsName: null },
     initiatorPort: `${initiatorName},i,0x800000010000`,

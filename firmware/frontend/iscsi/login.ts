@@ -74,6 +74,7 @@ export class Login {
   private stage: number = Stage.security;
   private begun = false;
   private identified = false;
+  private identity: HostIdentity | null = null;
   private requests = 0;
   private requirement: "open" | ChapCredentials = "open";
   private chap: Chap | null = null;
@@ -88,8 +89,12 @@ export class Login {
     this.negotiation = new KeyNegotiation(parts.limits);
   }
 
+  /** One object from the judgement of the login to the end of its nexus: `HostAuthority` remembers what it asked of it. */
   get host(): HostIdentity {
-    return { remote: this.parts.remote, iqn: this.initiatorName, tlsName: null };
+    if (this.identity?.iqn !== this.initiatorName) {
+      this.identity = { remote: this.parts.remote, iqn: this.initiatorName, tlsName: null };
+    }
+    return this.identity;
   }
 
   /** The MaxRecvDataSegmentLength that the initiator may rely on. */

@@ -223,6 +223,8 @@ export class IscsiBench implements DeviceServer, HostAuthority {
   readonly server: IscsiServer;
   readonly events: { code: string; text: string; fields: Readonly<Record<string, unknown>> }[] = [];
   readonly nexuses: FakeNexus[] = [];
+  /** Who was last judged for a login. */
+  asked: HostIdentity | null = null;
   access: "unknown" | "open" | ChapCredentials = "open";
   own: ChapCredentials | null = null;
   private random = 7;
@@ -253,7 +255,8 @@ export class IscsiBench implements DeviceServer, HostAuthority {
     });
   }
 
-  required(_host: HostIdentity): "unknown" | "open" | ChapCredentials {
+  required(host: HostIdentity): "unknown" | "open" | ChapCredentials {
+    this.asked = host;
     return this.access;
   }
 
