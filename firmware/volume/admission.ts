@@ -5,6 +5,9 @@
  *         │ busy (cache full), held, or others wait already
  *         ▼
  *       queued ──(room)──▶ admitted, perhaps in parts
+ *         │ it reads first (compare-write, or-write): what was admitted before it is awaited, read, and combined with it
+ *         ▼
+ *       prepared ──▶ admitted as one record, or `miscompare`
  *         │ the pool cannot promise space
  *         ▼
  *       weighed: the log is drained, then the maps tell exactly what is needed ──▶ admitted, or `no-space`
@@ -12,12 +15,14 @@
  * Invariants:
  * - A write that was admitted in part is finished before any later one starts: order is the order of arrival.
  * - Nothing that was admitted gets an error before it is decided.
+ * - While a request is being prepared nothing is admitted: it sees the newest admitted data, and no write comes in between.
  */
 
 import { logLimits } from "../log/limits.ts";
 import { RecordKind } from "../log/record.ts";
 import type { WriteLog } from "../log/write_log.ts";
 import type { GroupStore } from "../store/store.ts";
+import { mustBeOneRecord, readsFirst, updated } from "./atomic_update.ts";
 import type { BlockError, BlockRequest } from "./block_request.ts";
 import type { ChunkLedger } from "./space_ledger.ts";
 
@@ -25,7 +30,17 @@ interface Queued {
   readonly request: BlockRequest;
   readonly volume: number;
   admittedBlocks: number;
+  /** What is written: the request's own payload; null while it has not been found out. */
+  payload: readonly Uint8Array[] | null;
 }
+
+/** The newest admitted content of a range, or why it cannot be had. */
+export type ReadNewest = (
+  volume: number,
+  startLba: number,
+  blockCount: number,
+  done: (error: BlockError | null, bytes: Uint8Array) => void,
+) => void;
 
 export interface AdmissionOptions {
   readonly log: WriteLog;
@@ -33,6 +48,7 @@ export interface AdmissionOptions {
   readonly ledger: ChunkLedger;
   /** Brings everything admitted home (or learns that it was dropped), then calls back. */
   drain(done: () => void): void;
+  readNewest: ReadNewest;
   kickDestage(): void;
   reclaim(): void;
   /** The state is another now. */
@@ -47,6 +63,7 @@ export class Admission {
   #held = false;
   #open = false;
   #weighing = false;
+  #preparing = false;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
@@ -92,27 +109,57 @@ export class Admission {
   submit(request: BlockRequest, volume: number): void {
     if (!this.#open) return fail(request, "not-ready");
     if (request.blockCount === 0) return this.#options.log.await(request);
+    if (readsFirst(request)) {
+      if (this.#queue.length >= logLimits.waitingRequestsMax) return fail(request, "not-ready");
+      this.#queue.push({ request, volume, admittedBlocks: 0, payload: null });
+      return this.retry();
+    }
     if (this.#queue.length === 0 && !this.#held && !this.#weighing) {
-      const admitted = this.#admitFrom(request, volume, 0);
+      const admitted = this.#admitFrom(request, volume, 0, request.payload);
       if (admitted === request.blockCount) return this.#options.log.await(request);
-      this.#queue.push({ request, volume, admittedBlocks: Math.max(0, admitted) });
+      this.#queue.push({ request, volume, admittedBlocks: Math.max(0, admitted), payload: request.payload });
       return this.#stalled(admitted < 0);
     }
     if (this.#queue.length >= logLimits.waitingRequestsMax) return fail(request, "not-ready");
-    this.#queue.push({ request, volume, admittedBlocks: 0 });
+    this.#queue.push({ request, volume, admittedBlocks: 0, payload: request.payload });
   }
 
   /** Room may have come about. */
   retry(): void {
-    while (this.#queue.length > 0 && !this.#held && !this.#weighing && this.#open) {
+    while (this.#queue.length > 0 && !this.#held && !this.#weighing && !this.#preparing && this.#open) {
       const first = this.#queue[0]!;
-      const admitted = this.#admitFrom(first.request, first.volume, first.admittedBlocks);
+      if (first.payload === null) {
+        this.#prepare(first);
+        continue;
+      }
+      const admitted = this.#admitFrom(first.request, first.volume, first.admittedBlocks, first.payload);
       if (admitted < 0) return this.#stalled(true);
       first.admittedBlocks = admitted;
       if (admitted < first.request.blockCount) return this.#stalled(false);
       this.#queue.shift();
       this.#options.log.await(first.request);
     }
+  }
+
+  /** Finds out what a request that reads first will write. */
+  #prepare(first: Queued): void {
+    this.#preparing = true;
+    // What is found out before this returns goes on in the caller's loop: no recursion however many wait.
+    let isInCall = true;
+    const { request, volume } = first;
+    this.#options.readNewest(volume, request.startLba, request.blockCount, (error, present) => {
+      this.#preparing = false;
+      // The queue may have been emptied meanwhile: the request has been answered.
+      if (this.#queue[0] === first) {
+        const bytes = error === null ? updated(request, present) : null;
+        if (bytes === null) {
+          this.#queue.shift();
+          fail(request, error ?? "miscompare");
+        } else first.payload = [bytes];
+      }
+      if (!isInCall) this.retry();
+    });
+    isInCall = false;
   }
 
   #stalled(forSpace: boolean): void {
@@ -122,18 +169,13 @@ export class Admission {
   }
 
   /** Admits what fits; returns how many blocks are admitted so far, or -1 when the pool cannot promise space (`admittedBlocks` kept). */
-  #admitFrom(request: BlockRequest, volume: number, from: number): number {
+  #admitFrom(request: BlockRequest, volume: number, from: number, payload: readonly Uint8Array[]): number {
     const { log } = this.#options;
-    const partBlocks = log.recordPayloadBytes / 512;
+    const kind = recordKindOf(request);
     let at = from;
     while (at < request.blockCount) {
-      const lba = request.startLba + at;
-      const isWrite = request.kind === "write";
-      const count = isWrite
-        ? Math.min(request.blockCount - at, partBlocks - (lba % partBlocks))
-        : request.blockCount - at;
-      const kind = isWrite ? RecordKind.write : request.kind === "zero" ? RecordKind.zero : RecordKind.unmap;
-      const outcome = log.admitBlocks(kind, volume, lba, count, request.payload, at * 512);
+      const count = this.#partBlocks(request, at);
+      const outcome = log.admitBlocks(kind, volume, request.startLba + at, count, payload, at * 512);
       if (outcome === "busy") return at;
       if (outcome === "no-space") {
         const first = this.#queue[0];
@@ -153,7 +195,8 @@ export class Admission {
     this.#options.drain(() => {
       const first = this.#queue[0];
       if (first === undefined) return this.#weighed();
-      const { startLba, blockCount } = this.#nextPart(first);
+      const startLba = first.request.startLba + first.admittedBlocks;
+      const blockCount = this.#partBlocks(first.request, first.admittedBlocks);
       const firstBlock = Math.floor(startLba / 8);
       const blocks = Math.floor((startLba + blockCount - 1) / 8) - firstBlock + 1;
       const { store, ledger } = this.#options;
@@ -191,24 +234,28 @@ export class Admission {
     this.retry();
   }
 
-  #nextPart(queued: Queued): { startLba: number; blockCount: number } {
+  /** How many blocks from `at` on go into one record: data is cut at fixed places of the volume, unless it must stay whole. */
+  #partBlocks(request: BlockRequest, at: number): number {
+    const left = request.blockCount - at;
+    if (recordKindOf(request) !== RecordKind.write || mustBeOneRecord(request)) return left;
     const partBlocks = this.#options.log.recordPayloadBytes / 512;
-    const startLba = queued.request.startLba + queued.admittedBlocks;
-    const left = queued.request.blockCount - queued.admittedBlocks;
-    const blockCount = queued.request.kind === "write" ? Math.min(left, partBlocks - (startLba % partBlocks)) : left;
-    return { startLba, blockCount };
+    return Math.min(left, partBlocks - ((request.startLba + at) % partBlocks));
   }
 
   #admitOne(queued: Queued, startLba: number, blockCount: number): boolean {
     const { request, volume } = queued;
-    const kind =
-      request.kind === "write" ? RecordKind.write : request.kind === "zero" ? RecordKind.zero : RecordKind.unmap;
+    const kind = recordKindOf(request);
     const skip = queued.admittedBlocks * 512;
-    const outcome = this.#options.log.admitBlocks(kind, volume, startLba, blockCount, request.payload, skip);
+    const outcome = this.#options.log.admitBlocks(kind, volume, startLba, blockCount, queued.payload ?? [], skip);
     if (outcome !== "admitted") return false;
     queued.admittedBlocks += blockCount;
     return true;
   }
+}
+
+function recordKindOf(request: BlockRequest): RecordKind {
+  if (request.kind === "zero") return RecordKind.zero;
+  return request.kind === "unmap" ? RecordKind.unmap : RecordKind.write;
 }
 
 export function fail(request: BlockRequest, error: BlockError): void {

@@ -8,7 +8,11 @@ import type { HostIdentity } from "./host_access.ts";
 /** The logical block, bytes: the unit of `startLba` and `blockCount`. */
 export const logicalBlockBytes = 512;
 
-export type BlockKind = "read" | "write" | "zero" | "unmap" | "flush" | "status";
+/**
+ * `compare-write` writes the second half of its payload if the range holds the first half; `or-write` writes the OR of its payload and
+ * what the range holds. Both see the newest admitted data, and happen as one, with no other write in between.
+ */
+export type BlockKind = "read" | "write" | "compare-write" | "or-write" | "zero" | "unmap" | "flush" | "status";
 
 /** Why a request was not done. Front ends translate it into their protocol's own error. */
 export type BlockError =
@@ -17,6 +21,8 @@ export type BlockError =
   | "out-of-range"
   | "unaligned"
   | "no-space" // the pool cannot take more; nothing was written
+  | "miscompare" // the range holds something else than the first half of the payload; nothing was written
+  | "too-long" // more than one record holds, and the request must be atomic
   | "medium-error" // the data is lost on its medium; it is never served wrong
   | "closed"; // the volume or the appliance is going away
 
@@ -31,6 +37,10 @@ export interface BlockRequest {
   target: Uint8Array;
   /** Zero: the range must stay allocated (NBD_CMD_FLAG_NO_HOLE). */
   keepAllocated: boolean;
+  /** Write: all of it or nothing survives whatever happens; at most `BlockTarget.atomicBlocksMax()`. */
+  atomic: boolean;
+  /** Set with the error "miscompare": the first byte that differs, from the range's beginning. */
+  miscompareOffset: number;
   /** Status: the answer, in order, covering a prefix of the range, at least one extent. */
   extents: BlockExtent[];
   /** Set by the target before `onDone`; null means done. */
@@ -50,6 +60,8 @@ export interface BlockTarget {
   /** In logical blocks; may grow while open. */
   blockCount(): number;
   readOnly(): boolean;
+  /** The longest write that is atomic, in logical blocks; compare-write and or-write are bounded by it too. */
+  atomicBlocksMax(): number;
   /**
    * Serves a read at once from memory or from a medium that cannot block, into `target`, and returns true; otherwise returns
    * false, has done nothing that counts, and the caller submits the read instead.

@@ -36,6 +36,10 @@ export class ForkTarget implements BlockTarget {
     return true;
   }
 
+  atomicBlocksMax(): number {
+    return 0;
+  }
+
   tryRead(startLba: number, target: Uint8Array): boolean {
     if (!this.#open || startLba % blocksPerPhysical !== 0 || target.byteLength % physicalBlockBytes !== 0) return false;
     if (startLba + target.byteLength / 512 > this.blockCount()) return false;

@@ -33,6 +33,7 @@ import { GroupForks } from "./group_forks.ts";
 import type { GroupVolume, Serving } from "./group_port.ts";
 import { GroupVolumes } from "./group_volumes.ts";
 import { LogAppends } from "./log_appends.ts";
+import { newestReader } from "./newest_read.ts";
 import { OpenTargets } from "./open_targets.ts";
 import { PoolFull } from "./pool_full.ts";
 import { ReadPath } from "./read_path.ts";
@@ -154,6 +155,7 @@ export class Group {
       store,
       ledger: this.#ledger,
       drain: (done) => this.#drainAdmitted(done),
+      readNewest: newestReader(this.log, () => ({ reads: this.#reads, appends: this.#appends })),
       kickDestage: () => this.destager.kick(),
       reclaim: () => this.room.reclaim(),
       changed: () => this.#appends.retry(),
@@ -264,10 +266,7 @@ export class Group {
   }
 
   #retakeSpace(): void {
-    let short = 0;
-    this.log.list.forEachFrom(this.#place, (header) => {
-      if (!this.#ledger.retake(header)) short++;
-    });
+    const short = this.#ledger.retakeFrom(this.log.list, this.#place);
     if (short > 0) {
       this.events.emit(
         "space-short",

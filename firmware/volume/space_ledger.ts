@@ -5,6 +5,7 @@
  * promise that much, admission drains the log and asks for exactly what the maps say (`takeExactly`).
  */
 import { carriesBlocks, clearsBlocks, type RecordHeader } from "../log/record.ts";
+import type { LogPlace, SegmentList } from "../log/segment_list.ts";
 import type { SpaceLedger } from "../log/write_log.ts";
 import type { GroupStore } from "../store/store.ts";
 
@@ -52,6 +53,15 @@ export class ChunkLedger implements SpaceLedger {
     if (count === 0 || this.#store.reserveChunks(count)) return true;
     this.#unconfirmed += count;
     return false;
+  }
+
+  /** Retakes for every record from `place` on; how many of them the pool cannot confirm. */
+  retakeFrom(list: SegmentList, place: LogPlace): number {
+    let short = 0;
+    list.forEachFrom(place, (header) => {
+      if (!this.retake(header)) short++;
+    });
+    return short;
   }
 
   release(header: RecordHeader): void {

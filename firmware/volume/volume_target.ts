@@ -3,6 +3,7 @@
  */
 import { physicalBlockBytes } from "../store/store.ts";
 import { fail } from "./admission.ts";
+import { mustBeOneRecord } from "./atomic_update.ts";
 import type { BlockRequest, BlockTarget } from "./block_request.ts";
 import type { Group } from "./group.ts";
 import { submitWrittenZeroes } from "./written_zeroes.ts";
@@ -39,6 +40,10 @@ export class VolumeTarget implements BlockTarget {
     return this.#exportReadOnly || !this.#group.serving().writable;
   }
 
+  atomicBlocksMax(): number {
+    return this.#group.log.recordPayloadBytes / 512;
+  }
+
   tryRead(startLba: number, target: Uint8Array): boolean {
     if (!this.#open || startLba % blocksPerPhysical !== 0 || target.byteLength % physicalBlockBytes !== 0) return false;
     if (startLba + target.byteLength / 512 > this.blockCount()) return false;
@@ -62,9 +67,12 @@ export class VolumeTarget implements BlockTarget {
       case "status":
         return this.#status(request);
       case "write":
+      case "compare-write":
+      case "or-write":
       case "zero":
       case "unmap":
         if (this.readOnly()) return fail(request, "read-only");
+        if (mustBeOneRecord(request) && request.blockCount > this.atomicBlocksMax()) return fail(request, "too-long");
         if (request.kind === "zero" && request.keepAllocated && request.blockCount > 0) {
           return submitWrittenZeroes(request, (part) => this.#submitPart(part));
         }

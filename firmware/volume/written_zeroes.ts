@@ -24,6 +24,8 @@ export function submitWrittenZeroes(request: BlockRequest, submit: (part: BlockR
     payload: [],
     target: new Uint8Array(0),
     keepAllocated: true,
+    atomic: false,
+    miscompareOffset: 0,
     extents: [],
     error: null,
     onDone: () => {

@@ -79,6 +79,8 @@ class Bench {
       payload: kind === "write" ? [new Uint8Array(blockCount * 512).fill(value)] : [],
       target,
       keepAllocated: false,
+      atomic: false,
+      miscompareOffset: 0,
       extents: [],
       error: null,
       onDone: ({ error }) => {

@@ -20,6 +20,8 @@ function submit(bench: GroupBench, kind: BlockKind, startLba: number, blockCount
     payload: kind === "write" ? [new Uint8Array(blockCount * 512).fill(7)] : [],
     target: new Uint8Array(0),
     keepAllocated: false,
+    atomic: false,
+    miscompareOffset: 0,
     extents: [],
     error: null,
     onDone: (request) => {

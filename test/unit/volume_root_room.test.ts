@@ -53,6 +53,8 @@ function bench(seed: number) {
       payload: [new Uint8Array(4096).fill(5)],
       target: new Uint8Array(0),
       keepAllocated: false,
+      atomic: false,
+      miscompareOffset: 0,
       extents: [],
       error: null,
       onDone: ({ error }) => (answer = error),

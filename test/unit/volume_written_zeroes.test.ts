@@ -19,6 +19,8 @@ function ask(bench: GroupBench, kind: BlockKind, range: { startLba: number; bloc
     payload: kind === "write" ? [new Uint8Array(blockCount * 512).fill(7)] : [],
     target: new Uint8Array(0),
     keepAllocated: range.keep === true,
+    atomic: false,
+    miscompareOffset: 0,
     extents: [],
     error: null,
     onDone: (request) => {

@@ -53,18 +53,6 @@ const smallPieceBytes = 4096;
 /** Small pieces are gathered in buffers of this size. */
 const gatherBytes = 8192;
 
-class PlainRequest implements BlockRequest {
-  kind: BlockKind = "flush";
-  startLba = 0;
-  blockCount = 0;
-  payload: readonly Uint8Array[] = [];
-  target: Uint8Array = empty;
-  keepAllocated = false;
-  extents: BlockExtent[] = [];
-  error: BlockError | null = null;
-  onDone: (request: BlockRequest) => void = unexpected;
-}
-
 function unexpected(): void {
   assert(false, "iscsi: a block request that nobody submitted has completed");
 }
@@ -73,6 +61,7 @@ const noTarget: BlockTarget = {
   name: "",
   blockCount: () => 0,
   readOnly: () => true,
+  atomicBlocksMax: () => 0,
   tryRead: () => false,
   submit: unexpected,
   onEnded: () => {},
@@ -101,7 +90,7 @@ export class IscsiTask implements ScsiTask, PayloadSink {
   dataInBytes = 0;
   medium: MediumRead = { target: noTarget, startLba: 0, blockCount: 0 };
   aborted = false;
-  readonly request: BlockRequest = new PlainRequest();
+  standing: unknown = null;
   onDone: (task: ScsiTask) => void = taskDone;
 
   owner: TaskOwner | null = null;
@@ -251,6 +240,8 @@ export class ReadChunk implements BlockRequest {
   payload: readonly Uint8Array[] = [];
   target: Uint8Array = empty;
   keepAllocated = false;
+  atomic = false;
+  miscompareOffset = 0;
   extents: BlockExtent[] = [];
   error: BlockError | null = null;
   onDone: (request: BlockRequest) => void = chunkDone;

@@ -38,7 +38,10 @@ export interface IscsiLimits {
   readonly closingMs: number;
   /** How long an initiator that was asked to log out may take (11.9.1). */
   readonly logoutMs: number;
-  /** A session that sent nothing this long is pinged; one that then sends nothing once more as long is dead. */
+  /**
+   * A session that sent nothing this long is pinged; one that then sends nothing once more as long is dead. An initiator in a library
+   * answers only while its program waits for it: a program that sleeps for a minute must not lose its session.
+   */
   readonly pingMs: number;
   /** While others wait for memory, a session that holds shared memory and neither sends nor reads this long is closed. */
   readonly stallMs: number;
@@ -87,7 +90,7 @@ export const defaultIscsiLimits: IscsiLimits = {
   addressesMax: 4096,
   closingMs: 10_000,
   logoutMs: 3000,
-  pingMs: 10_000,
+  pingMs: 40_000,
   stallMs: 30_000,
   receiveSegmentBytesMax: 256 * KiB,
   burstBytesMax: 1 * MiB,

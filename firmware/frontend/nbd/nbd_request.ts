@@ -28,6 +28,8 @@ export class NbdRequest implements BlockRequest {
   payload: Uint8Array[] = [];
   target: Uint8Array = empty;
   keepAllocated = false;
+  atomic = false;
+  miscompareOffset = 0;
   extents: BlockExtent[] = [];
   error: BlockError | null = null;
   onDone: (request: BlockRequest) => void = requestDone;

@@ -50,6 +50,8 @@ export function errnoOf(error: BlockError, command: number): Errno {
     case "out-of-range":
       return outOfRange(command);
     case "unaligned":
+    case "miscompare":
+    case "too-long":
       return Errno.inval;
     case "no-space":
       return Errno.nospc;

@@ -12,7 +12,7 @@
  *   still ends exactly once, with `aborted` set.
  * - `dataIn` and `sense` are read-only for the transport and valid until the task is released.
  */
-import type { BlockRequest, BlockTarget } from "../../volume/block_request.ts";
+import type { BlockTarget } from "../../volume/block_request.ts";
 
 /** SAM-5 5.3.1, table 48. */
 export const ScsiStatus = {
@@ -73,8 +73,8 @@ export interface ScsiTask {
   /** Ended by task management: no response is sent, unless `status` is taskAborted (SAM-5 5.6). */
   aborted: boolean;
 
-  /** For the device server's use: the block request of a plain write, zero, unmap, flush. Pooled with the task. */
-  readonly request: BlockRequest;
+  /** For the device server's use between `judge` and the task's end; null otherwise. */
+  standing: unknown;
   /** Called once, for a task whose `execute` gave "pending", or that was aborted before `execute`. */
   onDone: (task: ScsiTask) => void;
 }

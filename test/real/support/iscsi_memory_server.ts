@@ -1,19 +1,19 @@
 /**
- * A process that serves one LUN in memory over iSCSI with the real transport and the real TCP ports, for tests with third-party
- * initiators and for measuring the transport alone.
+ * A process that serves one volume in memory as LUN 0 over iSCSI, with the real transport, the real device server and the real TCP
+ * ports, for tests with third-party initiators and for measuring the front end alone.
  *
- * Arguments: `SIZE_BYTES`, `--cold` (no read is served at once), `--chap=USER%SECRET`, `--own=USER%SECRET`. Prints the address as its
- * first line. `SIGUSR2`: orderly shutdown. Ends with its standard input.
+ * Arguments: `SIZE_BYTES`, `--cold` (no read is served at once), `--chap=USER%SECRET`, `--own=USER%SECRET`. Prints the addresses of its
+ * two portals, a line each. `SIGUSR2`: orderly shutdown. Ends with its standard input.
  */
 import { IscsiServer } from "../../../firmware/frontend/iscsi/server.ts";
+import { TargetDevice } from "../../../firmware/frontend/scsi/target_device.ts";
 import type { ChapCredentials } from "../../../firmware/volume/host_access.ts";
 import { LinuxClock } from "../../../hal/linux/clock.ts";
 import { linuxDigests } from "../../../hal/linux/digests.ts";
 import { linuxEntropy } from "../../../hal/linux/entropy.ts";
 import { LinuxHbaPort } from "../../../hal/linux/hba.ts";
 import { targetName } from "../../unit/support/iscsi_bench.ts";
-import { MemoryTarget, MemoryVolume } from "../../unit/support/memory_target.ts";
-import { SmallDisk } from "./small_disk.ts";
+import { MemoryLuns, MemoryReservations, MemoryVolume } from "../../unit/support/memory_target.ts";
 
 function credentials(name: string): ChapCredentials | null {
   const [user, secret] =
@@ -22,31 +22,45 @@ function credentials(name: string): ChapCredentials | null {
 }
 
 const clock = new LinuxClock();
-const volume = new MemoryVolume("demo-1", Number(process.argv[2]), null);
+const luns = new MemoryLuns();
+const volume = luns.add(new MemoryVolume("demo-1", Number(process.argv[2]), null));
 volume.recording = false;
 volume.cold = process.argv.includes("--cold");
-const port = new LinuxHbaPort({ name: "hba0", listen: "127.0.0.1:0", protocol: "iscsi" }, clock);
+const ports = ["hba0", "hba1"].map(
+  (name) => new LinuxHbaPort({ name, listen: "127.0.0.1:0", protocol: "iscsi" }, clock),
+);
+const deviceServer = new TargetDevice({
+  clock,
+  luns,
+  reservations: new MemoryReservations(clock),
+  targetName,
+  ports: () => ports.map((_, index) => index + 1),
+});
 const server = new IscsiServer({
   clock,
   entropy: linuxEntropy,
   digests: linuxDigests,
   hashes: linuxDigests,
   authority: { required: () => credentials("chap") ?? "open", own: credentials("own") },
-  deviceServer: new SmallDisk(new MemoryTarget(volume)),
+  deviceServer,
   events: { emit: (code, text) => process.stderr.write(`${code}: ${text}\n`) },
   targetName,
-  portals: () => [port.address],
+  portals: () => ports.map(({ address }) => address),
 });
-port.listen(
-  (stream) => server.accept(stream, 1),
-  (error) => {
-    if (error !== null) {
-      process.stderr.write(`${error}\n`);
-      process.exit(1);
-    }
-    process.stdout.write(`${port.address}\n`);
-  },
-);
+let listening = 0;
+for (const [index, port] of ports.entries()) {
+  port.listen(
+    (stream) => server.accept(stream, index + 1),
+    (error) => {
+      if (error !== null) {
+        process.stderr.write(`${error}\n`);
+        process.exit(1);
+      }
+      listening++;
+      if (listening === ports.length) for (const { address } of ports) process.stdout.write(`${address}\n`);
+    },
+  );
+}
 process.on("SIGUSR2", () => server.closeAll());
 process.stdin.on("end", () => process.exit(0));
 process.stdin.resume();

@@ -140,6 +140,8 @@ export class GroupBench {
       payload: slices,
       target: tracked.target,
       keepAllocated: false,
+      atomic: false,
+      miscompareOffset: 0,
       extents: [],
       error: null,
       onDone: (request) => {

@@ -104,21 +104,27 @@ export class FakeNexus implements Nexus {
         return "reads";
       }
       case 0x2a: {
-        const request = task.request;
         if (task.dataOut.reduce((sum, piece) => sum + piece.byteLength, 0) % blockBytes !== 0) {
           this.sense(task, 0x0b0c0d);
           break;
         }
-        request.kind = "write";
-        request.startLba = this.range(task).startLba;
-        request.payload = task.dataOut;
-        request.blockCount = task.dataOut.reduce((sum, piece) => sum + piece.byteLength, 0) / blockBytes;
-        request.error = null;
-        request.onDone = (done: BlockRequest) => {
-          task.aborted = this.closed || task.aborted;
-          if (done.error !== null) this.sense(task, 0x030c00);
-          this.ended(task);
-          task.onDone(task);
+        const request: BlockRequest = {
+          kind: "write",
+          startLba: this.range(task).startLba,
+          payload: task.dataOut,
+          blockCount: task.dataOut.reduce((sum, piece) => sum + piece.byteLength, 0) / blockBytes,
+          target: new Uint8Array(0),
+          keepAllocated: false,
+          atomic: false,
+          miscompareOffset: 0,
+          extents: [],
+          error: null,
+          onDone: (done) => {
+            task.aborted = this.closed || task.aborted;
+            if (done.error !== null) this.sense(task, 0x030c00);
+            this.ended(task);
+            task.onDone(task);
+          },
         };
         this.bench.target.submit(request);
         return "pending";

@@ -5,6 +5,7 @@
  * an end at any time (`end`), growth (`grow`). Completions of held requests come in the order asked for by the test.
  */
 
+import { updated } from "../../../firmware/volume/atomic_update.ts";
 import {
   type BlockError,
   type BlockKind,
@@ -14,7 +15,7 @@ import {
   type ExportTable,
   logicalBlockBytes,
 } from "../../../firmware/volume/block_request.ts";
-import type { HostIdentity } from "../../../firmware/volume/host_access.ts";
+import type { HostIdentity, LunInfo, LunTable, ReservationShelf } from "../../../firmware/volume/host_access.ts";
 import type { Clock } from "../../../hal/api/clock.ts";
 
 /** The granularity of holes, in logical blocks. */
@@ -112,6 +113,17 @@ export class MemoryVolume {
         this.allocated.fill(1, firstHole, endHole);
         break;
       }
+      case "compare-write":
+      case "or-write": {
+        const bytes = updated(request, this.bytes.subarray(start, end));
+        if (bytes === null) {
+          request.error = "miscompare";
+          break;
+        }
+        this.bytes.set(bytes, start);
+        this.allocated.fill(1, firstHole, endHole);
+        break;
+      }
       case "zero":
       case "unmap":
         this.bytes.fill(0, start, end);
@@ -155,6 +167,10 @@ export class MemoryTarget implements BlockTarget {
 
   readOnly(): boolean {
     return this.volume.readOnly;
+  }
+
+  atomicBlocksMax(): number {
+    return 512;
   }
 
   tryRead(startLba: number, target: Uint8Array): boolean {
@@ -205,5 +221,63 @@ export class MemoryExports implements ExportTable {
     const volume = this.volumes.get(name);
     if (volume === undefined) return "unknown";
     return volume.ready ? new MemoryTarget(volume) : "not-ready";
+  }
+}
+
+/** Memory volumes as LUNs 0, 1, ... for every host. */
+export class MemoryLuns implements LunTable {
+  readonly volumes: MemoryVolume[] = [];
+  readonly #listeners: (() => void)[] = [];
+
+  add(volume: MemoryVolume): MemoryVolume {
+    this.volumes.push(volume);
+    this.changed();
+    return volume;
+  }
+
+  /** Mappings or sizes are others now. */
+  changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  luns(): readonly LunInfo[] {
+    return this.volumes.map((volume, lun) => ({ lun, volume: volume.name, uuid: uuidOf(lun), readOnly: false }));
+  }
+
+  open(info: LunInfo): BlockTarget | "unknown" | "not-ready" {
+    const volume = this.volumes.find(({ name }) => name === info.volume);
+    if (volume === undefined) return "unknown";
+    return volume.ready ? new MemoryTarget(volume) : "not-ready";
+  }
+
+  onChanged(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+}
+
+export function uuidOf(lun: number): string {
+  return `5eed${lun.toString(16).padStart(4, "0")}`.repeat(4);
+}
+
+/** What initiators asked to be kept, in memory; durable in an event of its own. */
+export class MemoryReservations implements ReservationShelf {
+  readonly kept = new Map<string, unknown>();
+  readonly #clock: Pick<Clock, "defer">;
+  failing = false;
+
+  constructor(clock: Pick<Clock, "defer">) {
+    this.#clock = clock;
+  }
+
+  load(uuid: string): unknown {
+    return this.kept.get(uuid);
+  }
+
+  save(uuid: string, document: unknown, done: (error: string | null) => void): void {
+    if (!this.failing) {
+      if (document === undefined) this.kept.delete(uuid);
+      else this.kept.set(uuid, structuredClone(document));
+    }
+    this.#clock.defer(() => done(this.failing ? "the shelf has failed" : null));
   }
 }

@@ -272,6 +272,8 @@ export class Site {
       payload: [new Uint8Array(4096).fill(value)],
       target: new Uint8Array(0),
       keepAllocated: false,
+      atomic: false,
+      miscompareOffset: 0,
       extents: [],
       error: null,
       onDone: (finished) => {

@@ -1,0 +1,124 @@
+/**
+ * What a command is to the device server, and what all commands end with.
+ *
+ * A command's `judge` sees the header alone; its `run` starts when all data has landed and may go on in block requests.
+ */
+import type { BlockError } from "../../volume/block_request.ts";
+import { Asc, encodeSense, type SenseDetails, SenseKey } from "./sense.ts";
+import type { Standing } from "./standing.ts";
+import { ScsiStatus } from "./task.ts";
+
+export type Outcome = "done" | "reads" | "pending";
+
+/**
+ * How reservations and unit states treat a command (SPC-5 5.14, SBC-4 4.17): `free` is allowed for everybody; `look` reads the
+ * medium or parameters; `change` writes them.
+ */
+export type AccessClass = "free" | "look" | "change";
+
+export interface Command {
+  /** As the standard spells it. */
+  readonly name: string;
+  readonly opcode: number;
+  /** null: the opcode alone names the command. */
+  readonly serviceAction: number | null;
+  readonly cdbBytes: 6 | 10 | 12 | 16 | 32;
+  /** CDB usage data (SPC-5 6.37.3): a bit is set where the device server looks at it. Without opcode and service action. */
+  readonly usage: readonly number[];
+  readonly access: AccessClass;
+  /** Needs the volume: open, ready. */
+  readonly medium: boolean;
+  /** Also when a unit attention waits, and then leaves it (SPC-5 6.6.1, 6.33). */
+  readonly ignoresAttention?: boolean;
+  /** Also for a LUN that is none. */
+  readonly withoutUnit?: boolean;
+  /** Seconds: the nominal and the recommended time (SPC-5 6.37.4). Default 0 and 30. */
+  readonly timeouts?: { readonly nominalS: number; readonly recommendedS: number };
+  /** Judges the header, sets the task's `dataOutBytes` when data comes with it. False: `fail` has been called. */
+  readonly judge?: (standing: Standing) => boolean;
+  readonly run: (standing: Standing) => Outcome;
+}
+
+const empty = new Uint8Array(0);
+
+/** Ends with GOOD. */
+export function good(standing: Standing): "done" {
+  const { task } = standing;
+  task.status = ScsiStatus.good;
+  task.sense = empty;
+  return "done";
+}
+
+/** Ends with GOOD and `bytes`, of which the initiator gets `allocationBytes` at most (SPC-5 4.2.5.6). */
+export function answer(standing: Standing, bytes: Uint8Array, allocationBytes: number): "done" {
+  const { task } = standing;
+  task.dataIn = bytes.byteLength > allocationBytes ? bytes.subarray(0, allocationBytes) : bytes;
+  task.dataInBytes = task.dataIn.byteLength;
+  return good(standing);
+}
+
+/** Ends with CHECK CONDITION. */
+export function fail(standing: Standing, key: SenseKey, asc: number, details?: SenseDetails): "done" {
+  const { task, access } = standing;
+  task.status = ScsiStatus.checkCondition;
+  task.sense = encodeSense(access?.unit.parameters.descriptorSense ?? false, key, asc, details);
+  task.dataIn = empty;
+  task.dataInBytes = 0;
+  return "done";
+}
+
+/** `judge`'s refusals. */
+export function refuse(standing: Standing, key: SenseKey, asc: number, details?: SenseDetails): false {
+  fail(standing, key, asc, details);
+  return false;
+}
+
+/** ILLEGAL REQUEST, INVALID FIELD IN CDB, at a byte of the CDB and the field's most significant bit there. */
+export function badField(standing: Standing, byte: number, bit?: number): false {
+  const field = bit === undefined ? { inCdb: true, byte } : { inCdb: true, byte, bit };
+  return refuse(standing, SenseKey.illegalRequest, Asc.invalidFieldInCdb, { field });
+}
+
+/** ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST. */
+export function badParameter(standing: Standing, byte: number, bit?: number): "done" {
+  const field = bit === undefined ? { inCdb: false, byte } : { inCdb: false, byte, bit };
+  return fail(standing, SenseKey.illegalRequest, Asc.invalidFieldInParameterList, { field });
+}
+
+/** A pending task has ended with the status that stands in it. */
+export function end(standing: Standing): void {
+  standing.nexus.ended(standing);
+}
+
+/** What a block request came to, as the task's end. `lba`: where it began, for the INFORMATION field. */
+export function endWith(standing: Standing, error: BlockError | null): void {
+  if (error === null) good(standing);
+  else failWith(standing, error);
+  end(standing);
+}
+
+/** SBC-4 4.18: what the volume's refusal means to an initiator. */
+export function failWith(standing: Standing, error: BlockError): "done" {
+  switch (error) {
+    case "read-only":
+      return fail(standing, SenseKey.dataProtect, Asc.writeProtected);
+    case "no-space":
+      return fail(standing, SenseKey.dataProtect, Asc.spaceAllocationFailedWriteProtect);
+    case "medium-error":
+      return fail(standing, SenseKey.mediumError, Asc.unrecoveredReadError, { information: standing.startLba });
+    case "out-of-range":
+      return fail(standing, SenseKey.illegalRequest, Asc.lbaOutOfRange);
+    case "unaligned":
+      return fail(standing, SenseKey.illegalRequest, Asc.invalidFieldInCdb);
+    case "miscompare":
+      return fail(standing, SenseKey.miscompare, Asc.miscompareDuringVerify, {
+        information: standing.miscompareOffset,
+      });
+    case "too-long":
+      return fail(standing, SenseKey.illegalRequest, Asc.invalidFieldInCdb);
+    case "not-ready":
+      return fail(standing, SenseKey.notReady, Asc.becomingReady);
+    case "closed":
+      return fail(standing, SenseKey.notReady, Asc.notReadyCause);
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * A logical unit: what all nexuses see of one volume (SAM-5 4.6.20). It lives as long as a nexus has it mapped; reservations that
+ * must outlive that are kept on the shelf.
+ *
+ * The task set (SAM-5 8): SIMPLE tasks run at once and in any order, but never before an older ORDERED one has ended; an ORDERED one
+ * waits for everything older; HEAD OF QUEUE never waits.
+ *
+ * Invariants:
+ * - A task leaves the set exactly once, when it has ended.
+ * - While no ORDERED task is there, nothing waits, and nothing is looked for.
+ */
+import { scsiLimits } from "./limits.ts";
+import { ModeParameters } from "./mode_parameters.ts";
+import type { ScsiNexus } from "./nexus.ts";
+import type { UnitReservations } from "./reservations.ts";
+import type { Standing } from "./standing.ts";
+import { TaskAttribute } from "./task.ts";
+import type { UnitAccess } from "./unit_access.ts";
+
+/** A SANITIZE that runs, or failed and was not acknowledged (SBC-4 5.30). */
+export interface SanitizeState {
+  readonly failed: boolean;
+  /** 0 to 65535 of 65536. */
+  readonly progress: number;
+  /** AUSE: EXIT FAILURE MODE may end a failed one. */
+  readonly mayExit: boolean;
+}
+
+export class LogicalUnit {
+  /** 32 hex digits. */
+  readonly uuid: string;
+  readonly parameters = new ModeParameters();
+  readonly reservations: UnitReservations;
+  /** By nexus: who has this unit mapped. */
+  readonly accesses = new Map<ScsiNexus, UnitAccess>();
+  sanitize: SanitizeState | null = null;
+  /** The size that initiators have been told, in blocks; 0: none. */
+  toldBlocks = 0;
+  readonly #tasks = new Set<Standing>();
+  #orderedTasks = 0;
+  #waiting = 0;
+
+  constructor(uuid: string, reservations: UnitReservations) {
+    this.uuid = uuid;
+    this.reservations = reservations;
+  }
+
+  get tasks(): Iterable<Standing> {
+    return this.#tasks;
+  }
+
+  get isFull(): boolean {
+    return this.#tasks.size >= scsiLimits.taskSetMax;
+  }
+
+  enter(standing: Standing): void {
+    this.#tasks.add(standing);
+    if (standing.task.attribute === TaskAttribute.ordered) this.#orderedTasks++;
+  }
+
+  /** Whether the task must wait for older ones; it is then called by `startable`. */
+  mustWait(standing: Standing): boolean {
+    if (this.#orderedTasks === 0 || this.#mayStart(standing)) return false;
+    this.#waiting++;
+    return true;
+  }
+
+  leave(standing: Standing): void {
+    if (!this.#tasks.delete(standing)) return;
+    if (standing.task.attribute === TaskAttribute.ordered) this.#orderedTasks--;
+    if (standing.phase === "waiting") this.#waiting--;
+  }
+
+  /** Takes out the tasks that need not wait any more, oldest first. */
+  startable(): Standing[] {
+    if (this.#waiting === 0) return [];
+    const ready = [...this.#tasks].filter((standing) => standing.phase === "waiting" && this.#mayStart(standing));
+    this.#waiting -= ready.length;
+    return ready;
+  }
+
+  #mayStart(standing: Standing): boolean {
+    const { attribute } = standing.task;
+    if (attribute === TaskAttribute.headOfQueue) return true;
+    for (const older of this.#tasks) {
+      if (older === standing) return true;
+      if (attribute === TaskAttribute.ordered || older.task.attribute === TaskAttribute.ordered) return false;
+    }
+    return true;
+  }
+
+  /** Establishes a unit attention for every nexus but `except`. */
+  establish(asc: number, except: ScsiNexus | null = null): void {
+    for (const [nexus, access] of this.accesses) if (nexus !== except) access.establish(asc);
+  }
+}

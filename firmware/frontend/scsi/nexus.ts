@@ -1,0 +1,351 @@
+/**
+ * An I_T nexus: judges and executes the tasks of one initiator port (SAM-5 4.8), see `device_server.ts` and `task.ts`.
+ *
+ * The order in which a header is judged (SPC-5 4.2, 5.x): LUN, unit attention, reservation, operation code, what the unit's state
+ * forbids, the command's own fields.
+ */
+import { assert } from "../../codec/assert.ts";
+import type { BlockError } from "../../volume/block_request.ts";
+import type { LunInfo } from "../../volume/host_access.ts";
+import { type Command, fail, failWith, good } from "./command.ts";
+import type { CommandTable } from "./command_table.ts";
+import {
+  type Nexus,
+  type NexusHost,
+  type NexusIdentity,
+  TaskFunction,
+  type TaskFunctionOutcome,
+} from "./device_server.ts";
+import type { LogicalUnit } from "./logical_unit.ts";
+import { decodeLun } from "./lun.ts";
+import { Asc, SenseKey } from "./sense.ts";
+import { CopyRecords } from "./spc_copy.ts";
+import type { PortGroup } from "./spc_report.ts";
+import type { Standing, StandingPool } from "./standing.ts";
+import { ScsiStatus, type ScsiTask } from "./task.ts";
+import { UnitAccess } from "./unit_access.ts";
+
+/** What a nexus needs of its device server. */
+export interface NexusOwner {
+  readonly table: CommandTable;
+  readonly pool: StandingPool;
+  /** The SCSI device name: the target's iSCSI name. */
+  readonly targetName: string;
+  luns(nexus: ScsiNexus): readonly LunInfo[];
+  unitOf(info: LunInfo): LogicalUnit;
+  open(nexus: ScsiNexus, access: UnitAccess): "open" | "not-ready" | "unknown";
+  nexuses(): Iterable<ScsiNexus>;
+  portGroups(): readonly PortGroup[];
+  closed(nexus: ScsiNexus): void;
+  /** Goes on in an event of its own, so that long work neither recurses nor keeps others waiting. */
+  defer(task: () => void): void;
+  after(delayMs: number, task: () => void): void;
+}
+
+const noBytes = new Uint8Array(0);
+
+export class ScsiNexus implements Nexus {
+  readonly identity: NexusIdentity;
+  readonly host: NexusHost;
+  readonly owner: NexusOwner;
+  readonly copies = new CopyRecords();
+  readonly #byLun = new Map<number, UnitAccess>();
+  readonly #standings = new Set<Standing>();
+  #closed = false;
+
+  constructor(identity: NexusIdentity, host: NexusHost, owner: NexusOwner) {
+    this.identity = identity;
+    this.host = host;
+    this.owner = owner;
+    for (const info of owner.luns(this)) this.#gain(info, Asc.powerOnOrReset);
+  }
+
+  get accesses(): Iterable<UnitAccess> {
+    return this.#byLun.values();
+  }
+
+  access(lun: number): UnitAccess | null {
+    return this.#byLun.get(lun) ?? null;
+  }
+
+  /** The mappings may have changed: what is new is there, what is gone is not; the initiator is told by a unit attention. */
+  refresh(): void {
+    const wanted = new Map(this.owner.luns(this).map((info) => [info.lun, info]));
+    let changed = false;
+    for (const [lun, access] of [...this.#byLun]) {
+      const info = wanted.get(lun);
+      if (info?.uuid === access.unit.uuid) {
+        access.info = info;
+        continue;
+      }
+      this.#lose(access);
+      changed = true;
+    }
+    for (const [lun, info] of wanted) {
+      if (this.#byLun.has(lun)) continue;
+      this.#gain(info, Asc.powerOnOrReset);
+      changed = true;
+    }
+    if (!changed) return;
+    for (const access of this.#byLun.values()) access.establish(Asc.reportedLunsDataHasChanged);
+    this.host.attention();
+  }
+
+  #gain(info: LunInfo, asc: number): void {
+    const access = new UnitAccess(info, this.owner.unitOf(info));
+    this.#byLun.set(info.lun, access);
+    access.unit.accesses.set(this, access);
+    access.establish(asc);
+  }
+
+  #lose(access: UnitAccess): void {
+    this.#byLun.delete(access.lun);
+    access.unit.accesses.delete(this);
+    for (const standing of [...this.#standings]) if (standing.access === access) this.abort(standing, null);
+    access.target?.close();
+  }
+
+  // ------------------------------------------------------------------ a task's way
+
+  judge(task: ScsiTask): "accepted" | "rejected" {
+    assert(!this.#closed, "scsi: a closed nexus takes no tasks");
+    const standing = this.owner.pool.acquire();
+    standing.task = task;
+    standing.nexus = this;
+    task.dataOutBytes = 0;
+    const lun = decodeLun(task.lun);
+    standing.access = lun === null ? null : this.access(lun);
+    const command = this.owner.table.find(task.cdb);
+    if (!this.#admits(standing, command)) {
+      this.owner.pool.release(standing);
+      return "rejected";
+    }
+    standing.command = command!;
+    standing.phase = "collecting";
+    task.standing = standing;
+    this.#standings.add(standing);
+    standing.access?.unit.enter(standing);
+    return "accepted";
+  }
+
+  #admits(standing: Standing, command: Command | null): boolean {
+    const { access, task } = standing;
+    if (access === null && command?.withoutUnit !== true) {
+      fail(standing, SenseKey.illegalRequest, Asc.logicalUnitNotSupported);
+      return false;
+    }
+    if (access !== null) {
+      const { unit } = access;
+      if (unit.isFull) {
+        task.status = ScsiStatus.taskSetFull;
+        task.sense = noBytes;
+        return false;
+      }
+      if (access.hasAttention && command?.ignoresAttention !== true) {
+        fail(standing, SenseKey.unitAttention, access.takeAttention()!);
+        return false;
+      }
+      if (command !== null && unit.reservations.conflicts(this, command)) {
+        task.status = ScsiStatus.reservationConflict;
+        task.sense = noBytes;
+        return false;
+      }
+    }
+    if (command === null) {
+      const found = this.owner.table.knowsOpcode(task.cdb[0]!);
+      if (found)
+        fail(standing, SenseKey.illegalRequest, Asc.invalidFieldInCdb, { field: { inCdb: true, byte: 1, bit: 4 } });
+      else fail(standing, SenseKey.illegalRequest, Asc.invalidOpcode, { field: { inCdb: true, byte: 0 } });
+      return false;
+    }
+    if (access !== null && command.medium && !this.#isReady(standing, access)) return false;
+    standing.command = command;
+    return command.judge === undefined || command.judge(standing);
+  }
+
+  /** The volume is open and may be used now (SBC-4 4.19: ready state). */
+  #isReady(standing: Standing, access: UnitAccess): boolean {
+    const { sanitize } = access.unit;
+    if (sanitize !== null) {
+      const details = sanitize.failed ? {} : { progress: sanitize.progress };
+      if (sanitize.failed) fail(standing, SenseKey.mediumError, Asc.sanitizeFailed, details);
+      else fail(standing, SenseKey.notReady, Asc.sanitizeInProgress, details);
+      return false;
+    }
+    if (access.target === null) {
+      const opened = this.owner.open(this, access);
+      if (opened === "unknown") fail(standing, SenseKey.illegalRequest, Asc.logicalUnitNotSupported);
+      if (opened === "not-ready") fail(standing, SenseKey.notReady, Asc.becomingReady);
+      if (opened !== "open") return false;
+    }
+    return true;
+  }
+
+  execute(task: ScsiTask): "done" | "reads" | "pending" {
+    const standing = task.standing as Standing;
+    if (standing.access?.unit.mustWait(standing) === true) {
+      standing.phase = "waiting";
+      return "pending";
+    }
+    standing.phase = "running";
+    const outcome = standing.command.run(standing);
+    if (outcome === "done") this.#leave(standing);
+    return outcome;
+  }
+
+  /** A task that waited for older ones starts: whatever it comes to, its transport hears of it by `onDone`. */
+  start(standing: Standing): void {
+    standing.phase = "running";
+    const outcome = standing.command.run(standing);
+    if (outcome === "done") this.ended(standing);
+    else if (outcome === "reads") this.#readAlone(standing);
+  }
+
+  /** The transport does not read for a task that it believes pending. */
+  #readAlone(standing: Standing): void {
+    const { medium } = standing.task;
+    const bytes = new Uint8Array(medium.blockCount * 512);
+    standing.kind = "read";
+    standing.startLba = medium.startLba;
+    standing.blockCount = medium.blockCount;
+    standing.target = bytes;
+    standing.submit((read, error) => {
+      const { task } = read;
+      if (error === null) {
+        good(read);
+        task.dataIn = bytes;
+        task.dataInBytes = bytes.byteLength;
+      } else failWith(read, error);
+      this.ended(read);
+    });
+  }
+
+  readDone(task: ScsiTask, error: BlockError | null): void {
+    const standing = task.standing as Standing;
+    standing.startLba = task.medium.startLba;
+    if (error === null) good(standing);
+    else failWith(standing, error);
+    this.#leave(standing);
+  }
+
+  drop(task: ScsiTask): void {
+    this.#leave(task.standing as Standing);
+  }
+
+  /** A pending task has ended, as it says. */
+  ended(standing: Standing): void {
+    const { task } = standing;
+    this.#leave(standing);
+    task.onDone(task);
+  }
+
+  #leave(standing: Standing): void {
+    const { task, access } = standing;
+    const unit = access?.unit ?? null;
+    const listeners = standing.endListeners;
+    task.standing = null;
+    this.#standings.delete(standing);
+    unit?.leave(standing);
+    this.owner.pool.release(standing);
+    for (const listener of listeners) listener();
+    if (unit !== null) for (const next of unit.startable()) next.nexus.start(next);
+  }
+
+  // ------------------------------------------------------------------ task management (SAM-5 7)
+
+  manage(action: TaskFunction, lun: Uint8Array, tag: number, done: (outcome: TaskFunctionOutcome) => void): void {
+    if (action === TaskFunction.clearAca) return done("not-supported");
+    if (action === TaskFunction.targetReset) return this.#resetTarget(done);
+    const number = decodeLun(lun);
+    const access = number === null ? null : this.access(number);
+    if (access === null) return done("lun-not-there");
+    const { unit } = access;
+    switch (action) {
+      case TaskFunction.abortTask: {
+        const standing = [...this.#standings].find((one) => one.task.tag === tag && one.access === access);
+        if (standing === undefined) return done("task-not-there");
+        return this.#abortAll([standing], done);
+      }
+      case TaskFunction.abortTaskSet:
+        return this.#abortAll(
+          [...this.#standings].filter((standing) => standing.access === access),
+          done,
+        );
+      case TaskFunction.clearTaskSet:
+        return this.#abortAll([...unit.tasks], done);
+      case TaskFunction.lunReset:
+        return this.#resetUnits([unit], done);
+    }
+  }
+
+  #resetTarget(done: (outcome: TaskFunctionOutcome) => void): void {
+    const mine = [...this.#byLun.values()].map(({ unit }) => unit);
+    this.#resetUnits(mine, done);
+  }
+
+  /** SAM-5 6.3.3: every task ends, legacy reservations go, mode parameters are as at power on, everybody is told. */
+  #resetUnits(units: readonly LogicalUnit[], done: (outcome: TaskFunctionOutcome) => void): void {
+    const tasks = units.flatMap((unit) => [...unit.tasks]);
+    for (const unit of units) {
+      unit.reservations.unitReset();
+      unit.parameters.reset();
+      unit.establish(Asc.logicalUnitReset);
+    }
+    this.#abortAll(tasks, done);
+  }
+
+  #abortAll(standings: readonly Standing[], done: (outcome: TaskFunctionOutcome) => void): void {
+    let left = 1;
+    const oneEnded = (): void => {
+      if (--left === 0) done("complete");
+    };
+    for (const standing of standings) {
+      left++;
+      standing.nexus.abort(standing, this, oneEnded);
+    }
+    oneEnded();
+  }
+
+  /**
+   * Ends a task: at once when nothing is under way for it, else when what it asked of the volume is decided. `by`: whose task management
+   * it was; another nexus' tasks end with TASK ABORTED or tell by a unit attention (SAM-5 5.6.4).
+   */
+  abort(standing: Standing, by: ScsiNexus | null, ended: () => void = () => {}): void {
+    const { task, access } = standing;
+    const isForeign = by !== null && by !== this;
+    const tellsByStatus = isForeign && access?.unit.parameters.taskAbortedStatus === true;
+    standing.endListeners.push(ended);
+    if (!task.aborted) {
+      task.aborted = true;
+      if (isForeign && !tellsByStatus) access?.establish(Asc.commandsClearedByAnotherInitiator);
+    }
+    if (standing.phase === "running" && standing.abandon === null) {
+      standing.endListeners.push(() => {
+        if (tellsByStatus) task.status = ScsiStatus.taskAborted;
+      });
+      return;
+    }
+    if (tellsByStatus) task.status = ScsiStatus.taskAborted;
+    if (standing.abandon === null) this.ended(standing);
+    else standing.abandon();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const standing of [...this.#standings]) {
+      standing.task.aborted = true;
+      // What is before `execute` has ended with this call; what waits is pending for its transport.
+      if (standing.phase === "collecting") this.#leave(standing);
+      else if (standing.phase === "waiting") this.ended(standing);
+      else standing.abandon?.();
+    }
+    for (const access of this.#byLun.values()) {
+      access.unit.accesses.delete(this);
+      access.unit.reservations.nexusLost(this);
+      access.target?.close();
+    }
+    this.#byLun.clear();
+    this.owner.closed(this);
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * The reservations of a logical unit as its nexuses meet them: persistent ones (SPC-5 5.14), kept on the shelf when an initiator asked
+ * for that, and those of RESERVE and RELEASE (SPC-2 5.5.1), which end with their nexus.
+ */
+import type { ReservationShelf } from "../../volume/host_access.ts";
+import type { Command } from "./command.ts";
+import type { ScsiNexus } from "./nexus.ts";
+import { type NexusName, PersistentReservations } from "./persistent_reservations.ts";
+
+export class UnitReservations {
+  readonly persistent: PersistentReservations;
+  readonly #uuid: string;
+  readonly #shelf: ReservationShelf;
+  /** RESERVE(6) or RESERVE(10). */
+  #reservedBy: ScsiNexus | null = null;
+  #isKept: boolean;
+
+  constructor(uuid: string, shelf: ReservationShelf) {
+    this.#uuid = uuid;
+    this.#shelf = shelf;
+    const document = shelf.load(uuid);
+    this.#isKept = document !== undefined && document !== null;
+    this.persistent = PersistentReservations.decode(document);
+  }
+
+  conflicts(nexus: ScsiNexus, command: Command): boolean {
+    if (command.access === "free") return false;
+    const { persistent } = this;
+    if (this.#reservedBy !== null && this.#reservedBy !== nexus) return true;
+    return persistent.reservation !== null && persistent.forbids(nameOf(nexus), command.access === "change");
+  }
+
+  /** For hosts that come without SCSI. */
+  forbidsStranger(changes: boolean): boolean {
+    return this.#reservedBy !== null || this.persistent.forbidsStranger(changes);
+  }
+
+  /** RESERVE: false when another nexus, or a persistent reservation, is in the way (SPC-5 5.14.3). */
+  reserve(nexus: ScsiNexus): boolean {
+    if (this.#reservedBy !== null && this.#reservedBy !== nexus) return false;
+    if (this.persistent.registrants.length > 0) return false;
+    this.#reservedBy = nexus;
+    return true;
+  }
+
+  /** RELEASE: does nothing for one who has not reserved. */
+  release(nexus: ScsiNexus): void {
+    if (this.#reservedBy === nexus) this.#reservedBy = null;
+  }
+
+  /** Whether RESERVE has reserved it for another nexus: persistent requests conflict with that. */
+  isReservedFor(nexus: ScsiNexus): boolean {
+    return this.#reservedBy !== null && this.#reservedBy !== nexus;
+  }
+
+  unitReset(): void {
+    this.#reservedBy = null;
+  }
+
+  nexusLost(nexus: ScsiNexus): void {
+    this.release(nexus);
+  }
+
+  /** Makes the present state durable where an initiator asked for that; `done(null)` when it is. */
+  keep(done: (error: string | null) => void): void {
+    const wanted = this.persistent.persistent;
+    if (!wanted && !this.#isKept) return done(null);
+    this.#shelf.save(this.#uuid, wanted ? this.persistent.encode() : undefined, (error) => {
+      if (error === null) this.#isKept = wanted;
+      done(error);
+    });
+  }
+}
+
+export function nameOf(nexus: ScsiNexus): NexusName {
+  const { initiatorPort, relativePort } = nexus.identity;
+  return { initiatorPort, relativePort };
+}

@@ -1,0 +1,211 @@
+/**
+ * SANITIZE (SBC-4 5.30): OVERWRITE writes a pattern over the whole volume, BLOCK ERASE unmaps it (its blocks read as zeros then), EXIT FAILURE
+ * MODE acknowledges a failed one. CRYPTOGRAPHIC ERASE is not offered: nothing here is encrypted at rest.
+ *
+ *   none ──OVERWRITE, BLOCK ERASE──▶ running ──▶ none
+ *                                      │ the volume refuses
+ *                                      ▼
+ *                                   failed ──EXIT FAILURE MODE, a SANITIZE that succeeds──▶ none
+ *
+ * What hosts see of the volume is sanitized; forks that the operator keeps (salvage sets) and copies at other arrays follow their own
+ * rules. Several overwrite passes would go to fresh space each, so one pass writes what the last would leave.
+ *
+ * Invariant: while it runs, other commands on the unit end with SANITIZE IN PROGRESS, and it goes on when its session ends.
+ */
+import { type BlockError, type BlockRequest, type BlockTarget, logicalBlockBytes } from "../../volume/block_request.ts";
+import { joined, u16 } from "./cdb.ts";
+import { badField, badParameter, type Command, end, fail, good, type Outcome } from "./command.ts";
+import { scsiLimits } from "./limits.ts";
+import type { LogicalUnit } from "./logical_unit.ts";
+import type { NexusOwner } from "./nexus.ts";
+import { mayWrite } from "./sbc_range.ts";
+import { Asc, SenseKey } from "./sense.ts";
+import type { Standing } from "./standing.ts";
+
+const immediate = 0x80;
+const allowUnrestrictedExit = 0x20;
+const reservedBit = 0x40;
+
+const action = { overwrite: 0x01, blockErase: 0x02, exitFailureMode: 0x1f } as const;
+const overwriteHeaderBytes = 4;
+
+function judgeSanitize(standing: Standing): boolean {
+  const { task, unit } = standing;
+  const { cdb } = task;
+  // ZNR is for zoned devices; the rest is reserved.
+  if ((cdb[1]! & reservedBit) !== 0) return badField(standing, 1, 6);
+  for (let byte = 2; byte <= 6; byte++) if (cdb[byte] !== 0) return badField(standing, byte, 7);
+  const listBytes = u16(cdb, 7);
+  const serviceAction = standing.command.serviceAction;
+  if (serviceAction === action.exitFailureMode) {
+    if (listBytes !== 0) return badField(standing, 7, 7);
+    return true;
+  }
+  if (unit.sanitize?.failed === false) {
+    fail(standing, SenseKey.notReady, Asc.sanitizeInProgress, { progress: unit.sanitize.progress });
+    return false;
+  }
+  const { nexus, access } = standing;
+  if (access!.target === null && nexus.owner.open(nexus, access!) !== "open") {
+    fail(standing, SenseKey.notReady, Asc.becomingReady);
+    return false;
+  }
+  if (!mayWrite(standing)) return false;
+  if (serviceAction !== action.overwrite) return listBytes === 0 || badField(standing, 7, 7);
+  // A pattern of one byte up to a block (SBC-4 5.30.2).
+  if (listBytes <= overwriteHeaderBytes || listBytes > overwriteHeaderBytes + logicalBlockBytes)
+    return badField(standing, 7, 7);
+  task.dataOutBytes = listBytes;
+  return true;
+}
+
+function runExit(standing: Standing): Outcome {
+  const { unit } = standing;
+  if (unit.sanitize?.failed === true && !unit.sanitize.mayExit)
+    return fail(standing, SenseKey.mediumError, Asc.sanitizeFailed);
+  if (unit.sanitize?.failed === true) unit.sanitize = null;
+  return good(standing);
+}
+
+function runOverwrite(standing: Standing): Outcome {
+  const list = joined(standing.task.dataOut);
+  if (list.byteLength < standing.task.dataOutBytes)
+    return fail(standing, SenseKey.illegalRequest, Asc.parameterListLengthError);
+  const count = list[0]! & 0x1f;
+  const patternBytes = u16(list, 2);
+  const isInverted = (list[0]! & 0x80) !== 0 && count % 2 === 0;
+  if (count === 0) return badParameter(standing, 0, 4);
+  if (patternBytes === 0 || patternBytes > logicalBlockBytes || overwriteHeaderBytes + patternBytes !== list.byteLength)
+    return badParameter(standing, 2);
+  const block = new Uint8Array(logicalBlockBytes);
+  for (let at = 0; at < block.byteLength; at++) {
+    const byte = list[overwriteHeaderBytes + (at % patternBytes)]!;
+    block[at] = isInverted ? ~byte & 0xff : byte;
+  }
+  return sanitize(standing, block);
+}
+
+function runErase(standing: Standing): Outcome {
+  return sanitize(standing, null);
+}
+
+/** `block`: what every block holds afterwards; null: nothing. */
+function sanitize(standing: Standing, block: Uint8Array | null): Outcome {
+  const { unit, volume, task, nexus } = standing;
+  const mayExit = (task.cdb[1]! & allowUnrestrictedExit) !== 0;
+  const work = new Sanitizing(unit, volume, block, mayExit, nexus.owner);
+  let isHeard = (task.cdb[1]! & immediate) === 0;
+  if (!isHeard) {
+    work.start(() => {});
+    return good(standing);
+  }
+  // Task management and the end of the session end the task; the operation goes on (SBC-4 4.11.3).
+  standing.abandon = () => {
+    isHeard = false;
+    end(standing);
+  };
+  work.start((error) => {
+    if (!isHeard) return;
+    if (error === null) good(standing);
+    else fail(standing, SenseKey.mediumError, Asc.sanitizeFailed);
+    end(standing);
+  });
+  return "pending";
+}
+
+/** One SANITIZE at work, with a block request of its own: it outlives the command when that asked for it. */
+class Sanitizing implements BlockRequest {
+  kind: BlockRequest["kind"] = "unmap";
+  startLba = 0;
+  blockCount = 0;
+  payload: readonly Uint8Array[] = [];
+  target = new Uint8Array(0);
+  keepAllocated = false;
+  atomic = false;
+  miscompareOffset = 0;
+  extents: BlockRequest["extents"] = [];
+  error: BlockError | null = null;
+  onDone = (): void => this.#partDone();
+  readonly #unit: LogicalUnit;
+  readonly #volume: BlockTarget;
+  readonly #mayExit: boolean;
+  readonly #owner: NexusOwner;
+  #ended: (error: BlockError | null) => void = () => {};
+
+  constructor(unit: LogicalUnit, volume: BlockTarget, block: Uint8Array | null, mayExit: boolean, owner: NexusOwner) {
+    this.#unit = unit;
+    this.#volume = volume;
+    this.#mayExit = mayExit;
+    this.#owner = owner;
+    if (block === null) return;
+    const isZero = block.every((byte) => byte === 0);
+    this.kind = isZero ? "zero" : "write";
+    if (!isZero) this.payload = new Array<Uint8Array>(scsiLimits.writeSamePartBlocks).fill(block);
+  }
+
+  start(ended: (error: BlockError | null) => void): void {
+    this.#ended = ended;
+    this.#unit.sanitize = { failed: false, progress: 0, mayExit: this.#mayExit };
+    this.#next();
+  }
+
+  #next(): void {
+    const total = this.#volume.blockCount();
+    const left = total - this.startLba;
+    if (left <= 0) {
+      this.#unit.sanitize = null;
+      return this.#ended(null);
+    }
+    const progress = Math.min(65535, Math.floor((this.startLba / total) * 65536));
+    this.#unit.sanitize = { failed: false, progress, mayExit: this.#mayExit };
+    this.blockCount = Math.min(left, scsiLimits.writeSamePartBlocks);
+    if (this.kind === "write" && this.payload.length > this.blockCount)
+      this.payload = this.payload.slice(0, this.blockCount);
+    this.#volume.submit(this);
+  }
+
+  #partDone(): void {
+    if (this.error !== null) {
+      this.#unit.sanitize = { failed: true, progress: 0, mayExit: this.#mayExit };
+      return this.#ended(this.error);
+    }
+    this.startLba += this.blockCount;
+    // An erase is a mark in a map; an overwrite keeps its pace.
+    if (this.kind === "unmap") this.#owner.defer(() => this.#next());
+    else this.#owner.after(scsiLimits.sanitizePartMs, () => this.#next());
+  }
+}
+
+const usage = (serviceAction: number) => [0x48, 0xa0 | serviceAction, 0, 0, 0, 0, 0, 0xff, 0xff, 0];
+const common = {
+  opcode: 0x48,
+  cdbBytes: 10,
+  access: "change",
+  medium: false,
+  timeouts: { nominalS: 0, recommendedS: 3600 },
+  judge: judgeSanitize,
+} as const;
+
+export const sanitizeCommands: readonly Command[] = [
+  {
+    ...common,
+    name: "SANITIZE, OVERWRITE",
+    serviceAction: action.overwrite,
+    usage: usage(action.overwrite),
+    run: runOverwrite,
+  },
+  {
+    ...common,
+    name: "SANITIZE, BLOCK ERASE",
+    serviceAction: action.blockErase,
+    usage: usage(action.blockErase),
+    run: runErase,
+  },
+  {
+    ...common,
+    name: "SANITIZE, EXIT FAILURE MODE",
+    serviceAction: action.exitFailureMode,
+    usage: usage(action.exitFailureMode),
+    run: runExit,
+  },
+];

@@ -1,0 +1,127 @@
+/**
+ * The device server of an array: its nexuses and logical units, joined with the volumes that hosts have mapped.
+ *
+ * Invariants:
+ * - One `LogicalUnit` per volume UUID while anybody has it mapped; what initiators changed of it goes with the last nexus, but for
+ *   persistent reservations and registrations, which stay until they are released (in memory) or for good (APTPL).
+ */
+import type { Clock } from "../../../hal/api/clock.ts";
+import type { LunInfo, LunTable, ReservationShelf } from "../../volume/host_access.ts";
+import { CommandTable } from "./command_table.ts";
+import type { DeviceServer, Nexus, NexusHost, NexusIdentity } from "./device_server.ts";
+import { LogicalUnit } from "./logical_unit.ts";
+import { type NexusOwner, ScsiNexus } from "./nexus.ts";
+import { UnitReservations } from "./reservations.ts";
+import { Asc } from "./sense.ts";
+import { AccessState, type PortGroup } from "./spc_report.ts";
+import { StandingPool } from "./standing.ts";
+import type { UnitAccess } from "./unit_access.ts";
+
+export interface TargetDeviceParts {
+  readonly clock: Clock;
+  readonly luns: LunTable;
+  readonly reservations: ReservationShelf;
+  /** The target's iSCSI name: its SCSI device name. */
+  readonly targetName: string;
+  /** Relative target port identifiers of this appliance's portals. */
+  readonly ports: () => readonly number[];
+}
+
+export class TargetDevice implements DeviceServer, NexusOwner {
+  readonly table = new CommandTable();
+  readonly pool = new StandingPool();
+  readonly targetName: string;
+  readonly #parts: TargetDeviceParts;
+  readonly #nexuses = new Set<ScsiNexus>();
+  readonly #units = new Map<string, LogicalUnit>();
+
+  constructor(parts: TargetDeviceParts) {
+    this.#parts = parts;
+    this.targetName = parts.targetName;
+    parts.luns.onChanged(() => this.#mappingsChanged());
+  }
+
+  attach(identity: NexusIdentity, host: NexusHost): Nexus {
+    const nexus = new ScsiNexus(identity, host, this);
+    this.#nexuses.add(nexus);
+    return nexus;
+  }
+
+  /** Whether a host that comes without SCSI meets a reservation on the volume. */
+  forbidsStranger(uuid: string, changes: boolean): boolean {
+    const unit = this.#units.get(uuid);
+    if (unit !== undefined) return unit.reservations.forbidsStranger(changes);
+    return new UnitReservations(uuid, this.#parts.reservations).forbidsStranger(changes);
+  }
+
+  // ------------------------------------------------------------------ for the nexuses
+
+  luns(nexus: ScsiNexus): readonly LunInfo[] {
+    return this.#parts.luns.luns(nexus.identity.host);
+  }
+
+  nexuses(): Iterable<ScsiNexus> {
+    return this.#nexuses;
+  }
+
+  unitOf(info: LunInfo): LogicalUnit {
+    const known = this.#units.get(info.uuid);
+    if (known !== undefined) return known;
+    const unit = new LogicalUnit(info.uuid, new UnitReservations(info.uuid, this.#parts.reservations));
+    this.#units.set(info.uuid, unit);
+    return unit;
+  }
+
+  open(nexus: ScsiNexus, access: UnitAccess): "open" | "not-ready" | "unknown" {
+    const opened = this.#parts.luns.open(access.info, nexus.identity.host);
+    if (typeof opened === "string") return opened;
+    access.target = opened;
+    access.unit.toldBlocks = opened.blockCount();
+    opened.onEnded((reason) => nexus.host.nexusEnded(reason));
+    return "open";
+  }
+
+  portGroups(): readonly PortGroup[] {
+    return [{ group: 1, state: AccessState.optimised, ports: this.#parts.ports() }];
+  }
+
+  defer(task: () => void): void {
+    this.#parts.clock.after(0, task);
+  }
+
+  after(delayMs: number, task: () => void): void {
+    this.#parts.clock.after(delayMs, task);
+  }
+
+  closed(nexus: ScsiNexus): void {
+    this.#nexuses.delete(nexus);
+    this.#forgetUnused();
+  }
+
+  // ------------------------------------------------------------------
+
+  #mappingsChanged(): void {
+    for (const nexus of [...this.#nexuses]) nexus.refresh();
+    for (const unit of this.#units.values()) this.#noticeSize(unit);
+    this.#forgetUnused();
+  }
+
+  /** Online growth reaches every initiator (SBC-4 4.5.2). */
+  #noticeSize(unit: LogicalUnit): void {
+    for (const access of unit.accesses.values()) {
+      if (access.target === null) continue;
+      const blocks = access.target.blockCount();
+      if (unit.toldBlocks === 0 || blocks === unit.toldBlocks) return;
+      unit.toldBlocks = blocks;
+      unit.establish(Asc.capacityDataHasChanged);
+      return;
+    }
+  }
+
+  #forgetUnused(): void {
+    for (const [uuid, unit] of this.#units) {
+      const isQuiet = unit.sanitize === null && unit.reservations.persistent.registrants.length === 0;
+      if (unit.accesses.size === 0 && isQuiet) this.#units.delete(uuid);
+    }
+  }
+}
