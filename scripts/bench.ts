@@ -158,12 +158,21 @@ const answers: Answer[] = [];
 const findings: Finding[] = [];
 const verdicts: Verdict[] = [];
 const failed: string[] = [];
+/** What has been measured so far is worth its table. */
+function gaveUp(name: string, error: unknown): null {
+  say(`${name} failed: ${String(error)}`);
+  failed.push(name);
+  return null;
+}
+
 const startedMs = performance.now();
 try {
   for (const { bench, works } of chosen) {
     const loadBefore = load();
     say(`${bench.name}: ${bench.question}`);
-    const runs = await runRounds({ bench, works, clients, folder, sizeBytes, seconds, rounds, say });
+    const options = { bench, works, clients, folder, sizeBytes, seconds, rounds, say };
+    const runs = await runRounds(options).catch((error: unknown) => gaveUp(bench.name, error));
+    if (runs === null) continue;
     const answer: Answer = {
       bench: bench.name,
       question: bench.question,
@@ -183,12 +192,7 @@ try {
     say(`${probe.name}: ${probe.question}`);
     const own = join(folder, probe.name);
     mkdirSync(own);
-    const found = await probe.run(own, say).catch((error: unknown) => {
-      // What has been measured so far is worth its table.
-      say(`${probe.name} failed: ${String(error)}`);
-      failed.push(probe.name);
-      return [];
-    });
+    const found = (await probe.run(own, say).catch((error: unknown) => gaveUp(probe.name, error))) ?? [];
     findings.push(...found);
     verdicts.push(...found.map((finding) => judgeFinding(probe.name, finding)));
   }
