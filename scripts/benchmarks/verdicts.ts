@@ -30,7 +30,9 @@ export function judgeWorks(bench: string, works: readonly Work[], summaries: rea
 function judge(bench: string, bar: Bar, own: Summary, summaries: readonly Summary[]): Verdict | null {
   const { measure, ratioAtLeast } = bar;
   const peers = summaries
-    .filter(({ client, contender }) => client === own.client && bar.peers.includes(contender))
+    .filter(
+      ({ client, contender }) => client === own.client && contender !== own.contender && bar.peers.includes(contender),
+    )
     .map((peer) => ({ peer, ratio: ratioTo(peer, own, measure) }))
     .sort((a, b) => a.ratio - b.ratio);
   const best = peers[0];

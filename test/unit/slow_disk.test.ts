@@ -1,6 +1,7 @@
 /** The whole firmware on simulated hardware with a slow disk: a cold read waits alone, every other session is served meanwhile. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { IscsiBench, initiatorName, read10, write10 } from "./support/iscsi_bench.ts";
 import { pattern } from "./support/nbd_session.ts";
 import { SoloArray, type SoloHost } from "./support/solo_array.ts";
 
@@ -105,6 +106,36 @@ test("a disk that hangs under a cold read -> other sessions write and read what 
   array.disk.unhang();
   array.until("the cold read ends", () => cold.answered === 1);
   assert.equal(Buffer.from(cold.lastRead!), Buffer.from(content.subarray(0, blockBytes)));
+});
+
+test("cold reads over iSCSI that fill a session's window -> the commands of every other session are answered meanwhile", () => {
+  const bench = new IscsiBench({}, 8 * mebibyte);
+  const content = pattern(4 * mebibyte, 4);
+  bench.volume.bytes.set(content);
+  const { initiator: cold } = bench.open({ InitiatorName: `${initiatorName}-cold` });
+  bench.volume.gate = true;
+  for (let index = 0; index < coldReads; index++)
+    cold.command({ cdb: read10(index * 128, 128), read: true, expected: 65536 });
+  bench.volume.gate = false;
+  assert.ok(bench.volume.waiting.length >= coldReads);
+  const others = ["a", "b", "c"].map((name) => bench.open({ InitiatorName: `${initiatorName}-${name}` }).initiator);
+  for (let round = 0; round < requestsEach; round++) {
+    for (const other of others) {
+      const at = 4 * mebibyte + (round % 64) * blockBytes;
+      const block = new Uint8Array(blockBytes).fill(1 + (round % 250));
+      other.command({ cdb: write10(at / 512, 8), write: true, expected: blockBytes, data: block });
+      assert.is(other.answer().u8(3), 0);
+      other.command({ cdb: read10(at / 512, 8), read: true, expected: blockBytes });
+      assert.equal(Buffer.from(other.answer().data), Buffer.from(block));
+    }
+  }
+  assert.equal(cold.answers(), [], "the cold reads still wait");
+  bench.volume.release();
+  bench.clock.runDeferred();
+  const answers = cold.answers();
+  const bytes = answers.reduce((sum, { data }) => sum + data.byteLength, 0);
+  assert.is(bytes, coldReads * 65536);
+  assert.is(answers.filter(({ flags }) => (flags & 1) === 1).length, coldReads);
 });
 
 test.run();
