@@ -115,6 +115,8 @@ export class PersistentReservations {
     const { key, newKey } = request;
     if (key !== null && key !== (present?.key ?? noKey)) return refused("conflict");
     if (present !== null && request.others.length > 0) return refused("bad-parameter");
+    // It would be registered twice, and could unregister once.
+    if (request.others.includes(nexus.initiatorPort)) return refused("bad-parameter");
     if (present === null && newKey === noKey) return done();
     if (present !== null) {
       const effects = newKey === noKey ? this.#unregister(present) : quiet;
@@ -230,6 +232,20 @@ export class PersistentReservations {
   }
 
   // ------------------------------------------------------------------
+
+  /** Takes back a change that could not be made durable. */
+  restore(before: PersistentReservations): void {
+    this.generation = before.generation;
+    this.persistent = before.persistent;
+    this.reservation = before.reservation;
+    this.#registrants.splice(0, this.#registrants.length, ...before.#registrants);
+  }
+
+  copy(): PersistentReservations {
+    const copy = PersistentReservations.decode(this.encode());
+    copy.persistent = this.persistent;
+    return copy;
+  }
 
   /** What `decode` reads; for a state that is to be kept. */
   encode(): unknown {

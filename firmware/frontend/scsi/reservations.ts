@@ -14,6 +14,7 @@ export class UnitReservations {
   /** RESERVE(6) or RESERVE(10). */
   #reservedBy: ScsiNexus | null = null;
   #isKept: boolean;
+  #keeping = false;
 
   constructor(uuid: string, shelf: ReservationShelf) {
     this.#uuid = uuid;
@@ -61,12 +62,20 @@ export class UnitReservations {
     this.release(nexus);
   }
 
-  /** Makes the present state durable where an initiator asked for that; `done(null)` when it is. */
-  keep(done: (error: string | null) => void): void {
+  /** A change is on its way to the shelf: another one waits until it is known whether this one stands. */
+  get keeping(): boolean {
+    return this.#keeping;
+  }
+
+  /** Makes the present state durable where an initiator asked for that; `done(null)` when it is. Otherwise it is again as `before`. */
+  keep(before: PersistentReservations, done: (error: string | null) => void): void {
     const wanted = this.persistent.persistent;
     if (!wanted && !this.#isKept) return done(null);
+    this.#keeping = true;
     this.#shelf.save(this.#uuid, wanted ? this.persistent.encode() : undefined, (error) => {
+      this.#keeping = false;
       if (error === null) this.#isKept = wanted;
+      else this.persistent.restore(before);
       done(error);
     });
   }

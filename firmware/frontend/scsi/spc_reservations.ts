@@ -8,9 +8,11 @@ import { joined, putU16, putU32, u16, u32 } from "./cdb.ts";
 import { answer, badField, badParameter, type Command, end, fail, good, type Outcome, refuse } from "./command.ts";
 import {
   type Answer,
+  type Effects,
   isReservationType,
   type NexusName,
   noKey,
+  type PersistentReservations,
   type Registrant,
   type ReservationType,
 } from "./persistent_reservations.ts";
@@ -123,7 +125,14 @@ function listOf(standing: Standing, plain: boolean): Uint8Array | null {
 
 const keyAt = (list: Uint8Array, at: number): string => toHex(list.subarray(at, at + 8));
 
-function settle(standing: Standing, outcome: Answer, aborts = false): Outcome {
+function settle(standing: Standing, change: (persistent: PersistentReservations) => Answer, aborts = false): Outcome {
+  const { reservations } = standing.unit;
+  if (reservations.keeping) {
+    standing.task.status = ScsiStatus.busy;
+    return "done";
+  }
+  const before = reservations.persistent.copy();
+  const outcome = change(reservations.persistent);
   if (!outcome.ok) {
     switch (outcome.why) {
       case "conflict":
@@ -137,24 +146,32 @@ function settle(standing: Standing, outcome: Answer, aborts = false): Outcome {
         return fail(standing, SenseKey.illegalRequest, Asc.insufficientRegistrationResources);
     }
   }
-  const { attentions, preempted } = outcome.effects;
+  const { effects } = outcome;
+  reservations.keep(before, (error) => {
+    if (error === null) take(standing, effects, aborts);
+    else {
+      fail(standing, SenseKey.illegalRequest, Asc.insufficientRegistrationResources);
+      end(standing);
+    }
+  });
+  return "pending";
+}
+
+/** The change stands: who lost something is told, and with PREEMPT AND ABORT the victims' tasks have ended before the status is sent. */
+function take(standing: Standing, { attentions, preempted }: Effects, aborts: boolean): void {
   for (const { nexus, asc } of attentions) for (const access of accessesOf(standing, nexus)) access.establish(asc);
   const victims = aborts ? [...standing.unit.tasks].filter((one) => isOneOf(nameOf(one.nexus), preempted)) : [];
-  let left = 2;
+  let left = 1;
   const goOn = (): void => {
-    if (--left === 0) end(standing);
+    if (--left > 0) return;
+    good(standing);
+    end(standing);
   };
   for (const victim of victims) {
     left++;
     victim.nexus.abort(victim, null, goOn);
   }
-  standing.unit.reservations.keep((error) => {
-    if (error === null) good(standing);
-    else fail(standing, SenseKey.hardwareError, Asc.internalTargetFailure);
-    goOn();
-  });
   goOn();
-  return "pending";
 }
 
 function accessesOf(standing: Standing, registrant: Registrant) {
@@ -186,7 +203,7 @@ function runRegister(standing: Standing): Outcome {
     allPorts: (list[20]! & flags.allTargetPorts) !== 0,
     others,
   };
-  return settle(standing, standing.unit.reservations.persistent.register(nameOf(standing.nexus), request));
+  return settle(standing, (persistent) => persistent.register(nameOf(standing.nexus), request));
 }
 
 /** The TransportIDs behind a list with SPEC_I_PT; null when their lengths lie. */
@@ -207,21 +224,21 @@ function portsOf(list: Uint8Array): string[] | null {
 function runReserve(standing: Standing): Outcome {
   const list = listOf(standing, true);
   if (list === null) return "done";
-  const { persistent } = standing.unit.reservations;
-  return settle(standing, persistent.reserve(nameOf(standing.nexus), { key: keyAt(list, 0), type: typeOf(standing) }));
+  const request = { key: keyAt(list, 0), type: typeOf(standing) };
+  return settle(standing, (persistent) => persistent.reserve(nameOf(standing.nexus), request));
 }
 
 function runRelease(standing: Standing): Outcome {
   const list = listOf(standing, true);
   if (list === null) return "done";
-  const { persistent } = standing.unit.reservations;
-  return settle(standing, persistent.release(nameOf(standing.nexus), { key: keyAt(list, 0), type: typeOf(standing) }));
+  const request = { key: keyAt(list, 0), type: typeOf(standing) };
+  return settle(standing, (persistent) => persistent.release(nameOf(standing.nexus), request));
 }
 
 function runClear(standing: Standing): Outcome {
   const list = listOf(standing, true);
   if (list === null) return "done";
-  return settle(standing, standing.unit.reservations.persistent.clear(nameOf(standing.nexus), { key: keyAt(list, 0) }));
+  return settle(standing, (persistent) => persistent.clear(nameOf(standing.nexus), { key: keyAt(list, 0) }));
 }
 
 const preemptAndAbortAction = 5;
@@ -231,7 +248,7 @@ function runPreempt(standing: Standing): Outcome {
   if (list === null) return "done";
   const aborts = (standing.task.cdb[1]! & 0x1f) === preemptAndAbortAction;
   const request = { key: keyAt(list, 0), victimKey: keyAt(list, 8), type: typeOf(standing) };
-  return settle(standing, standing.unit.reservations.persistent.preempt(nameOf(standing.nexus), request), aborts);
+  return settle(standing, (persistent) => persistent.preempt(nameOf(standing.nexus), request), aborts);
 }
 
 function runMove(standing: Standing): Outcome {
@@ -248,7 +265,7 @@ function runMove(standing: Standing): Outcome {
     unregister: (list[17]! & flags.unregister) !== 0,
     persistent: (list[17]! & flags.persistent) !== 0,
   };
-  return settle(standing, standing.unit.reservations.persistent.move(nameOf(standing.nexus), request));
+  return settle(standing, (persistent) => persistent.move(nameOf(standing.nexus), request));
 }
 
 // -------------------------------------------------------------------- RESERVE, RELEASE
