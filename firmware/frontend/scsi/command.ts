@@ -4,6 +4,7 @@
  * A command's `judge` sees the header alone; its `run` starts when all data has landed and may go on in block requests.
  */
 import type { BlockError } from "../../volume/block_request.ts";
+import type { LogicalUnit } from "./logical_unit.ts";
 import { Asc, encodeSense, type SenseDetails, SenseKey } from "./sense.ts";
 import type { Standing } from "./standing.ts";
 import { ScsiStatus } from "./task.ts";
@@ -83,6 +84,14 @@ export function badField(standing: Standing, byte: number, bit?: number): false 
 export function badParameter(standing: Standing, byte: number, bit?: number): "done" {
   const field = bit === undefined ? { inCdb: false, byte } : { inCdb: false, byte, bit };
   return fail(standing, SenseKey.illegalRequest, Asc.invalidFieldInParameterList, { field });
+}
+
+/** False: a SANITIZE of `unit` runs, or has failed and was not acknowledged (SBC-4 4.11); `fail` has been called. */
+export function notSanitized(standing: Standing, unit: LogicalUnit): boolean {
+  const { sanitize } = unit;
+  if (sanitize === null) return true;
+  if (sanitize.failed) return refuse(standing, SenseKey.mediumError, Asc.sanitizeFailed);
+  return refuse(standing, SenseKey.notReady, Asc.sanitizeInProgress, { progress: sanitize.progress });
 }
 
 /** A pending task has ended with the status that stands in it. */

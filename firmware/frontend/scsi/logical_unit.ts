@@ -34,8 +34,6 @@ export class LogicalUnit {
   /** By nexus: who has this unit mapped. */
   readonly accesses = new Map<ScsiNexus, UnitAccess>();
   sanitize: SanitizeState | null = null;
-  /** The size that initiators have been told, in blocks; 0: none. */
-  toldBlocks = 0;
   readonly #tasks = new Set<Standing>();
   #orderedTasks = 0;
   #waiting = 0;

@@ -7,7 +7,7 @@
 import { assert } from "../../codec/assert.ts";
 import type { BlockError } from "../../volume/block_request.ts";
 import type { LunInfo } from "../../volume/host_access.ts";
-import { type Command, fail, failWith, good } from "./command.ts";
+import { type Command, fail, failWith, good, notSanitized } from "./command.ts";
 import type { CommandTable } from "./command_table.ts";
 import {
   type Nexus,
@@ -165,13 +165,7 @@ export class ScsiNexus implements Nexus {
 
   /** The volume is open and may be used now (SBC-4 4.19: ready state). */
   #isReady(standing: Standing, access: UnitAccess): boolean {
-    const { sanitize } = access.unit;
-    if (sanitize !== null) {
-      const details = sanitize.failed ? {} : { progress: sanitize.progress };
-      if (sanitize.failed) fail(standing, SenseKey.mediumError, Asc.sanitizeFailed, details);
-      else fail(standing, SenseKey.notReady, Asc.sanitizeInProgress, details);
-      return false;
-    }
+    if (!notSanitized(standing, access.unit)) return false;
     if (access.target === null) {
       const opened = this.owner.open(this, access);
       if (opened === "unknown") fail(standing, SenseKey.illegalRequest, Asc.logicalUnitNotSupported);
@@ -187,16 +181,22 @@ export class ScsiNexus implements Nexus {
       standing.phase = "waiting";
       return "pending";
     }
-    standing.phase = "running";
-    const outcome = standing.command.run(standing);
+    const outcome = this.#run(standing);
     if (outcome === "done") this.#leave(standing);
     return outcome;
   }
 
+  /** A SANITIZE may have begun since the header was judged: nothing is written behind it. */
+  #run(standing: Standing): "done" | "reads" | "pending" {
+    const { access, command } = standing;
+    standing.phase = "running";
+    if (command.medium && access !== null && !notSanitized(standing, access.unit)) return "done";
+    return command.run(standing);
+  }
+
   /** A task that waited for older ones starts: whatever it comes to, its transport hears of it by `onDone`. */
   start(standing: Standing): void {
-    standing.phase = "running";
-    const outcome = standing.command.run(standing);
+    const outcome = this.#run(standing);
     if (outcome === "done") this.ended(standing);
     else if (outcome === "reads") this.#readAlone(standing);
   }

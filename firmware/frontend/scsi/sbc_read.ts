@@ -50,7 +50,7 @@ function runReadCapacity10(standing: Standing): Outcome {
   }
   const bytes = new Uint8Array(8);
   const blocks = standing.volume.blockCount();
-  standing.unit.toldBlocks = blocks;
+  standing.access!.toldBlocks = blocks;
   putU32(bytes, 0, Math.min(blocks - 1, 0xffffffff));
   putU32(bytes, 4, logicalBlockBytes);
   return answer(standing, bytes, bytes.byteLength);
@@ -68,7 +68,7 @@ function runReadCapacity16(standing: Standing): Outcome {
   }
   const bytes = new Uint8Array(32);
   const blocks = standing.volume.blockCount();
-  standing.unit.toldBlocks = blocks;
+  standing.access!.toldBlocks = blocks;
   putU64(bytes, 0, blocks - 1);
   putU32(bytes, 8, logicalBlockBytes);
   bytes[13] = physicalExponent;

@@ -33,9 +33,23 @@ function runWrite(standing: Standing): Outcome {
   if (blockCount === 0) return good(standing);
   standing.kind = "write";
   standing.blockCount = blockCount;
-  standing.payload = standing.task.dataOut;
+  const { dataOut } = standing.task;
+  standing.payload = standing.task.dataOutBytesMax < standing.task.dataOutBytes ? cut(dataOut, blockCount) : dataOut;
   standing.submit(endWith);
   return "pending";
+}
+
+/** Without the block of which only a part has come. */
+function cut(pieces: readonly Uint8Array[], blockCount: number): readonly Uint8Array[] {
+  const kept: Uint8Array[] = [];
+  let left = blockCount * logicalBlockBytes;
+  for (const piece of pieces) {
+    if (left === 0) break;
+    const part = piece.subarray(0, left);
+    kept.push(part);
+    left -= part.byteLength;
+  }
+  return kept;
 }
 
 function judgeWriteAndVerify(standing: Standing): boolean {

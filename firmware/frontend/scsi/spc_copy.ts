@@ -135,6 +135,7 @@ function runCopy(standing: Standing): Outcome {
     };
     const refusal = whyNot(standing, segment);
     if (refusal !== null) return refusal;
+    if (isSanitized(segment)) return aborted(standing, Asc.copyTargetUnreachable);
     segments.push(segment);
   }
   const discard = ((list[1]! >> 3) & 0x03) === listIdUsageDiscard;
@@ -178,6 +179,11 @@ function whyNot(standing: Standing, segment: Segment): "done" | null {
   return isProtected ? fail(standing, SenseKey.dataProtect, Asc.writeProtected) : null;
 }
 
+/** A unit that is being sanitized, or whose sanitizing failed, is read and written by nobody. */
+function isSanitized({ source, destination }: Segment): boolean {
+  return source.unit.sanitize !== null || destination.unit.sanitize !== null;
+}
+
 function aborted(standing: Standing, asc: number): "done" {
   return fail(standing, SenseKey.copyAborted, asc);
 }
@@ -186,6 +192,10 @@ function copyPart(standing: Standing): void {
   const copy = standing.notes as Copy;
   const segment = copy.segments[copy.segment];
   if (segment === undefined || standing.task.aborted) return finish(standing, true);
+  if (isSanitized(segment)) {
+    aborted(standing, Asc.copyTargetUnreachable);
+    return finish(standing, false);
+  }
   const blocks = Math.min(copyLimits.partBlocks, segment.blockCount - copy.doneBlocks);
   if (blocks === 0) {
     copy.segment++;

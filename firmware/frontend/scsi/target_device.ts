@@ -76,7 +76,7 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     const opened = this.#parts.luns.open(access.info, nexus.identity.host);
     if (typeof opened === "string") return opened;
     access.target = opened;
-    access.unit.toldBlocks = opened.blockCount();
+    access.toldBlocks = opened.blockCount();
     opened.onEnded((reason) => nexus.host.nexusEnded(reason));
     return "open";
   }
@@ -106,15 +106,13 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     this.#forgetUnused();
   }
 
-  /** Online growth reaches every initiator (SBC-4 4.5.2). */
+  /** Online growth reaches every initiator (SBC-4 4.5.2), also when one of them has seen it by itself. */
   #noticeSize(unit: LogicalUnit): void {
     for (const access of unit.accesses.values()) {
-      if (access.target === null) continue;
-      const blocks = access.target.blockCount();
-      if (unit.toldBlocks === 0 || blocks === unit.toldBlocks) return;
-      unit.toldBlocks = blocks;
-      unit.establish(Asc.capacityDataHasChanged);
-      return;
+      const blocks = access.target?.blockCount() ?? access.toldBlocks;
+      if (blocks === access.toldBlocks) continue;
+      access.toldBlocks = blocks;
+      access.establish(Asc.capacityDataHasChanged);
     }
   }
 

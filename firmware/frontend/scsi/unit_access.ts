@@ -16,6 +16,8 @@ export class UnitAccess {
   readonly unit: LogicalUnit;
   /** null: not open. */
   target: BlockTarget | null = null;
+  /** The size that this initiator knows of, in blocks: at the opening, by READ CAPACITY, or by a unit attention. */
+  toldBlocks = 0;
   readonly #attentions: number[] = [];
 
   constructor(info: LunInfo, unit: LogicalUnit) {
