@@ -150,9 +150,11 @@ export class Nvram {
     this.#cache.persist(done);
   }
 
-  /** Persists all that was recovered: what was read from the region may not have been durable yet. */
+  /**
+   * Persists what has been stored by now. Nothing else: what the region held at the start is durable already, and to write it again
+   * in place would put acknowledged records at stake when the power goes meanwhile.
+   */
   persistAll(done: (outcome: "persisted" | "failed") => void): void {
-    this.#cache.wrote(0, this.#cache.sizeBytes);
     this.#cache.persist(done);
   }
 

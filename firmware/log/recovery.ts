@@ -3,8 +3,8 @@
  *
  * The story: collect the segments of the group by ordinal (the cache's copy counts through `validThrough`; beyond it, and where
  * there is none, the shelf's); walk the records in order, as long as each continues the one before; an opening record whose
- * parent lies further back drops what it leaves behind. What remains is the log; it is made durable again before anyone relies
- * on it, because what was read may never have been flushed.
+ * parent lies further back drops what it leaves behind. What remains is the log; what recovery has stored into the cache itself is
+ * persisted before anyone relies on it.
  *
  * Invariants:
  * - Only a contiguous sequence is kept: a record counts only right behind the one before it, on the same timeline, or as the opening

@@ -5,6 +5,7 @@
  * power loss); in `flush` only what a completed `persist` covered survives power loss.
  *
  * Invariants:
+ * - What `memory` holds when a boot gets it is durable in its domain.
  * - `memory` may be read at any time. A store into it is followed by `wrote` in the same event.
  * - `persist` covers every store declared before the call. A failed persist means that the cache has failed: it is never
  *   retried as clean.

@@ -13,7 +13,7 @@
  * - `done` is called in the order of the persists, never before `persist` has returned.
  * - After an error nothing is written any more, and every persist fails.
  */
-import { closeSync, constants, openSync, readSync } from "node:fs";
+import { closeSync, constants, fdatasyncSync, openSync, readSync } from "node:fs";
 import type { Clock } from "../api/clock.ts";
 import type { BatteryState, PersistenceDomain, WriteCache } from "../api/write_cache.ts";
 import { causeOf } from "./address.ts";
@@ -176,7 +176,7 @@ export function openFlushCache(description: CacheDescription, clock: Clock): Flu
     closeSync(file.fd);
     return `cache ${path}: ${fds}`;
   }
-  const problem = file.isNew ? null : load(file.fd, memory);
+  const problem = file.isNew ? null : (settle(fds.plain) ?? load(file.fd, memory));
   if (problem === null) return new FlushCache(memory, fds, clock);
   for (const fd of [fds.plain, fds.synchronous, fds.lock]) closeSync(fd);
   return `cache ${path}: cannot read: ${problem}`;
@@ -196,6 +196,16 @@ function openDescriptors(path: string, lock: number, isAligned: boolean): CacheD
     return { lock, plain: openSync(path, O_RDWR), synchronous: openSync(path, O_RDWR | O_DSYNC) };
   } catch (error) {
     return `cannot open: ${causeOf(error)}`;
+  }
+}
+
+/** What a process wrote that died before its flush: what is read next must be durable. */
+function settle(fd: number): string | null {
+  try {
+    fdatasyncSync(fd);
+    return null;
+  } catch (error) {
+    return causeOf(error);
   }
 }
 

@@ -21,7 +21,7 @@ import { Watch } from "../watch.ts";
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-function plainArray(name: string): ArrayPlan {
+export function plainArray(name: string): ArrayPlan {
   return {
     name,
     appliance: `${name}-a`,
