@@ -38,13 +38,13 @@ export interface SitePlan {
 }
 
 export function drawSitePlan(prng: Prng, smallPool: boolean): SitePlan {
-  const domain = prng.pick(["battery", "battery", "flush"] as const);
+  const domain = prng.pick(["battery", "flush"] as const);
   const cacheBytes = prng.pick([2, 2, 4]) * MiB + 64 * KiB;
   const diskCount = prng.pick([1, 1, 2]);
   // 17 MiB go to the roots of 64 groups; a small pool then has room for about half of the volumes.
   const diskBytes = smallPool ? 24 * MiB : prng.pick([64, 100]) * MiB;
   // What takes long is under way more often when something strikes.
-  const persistMs = prng.pick([0.25, 0.25, 2, 8]);
+  const persistMs = prng.pick([0.25, 1, 3, 8]);
   const diskSlowness = prng.pick([1, 1, 1, 8]);
   const latePersistRate = prng.pick([0, 0, 0.3]);
   const array = (name: string, ownDomain: PersistenceDomain): ArrayPlan => ({

@@ -26,6 +26,8 @@ export class Watch {
   /** By array: whether its hosts are protected by the peer, as its events tell; undefined: since the start no event has told. */
   readonly #protected = new Map<string, boolean>();
   readonly #judged = new WeakSet<Boot>();
+  /** Boots that a peer has confirmed. The link may be lost again before hosts may write. */
+  readonly #answered = new WeakSet<Boot>();
   /** Boots that have been writable. */
   readonly #confirmed = new WeakSet<Boot>();
   /** Since when both arrays have said, without a break, that they are connected and one of them is writable; null: not now. */
@@ -36,6 +38,7 @@ export class Watch {
     site.oracle.onServingChanged = (boot, group, serving) => this.#servingChanged(boot, group, serving);
     site.oracle.onAcknowledged = (boot, command) => this.#acknowledged(boot, command);
     site.onEvent.push((array, code) => {
+      if (code === "primary-confirmed" && array.boot !== null) this.#answered.add(array.boot);
       if (code === "sync-protected") this.#protected.set(array.name, true);
       if (code === "sync-suspended" || code === "mode-changed") this.#protected.set(array.name, false);
     });
@@ -191,7 +194,8 @@ export class Watch {
     this.#confirmed.add(boot);
     const document = group.replicationDocument() as ProtectionWord | null;
     if (!isFirst || document === null || document.peers.length === 0) return;
-    if (boot.running?.control.peers()[0]?.connected === true || this.#site.forkLicences.has(array.name)) return;
+    const answered = this.#answered.has(boot) || boot.running?.control.peers()[0]?.connected === true;
+    if (answered || this.#site.forkLicences.has(array.name)) return;
     this.#site.chronicle.fail("L4", `${array.name} is writable after its start, and nobody can have confirmed it`);
   }
 
