@@ -286,12 +286,13 @@ export class ScsiNexus implements Nexus {
   /** SAM-5 6.3.3: every task ends, legacy reservations go, mode parameters are as at power on, everybody is told. */
   #resetUnits(units: readonly LogicalUnit[], done: (outcome: TaskFunctionOutcome) => void): void {
     const tasks = units.flatMap((unit) => [...unit.tasks]);
+    // The tasks end as the mode parameters of now want it (TAS); the reset's attention then takes the place of all older ones.
+    this.#abortAll(tasks, done);
     for (const unit of units) {
       unit.reservations.unitReset();
       unit.parameters.reset();
       unit.establish(Asc.logicalUnitReset);
     }
-    this.#abortAll(tasks, done);
   }
 
   #abortAll(standings: readonly Standing[], done: (outcome: TaskFunctionOutcome) => void): void {
@@ -299,7 +300,8 @@ export class ScsiNexus implements Nexus {
     const oneEnded = (): void => {
       if (--left === 0) done("complete");
     };
-    for (const standing of standings) {
+    // The youngest first: none of them starts because an older one has ended.
+    for (const standing of [...standings].reverse()) {
       left++;
       standing.nexus.abort(standing, this, oneEnded);
     }
@@ -308,16 +310,16 @@ export class ScsiNexus implements Nexus {
 
   /**
    * Ends a task: at once when nothing is under way for it, else when what it asked of the volume is decided. `by`: whose task management
-   * it was; another nexus' tasks end with TASK ABORTED or tell by a unit attention (SAM-5 5.6.4).
+   * it was; another nexus' tasks end with TASK ABORTED or tell by a unit attention (SAM-5 5.6.4), unless it is told otherwise.
    */
-  abort(standing: Standing, by: ScsiNexus | null, ended: () => void = () => {}): void {
+  abort(standing: Standing, by: ScsiNexus | null, ended: () => void = () => {}, isTold = false): void {
     const { task, access } = standing;
     const isForeign = by !== null && by !== this;
     const tellsByStatus = isForeign && access?.unit.parameters.taskAbortedStatus === true;
     standing.endListeners.push(ended);
     if (!task.aborted) {
       task.aborted = true;
-      if (isForeign && !tellsByStatus) access?.establish(Asc.commandsClearedByAnotherInitiator);
+      if (isForeign && !tellsByStatus && !isTold) access?.establish(Asc.commandsClearedByAnotherInitiator);
     }
     if (standing.phase === "running" && standing.abandon === null) {
       standing.endListeners.push(() => {

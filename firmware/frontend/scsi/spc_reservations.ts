@@ -167,9 +167,9 @@ function take(standing: Standing, { attentions, preempted }: Effects, aborts: bo
     good(standing);
     end(standing);
   };
-  for (const victim of victims) {
+  for (const victim of victims.reverse()) {
     left++;
-    victim.nexus.abort(victim, null, goOn);
+    victim.nexus.abort(victim, standing.nexus, goOn, true);
   }
   goOn();
 }
