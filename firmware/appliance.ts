@@ -171,6 +171,10 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       for (const name of volumes) groups.endExports(name, "the host's access has changed");
     },
   });
+  // Also where the primary's log, or the end of a golden copy, says so: a later volume of that name is another one.
+  groups.onVolumesGone((names) => {
+    for (const name of names) if (groups.findVolume(name) === null) void hosts.forget(name);
+  });
   const exportsTable = new ExportRegistry({ groups, hosts, goldenAccess: config.goldenAccess ?? "read-only" });
   const servers: NbdServer[] = [];
   const control = new ApplianceControl({

@@ -125,6 +125,7 @@ export class GroupRegistry {
         "or take over at the peer, or start once with --accept-cache-loss, which gives them up"
       );
     }
+    group.onVolumeGone = (name) => this.#onGone([name]);
     group.log.onFailed = () => this.#cacheHasFailed("a persist of the write cache has failed");
     const place = { array: config.array.name, appliance: config.array.appliance };
     const replication = new GroupReplication(replicationPort(group, place), this.host);

@@ -90,6 +90,8 @@ export class Group {
   #serving: Serving = { writable: false, why: "the group is starting", readable: null };
   readonly #targets = new OpenTargets();
   readonly #appends: LogAppends;
+  /** A volume was deleted, here or at the primary. */
+  onVolumeGone: (name: string) => void = () => {};
   #boundaryListeners: ((boundary: { id: string; purpose: string; seq: number }) => void)[] = [];
   #consistentListeners: ((mark: { peer: string; seq: number }) => void)[] = [];
   cacheWasLost = false;
@@ -446,6 +448,7 @@ export class Group {
       this.#document = { ...this.#document, nextVolumeNumber };
       for (const volume of this.#volumes.commit(change, this.log.committedRecords - 1)) {
         this.endTargets(volume.number, "the volume was deleted");
+        this.onVolumeGone(volume.name);
       }
     } else if (header.kind === RecordKind.consistentAt) {
       const peer = new TextDecoder().decode(this.#payload(header, at));

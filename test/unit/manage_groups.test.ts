@@ -343,6 +343,22 @@ test("a block cannot be read and is written in part -> it stays a medium error u
   assert.is(bench.read(target, 0), 0x22);
 });
 
+test("a volume goes with its group, or by a record of the log -> hosts keep no access to the name", () => {
+  const bench = new Bench(14);
+  bench.volume("first");
+  bench.volume("second");
+  bench.succeed(bench.control.hosts.add({ name: "any", any: true, addresses: [], iqns: [], tlsNames: [], chap: null }));
+  for (const volume of ["first", "second"])
+    bench.succeed(bench.control.hosts.map("any", { volume, lun: null, readOnly: false }));
+  const mapped = () => bench.control.hosts.list().flatMap(({ mappings }) => mappings.map(({ volume }) => volume));
+  assert.equal(mapped(), ["first", "second"]);
+  bench.succeed(bench.groups.remove(bench.groups.find("first")!));
+  bench.until(() => mapped().length === 1);
+  const { group, volume } = bench.groups.findVolume("second")!;
+  group.changeVolumes({ op: "delete", number: volume.number }, () => {});
+  bench.until(() => mapped().length === 0);
+});
+
 test("one name is asked for twice at once -> one volume", () => {
   const bench = new Bench(9);
   bench.succeed(bench.control.groups.create({ name: "demo" }));
