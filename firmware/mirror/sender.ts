@@ -9,7 +9,9 @@
  *   link first.
  * - As-of frames enter the same stream through the feed, which says how far the cursor may go meanwhile.
  * - In flight (sent, not durable there) is bounded by bytes and frames; everything new since the last turn goes in one frame.
+ * - Nobody waits for an async peer: what it gets is gathered until there is `gatherRecords`, at most `gatherMs`.
  */
+import type { Timer } from "../../hal/api/clock.ts";
 import { assert } from "../codec/assert.ts";
 import type { LogCursor, LogRun } from "../log/replication_log.ts";
 import type { FrameOf, StreamMode } from "../peer/frame.ts";
@@ -44,6 +46,11 @@ export interface SenderOwner {
   onLogLost(): void;
 }
 
+/** 64 records of 4 KiB are one frame of `runBytesMax`. */
+const gatherRecords = 64;
+/** Too short to be seen in any lag, and long enough for a busy host's next records. */
+const gatherMs = 1;
+
 export class Sender {
   readonly #context: GroupContext;
   readonly #link: Link;
@@ -54,6 +61,7 @@ export class Sender {
   #cursor: LogCursor;
   #feed: AsOfFeed | null = null;
   #pumpQueued = false;
+  #gathering: Timer | null = null;
   /** Sends beyond commitSeq: the peer is, or is about to be, one whose acknowledgement hosts wait for. */
   sendsAhead = false;
   receivedSeq: number;
@@ -121,6 +129,8 @@ export class Sender {
 
   stop(): void {
     this.#state = "stopped";
+    this.#gathering?.cancel();
+    this.#gathering = null;
     this.#feed?.stop();
     this.#feed = null;
   }
@@ -128,11 +138,25 @@ export class Sender {
   /** Sends what there is when the present event has been handled: one frame for all that it brings. */
   pumpSoon(): void {
     if (this.#pumpQueued || this.#state !== "streaming") return;
+    if (this.#mayGather) {
+      this.#gathering ??= this.#context.clock.after(gatherMs, () => {
+        this.#gathering = null;
+        this.#pump();
+      });
+      return;
+    }
+    this.#gathering?.cancel();
+    this.#gathering = null;
     this.#pumpQueued = true;
     this.#context.clock.defer(() => {
       this.#pumpQueued = false;
       this.#pump();
     });
+  }
+
+  get #mayGather(): boolean {
+    if (this.sendsAhead || this.#feed !== null) return false;
+    return this.#context.log.commitSeq - this.#cursor.seq < gatherRecords;
   }
 
   /** False: the acknowledgement cannot be; the link is at fault. */
