@@ -98,6 +98,21 @@ test("a cold read held back → another read overtakes it; its chunks leave in o
   assert.equal(dataOf(answers), pattern(1024 * KiB));
 });
 
+test("a read that waits for its turn at the device server → read and answered when it comes", () => {
+  const bench = new IscsiBench();
+  bench.volume.bytes.set(pattern(300 * KiB));
+  const { initiator } = bench.open(fast);
+  bench.nexus.holdReads = true;
+  const itt = initiator.command({ cdb: read10(0, 600), read: true, expected: 300 * KiB });
+  assert.equal(initiator.answers(), []);
+  bench.nexus.release();
+  const answers = initiator.answers();
+  assert.ok(answers.every((answer) => answer.itt === itt));
+  assert.equal(dataOf(answers), pattern(300 * KiB));
+  assert.is(answers.at(-1)!.flags & 0x81, 0x81);
+  assert.is(bench.nexus.tasks.size, 0);
+});
+
 test("a medium error in the middle of a read → CHECK CONDITION, no status in data", () => {
   const bench = new IscsiBench();
   const { initiator } = bench.open(fast);

@@ -51,6 +51,23 @@ test("two segments, one longer than a part → copied, and RECEIVE COPY STATUS s
   assert.is(host.run([0x84, 0, 8, ...Array<number>(7).fill(0), ...be(64, 4), 0, 0]).senseCode, 0x052400);
 });
 
+test("source and destination overlap → what the source held before, in both directions, over more parts than one", () => {
+  for (const [from, to] of [
+    [0, 1],
+    [0, 2500],
+    [2500, 0],
+    [1, 0],
+    [7, 7],
+  ] as const) {
+    const { host, data, bench } = setUp();
+    assert.is(copy(host, list([targetOf(0)], [segment(0, 0, 5000, from, to)])).status, good);
+    const source = new Uint8Array(8000 * 512);
+    source.set(data);
+    const { bytes } = bench.luns.volumes[0]!;
+    assert.equal(bytes.subarray(to * 512, (to + 5000) * 512), source.subarray(from * 512, (from + 5000) * 512));
+  }
+});
+
 test("a unit that the initiator has not mapped → COPY ABORTED, nothing written", () => {
   const { host, copied } = setUp();
   const task = copy(host, list([targetOf(0), targetOf(9)], [segment(0, 1, 8, 0, 0)]));

@@ -251,6 +251,12 @@ export class Commands implements TaskOwner {
     this.parts.host.workDone();
   }
 
+  /** As `taskDone`: at any time; the device server ends what waits when the session closes. */
+  taskReads(task: IscsiTask): void {
+    this.dataIn.start(task);
+    this.parts.host.workDone();
+  }
+
   private answer(task: IscsiTask): void {
     this.allowMore(task);
     const isSilent = task.aborted && task.status !== ScsiStatus.taskAborted;

@@ -24,6 +24,8 @@ import type { PayloadSink } from "./pdu_parser.ts";
 
 export interface TaskOwner {
   taskDone(task: IscsiTask): void;
+  /** A task that waited for its turn is to be read for now. */
+  taskReads(task: IscsiTask): void;
 }
 
 export interface ReadOwner {
@@ -74,6 +76,12 @@ function taskDone(task: ScsiTask): void {
   done.owner.taskDone(done);
 }
 
+function taskReads(task: ScsiTask): void {
+  const reading = task as IscsiTask;
+  assert(reading.owner !== null, "iscsi: a task that has ended reads nothing");
+  reading.owner.taskReads(reading);
+}
+
 export class IscsiTask implements ScsiTask, PayloadSink {
   readonly lun = new Uint8Array(8);
   private readonly shortCdb = new Uint8Array(cdbBytes);
@@ -92,6 +100,7 @@ export class IscsiTask implements ScsiTask, PayloadSink {
   aborted = false;
   standing: unknown = null;
   onDone: (task: ScsiTask) => void = taskDone;
+  onReads: (task: ScsiTask) => void = taskReads;
 
   owner: TaskOwner | null = null;
   state: TaskState = "free";

@@ -99,6 +99,17 @@ export function end(standing: Standing): void {
   standing.nexus.ended(standing);
 }
 
+/**
+ * The next part of a long command, from the event loop: nothing piles up on the stack, and others have their turn. A task that was
+ * aborted meanwhile, and one whose unit is being sanitized, ends instead; its volume may be closed already.
+ */
+export function goOn(standing: Standing, part: (standing: Standing) => void): void {
+  standing.nexus.owner.defer(() => {
+    if (!standing.task.aborted && notSanitized(standing, standing.unit)) part(standing);
+    else end(standing);
+  });
+}
+
 /** What a block request came to, as the task's end. `lba`: where it began, for the INFORMATION field. */
 export function endWith(standing: Standing, error: BlockError | null): void {
   if (error === null) good(standing);

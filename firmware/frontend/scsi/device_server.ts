@@ -38,7 +38,7 @@ export interface Nexus {
   judge(task: ScsiTask): "accepted" | "rejected";
   /**
    * All of the data has landed. "done": ended, as set in the task. "reads": the transport fills its reply from `task.medium` and then
-   * calls `readDone`. "pending": `task.onDone` comes, perhaps before `execute` returns.
+   * calls `readDone`. "pending": `task.onDone` comes, perhaps before `execute` returns, or `task.onReads`.
    */
   execute(task: ScsiTask): "done" | "reads" | "pending";
   /**

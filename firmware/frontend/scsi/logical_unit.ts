@@ -31,12 +31,13 @@ export class LogicalUnit {
   readonly uuid: string;
   readonly parameters = new ModeParameters();
   readonly reservations: UnitReservations;
-  /** By nexus: who has this unit mapped. */
-  readonly accesses = new Map<ScsiNexus, UnitAccess>();
+  /** Who has this unit mapped; a nexus with two LUNs for it has two. */
+  readonly accesses = new Set<UnitAccess>();
   sanitize: SanitizeState | null = null;
   readonly #tasks = new Set<Standing>();
   #orderedTasks = 0;
   #waiting = 0;
+  #starting = false;
 
   constructor(uuid: string, reservations: UnitReservations) {
     this.uuid = uuid;
@@ -45,6 +46,10 @@ export class LogicalUnit {
 
   get tasks(): Iterable<Standing> {
     return this.#tasks;
+  }
+
+  get isIdle(): boolean {
+    return this.#tasks.size === 0;
   }
 
   get isFull(): boolean {
@@ -56,7 +61,7 @@ export class LogicalUnit {
     if (standing.task.attribute === TaskAttribute.ordered) this.#orderedTasks++;
   }
 
-  /** Whether the task must wait for older ones; it is then called by `startable`. */
+  /** Whether the task must wait for older ones; `startWaiting` then starts it. */
   mustWait(standing: Standing): boolean {
     if (this.#orderedTasks === 0 || this.#mayStart(standing)) return false;
     this.#waiting++;
@@ -69,12 +74,29 @@ export class LogicalUnit {
     if (standing.phase === "waiting") this.#waiting--;
   }
 
-  /** Takes out the tasks that need not wait any more, oldest first. */
-  startable(): Standing[] {
-    if (this.#waiting === 0) return [];
-    const ready = [...this.#tasks].filter((standing) => standing.phase === "waiting" && this.#mayStart(standing));
-    this.#waiting -= ready.length;
-    return ready;
+  /** Starts the tasks that need not wait any more, oldest first. One that ends at once lets the next start from here, not from within. */
+  startWaiting(): void {
+    if (this.#starting) return;
+    this.#starting = true;
+    for (let next = this.#firstStartable(); next !== null; next = this.#firstStartable()) {
+      this.#waiting--;
+      next.phase = "running";
+      next.nexus.start(next);
+    }
+    this.#starting = false;
+  }
+
+  #firstStartable(): Standing | null {
+    if (this.#waiting === 0) return null;
+    let isFirst = true;
+    for (const standing of this.#tasks) {
+      const isOrdered = standing.task.attribute === TaskAttribute.ordered;
+      if (standing.phase === "waiting" && (isFirst || !isOrdered)) return standing;
+      // What is younger waits for it.
+      if (isOrdered) return null;
+      isFirst = false;
+    }
+    return null;
   }
 
   #mayStart(standing: Standing): boolean {
@@ -89,6 +111,6 @@ export class LogicalUnit {
 
   /** Establishes a unit attention for every nexus but `except`. */
   establish(asc: number, except: ScsiNexus | null = null): void {
-    for (const [nexus, access] of this.accesses) if (nexus !== except) access.establish(asc);
+    for (const access of this.accesses) if (access.nexus !== except) access.establish(asc);
   }
 }

@@ -5,7 +5,7 @@
  * forbids, the command's own fields.
  */
 import { assert } from "../../codec/assert.ts";
-import type { BlockError } from "../../volume/block_request.ts";
+import type { BlockError, BlockTarget } from "../../volume/block_request.ts";
 import type { LunInfo } from "../../volume/host_access.ts";
 import { type Command, fail, failWith, good, notSanitized } from "./command.ts";
 import type { CommandTable } from "./command_table.ts";
@@ -34,9 +34,13 @@ export interface NexusOwner {
   luns(nexus: ScsiNexus): readonly LunInfo[];
   unitOf(info: LunInfo): LogicalUnit;
   open(nexus: ScsiNexus, access: UnitAccess): "open" | "not-ready" | "unknown";
+  /** For work that outlives the nexus. */
+  openForItself(nexus: ScsiNexus, info: LunInfo): BlockTarget | "not-ready" | "unknown";
   nexuses(): Iterable<ScsiNexus>;
   portGroups(): readonly PortGroup[];
   closed(nexus: ScsiNexus): void;
+  /** Nobody has the unit mapped, and something of it has ended. */
+  unitUnused(unit: LogicalUnit): void;
   /** Goes on in an event of its own, so that long work neither recurses nor keeps others waiting. */
   defer(task: () => void): void;
   after(delayMs: number, task: () => void): void;
@@ -70,6 +74,7 @@ export class ScsiNexus implements Nexus {
 
   /** The mappings may have changed: what is new is there, what is gone is not; the initiator is told by a unit attention. */
   refresh(): void {
+    if (this.#closed) return;
     const wanted = new Map(this.owner.luns(this).map((info) => [info.lun, info]));
     let changed = false;
     for (const [lun, access] of [...this.#byLun]) {
@@ -81,6 +86,8 @@ export class ScsiNexus implements Nexus {
       this.#lose(access);
       changed = true;
     }
+    // Tasks that have ended may have ended the session.
+    if (this.#closed) return;
     for (const [lun, info] of wanted) {
       if (this.#byLun.has(lun)) continue;
       this.#gain(info, Asc.powerOnOrReset);
@@ -92,17 +99,20 @@ export class ScsiNexus implements Nexus {
   }
 
   #gain(info: LunInfo, asc: number): void {
-    const access = new UnitAccess(info, this.owner.unitOf(info));
+    const access = new UnitAccess(info, this.owner.unitOf(info), this);
     this.#byLun.set(info.lun, access);
-    access.unit.accesses.set(this, access);
+    access.unit.accesses.add(access);
     access.establish(asc);
   }
 
   #lose(access: UnitAccess): void {
+    const { unit } = access;
     this.#byLun.delete(access.lun);
-    access.unit.accesses.delete(this);
-    for (const standing of [...this.#standings]) if (standing.access === access) this.abort(standing, null);
-    access.target?.close();
+    access.close();
+    if (![...unit.accesses].some(({ nexus }) => nexus === this)) unit.reservations.nexusLost(this);
+    const lost = [...this.#standings].filter((standing) => standing.access === access);
+    // The youngest first: none of them starts because an older one has ended.
+    for (const standing of lost.reverse()) this.abort(standing, null);
   }
 
   // ------------------------------------------------------------------ a task's way
@@ -113,6 +123,11 @@ export class ScsiNexus implements Nexus {
     standing.task = task;
     standing.nexus = this;
     task.dataOutBytes = 0;
+    task.status = ScsiStatus.good;
+    task.sense = noBytes;
+    task.dataIn = noBytes;
+    task.dataInBytes = 0;
+    task.aborted = false;
     const lun = decodeLun(task.lun);
     standing.access = lun === null ? null : this.access(lun);
     const command = this.owner.table.find(task.cdb);
@@ -182,7 +197,7 @@ export class ScsiNexus implements Nexus {
       return "pending";
     }
     const outcome = this.#run(standing);
-    if (outcome === "done") this.#leave(standing);
+    if (outcome === "done") this.#endQuietly(standing);
     return outcome;
   }
 
@@ -194,30 +209,13 @@ export class ScsiNexus implements Nexus {
     return command.run(standing);
   }
 
-  /** A task that waited for older ones starts: whatever it comes to, its transport hears of it by `onDone`. */
+  /** A task that waited for older ones starts: whatever it comes to, its transport hears of it. */
   start(standing: Standing): void {
+    const { task } = standing;
+    if (task.aborted) return this.ended(standing);
     const outcome = this.#run(standing);
     if (outcome === "done") this.ended(standing);
-    else if (outcome === "reads") this.#readAlone(standing);
-  }
-
-  /** The transport does not read for a task that it believes pending. */
-  #readAlone(standing: Standing): void {
-    const { medium } = standing.task;
-    const bytes = new Uint8Array(medium.blockCount * 512);
-    standing.kind = "read";
-    standing.startLba = medium.startLba;
-    standing.blockCount = medium.blockCount;
-    standing.target = bytes;
-    standing.submit((read, error) => {
-      const { task } = read;
-      if (error === null) {
-        good(read);
-        task.dataIn = bytes;
-        task.dataInBytes = bytes.byteLength;
-      } else failWith(read, error);
-      this.ended(read);
-    });
+    else if (outcome === "reads") task.onReads(task);
   }
 
   readDone(task: ScsiTask, error: BlockError | null): void {
@@ -225,30 +223,50 @@ export class ScsiNexus implements Nexus {
     standing.startLba = task.medium.startLba;
     if (error === null) good(standing);
     else failWith(standing, error);
-    this.#leave(standing);
+    this.#endQuietly(standing);
   }
 
   drop(task: ScsiTask): void {
-    this.#leave(task.standing as Standing);
+    this.#endQuietly(task.standing as Standing);
   }
 
   /** A pending task has ended, as it says. */
   ended(standing: Standing): void {
-    const { task } = standing;
-    this.#leave(standing);
+    const { task, access } = standing;
+    const listeners = this.#leave(standing);
     task.onDone(task);
+    this.#goOnAfter(access, listeners);
   }
 
-  #leave(standing: Standing): void {
-    const { task, access } = standing;
-    const unit = access?.unit ?? null;
-    const listeners = standing.endListeners;
+  /** Takes the task out of everything; what waits for its end is called by `#goOnAfter`. */
+  #leave(standing: Standing): readonly (() => void)[] | null {
+    const { task, access, endListeners } = standing;
+    if (standing.tellsByStatus) {
+      task.status = ScsiStatus.taskAborted;
+      task.sense = noBytes;
+      task.dataIn = noBytes;
+      task.dataInBytes = 0;
+    }
     task.standing = null;
     this.#standings.delete(standing);
-    unit?.leave(standing);
+    access?.unit.leave(standing);
+    // A pooled object takes its empty list along.
+    const listeners = endListeners.length === 0 ? null : endListeners;
     this.owner.pool.release(standing);
-    for (const listener of listeners) listener();
-    if (unit !== null) for (const next of unit.startable()) next.nexus.start(next);
+    return listeners;
+  }
+
+  #goOnAfter(access: UnitAccess | null, listeners: readonly (() => void)[] | null): void {
+    if (listeners !== null) for (const listener of listeners) listener();
+    if (access === null) return;
+    access.unit.startWaiting();
+    if (access.unit.accesses.size === 0) this.owner.unitUnused(access.unit);
+  }
+
+  /** Its transport knows already. */
+  #endQuietly(standing: Standing): void {
+    const { access } = standing;
+    this.#goOnAfter(access, this.#leave(standing));
   }
 
   // ------------------------------------------------------------------ task management (SAM-5 7)
@@ -321,13 +339,8 @@ export class ScsiNexus implements Nexus {
       task.aborted = true;
       if (isForeign && !tellsByStatus && !isTold) access?.establish(Asc.commandsClearedByAnotherInitiator);
     }
-    if (standing.phase === "running" && standing.abandon === null) {
-      standing.endListeners.push(() => {
-        if (tellsByStatus) task.status = ScsiStatus.taskAborted;
-      });
-      return;
-    }
-    if (tellsByStatus) task.status = ScsiStatus.taskAborted;
+    if (tellsByStatus) standing.tellsByStatus = true;
+    if (standing.phase === "running" && standing.abandon === null) return;
     if (standing.abandon === null) this.ended(standing);
     else standing.abandon();
   }
@@ -335,17 +348,19 @@ export class ScsiNexus implements Nexus {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const standing of [...this.#standings]) {
-      standing.task.aborted = true;
+    const mine = [...this.#standings].reverse();
+    for (const standing of mine) standing.task.aborted = true;
+    for (const standing of mine) {
+      // The end of another one may have ended it.
+      if (!this.#standings.has(standing)) continue;
       // What is before `execute` has ended with this call; what waits is pending for its transport.
-      if (standing.phase === "collecting") this.#leave(standing);
+      if (standing.phase === "collecting") this.#endQuietly(standing);
       else if (standing.phase === "waiting") this.ended(standing);
       else standing.abandon?.();
     }
     for (const access of this.#byLun.values()) {
-      access.unit.accesses.delete(this);
       access.unit.reservations.nexusLost(this);
-      access.target?.close();
+      access.close();
     }
     this.#byLun.clear();
     this.owner.closed(this);

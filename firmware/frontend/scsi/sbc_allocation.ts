@@ -10,6 +10,7 @@ import {
   end,
   fail,
   failWith,
+  goOn,
   good,
   type Outcome,
   refuse,
@@ -67,7 +68,7 @@ function runUnmap(standing: Standing): Outcome {
 
 function unmapNext(standing: Standing): void {
   const next = (standing.notes as IterableIterator<Extent>).next();
-  if (next.done === true || standing.task.aborted) {
+  if (next.done === true) {
     good(standing);
     return end(standing);
   }
@@ -75,7 +76,7 @@ function unmapNext(standing: Standing): void {
   standing.startLba = next.value.startLba;
   standing.blockCount = next.value.blockCount;
   standing.submit((unmapped, error) => {
-    if (error === null) return unmapped.nexus.owner.defer(() => unmapNext(unmapped));
+    if (error === null) return goOn(unmapped, unmapNext);
     failWith(unmapped, error);
     end(unmapped);
   });

@@ -29,22 +29,24 @@ const reservedBit = 0x40;
 const action = { overwrite: 0x01, blockErase: 0x02, exitFailureMode: 0x1f } as const;
 const overwriteHeaderBytes = 4;
 
+/** True: `fail` has been called. */
+function isRunning(standing: Standing): boolean {
+  const { sanitize } = standing.unit;
+  if (sanitize?.failed !== false) return false;
+  fail(standing, SenseKey.notReady, Asc.sanitizeInProgress, { progress: sanitize.progress });
+  return true;
+}
+
 function judgeSanitize(standing: Standing): boolean {
-  const { task, unit } = standing;
+  const { task } = standing;
   const { cdb } = task;
   // ZNR is for zoned devices; the rest is reserved.
   if ((cdb[1]! & reservedBit) !== 0) return badField(standing, 1, 6);
   for (let byte = 2; byte <= 6; byte++) if (cdb[byte] !== 0) return badField(standing, byte, 7);
   const listBytes = u16(cdb, 7);
   const serviceAction = standing.command.serviceAction;
-  if (serviceAction === action.exitFailureMode) {
-    if (listBytes !== 0) return badField(standing, 7, 7);
-    return true;
-  }
-  if (unit.sanitize?.failed === false) {
-    fail(standing, SenseKey.notReady, Asc.sanitizeInProgress, { progress: unit.sanitize.progress });
-    return false;
-  }
+  if (isRunning(standing)) return false;
+  if (serviceAction === action.exitFailureMode) return listBytes === 0 || badField(standing, 7, 7);
   const { nexus, access } = standing;
   if (access!.target === null && nexus.owner.open(nexus, access!) !== "open") {
     fail(standing, SenseKey.notReady, Asc.becomingReady);
@@ -91,7 +93,11 @@ function runErase(standing: Standing): Outcome {
 
 /** `block`: what every block holds afterwards; null: nothing. */
 function sanitize(standing: Standing, block: Uint8Array | null): Outcome {
-  const { unit, volume, task, nexus } = standing;
+  const { access, unit, task, nexus } = standing;
+  // Another one may have begun since this one's header was judged.
+  if (isRunning(standing)) return "done";
+  const volume = nexus.owner.openForItself(nexus, access!.info);
+  if (typeof volume === "string") return fail(standing, SenseKey.notReady, Asc.becomingReady);
   const mayExit = (task.cdb[1]! & allowUnrestrictedExit) !== 0;
   const work = new Sanitizing(unit, volume, block, mayExit, nexus.owner);
   let isHeard = (task.cdb[1]! & immediate) === 0;
@@ -113,7 +119,7 @@ function sanitize(standing: Standing, block: Uint8Array | null): Outcome {
   return "pending";
 }
 
-/** One SANITIZE at work, with a block request of its own: it outlives the command when that asked for it. */
+/** One SANITIZE at work, with a block request and an open volume of its own: it outlives its command, and its session. */
 class Sanitizing implements BlockRequest {
   kind: BlockRequest["kind"] = "unmap";
   startLba = 0;
@@ -130,6 +136,7 @@ class Sanitizing implements BlockRequest {
   readonly #volume: BlockTarget;
   readonly #mayExit: boolean;
   readonly #owner: NexusOwner;
+  #isVolumeGone = false;
   #ended: (error: BlockError | null) => void = () => {};
 
   constructor(unit: LogicalUnit, volume: BlockTarget, block: Uint8Array | null, mayExit: boolean, owner: NexusOwner) {
@@ -145,17 +152,18 @@ class Sanitizing implements BlockRequest {
 
   start(ended: (error: BlockError | null) => void): void {
     this.#ended = ended;
+    this.#volume.onEnded(() => {
+      this.#isVolumeGone = true;
+    });
     this.#unit.sanitize = { failed: false, progress: 0, mayExit: this.#mayExit };
     this.#next();
   }
 
   #next(): void {
+    if (this.#isVolumeGone) return this.#finish("closed");
     const total = this.#volume.blockCount();
     const left = total - this.startLba;
-    if (left <= 0) {
-      this.#unit.sanitize = null;
-      return this.#ended(null);
-    }
+    if (left <= 0) return this.#finish(null);
     const progress = Math.min(65535, Math.floor((this.startLba / total) * 65536));
     this.#unit.sanitize = { failed: false, progress, mayExit: this.#mayExit };
     this.blockCount = Math.min(left, scsiLimits.writeSamePartBlocks);
@@ -165,14 +173,18 @@ class Sanitizing implements BlockRequest {
   }
 
   #partDone(): void {
-    if (this.error !== null) {
-      this.#unit.sanitize = { failed: true, progress: 0, mayExit: this.#mayExit };
-      return this.#ended(this.error);
-    }
+    if (this.error !== null) return this.#finish(this.error);
     this.startLba += this.blockCount;
     // An erase is a mark in a map; an overwrite keeps its pace.
     if (this.kind === "unmap") this.#owner.defer(() => this.#next());
     else this.#owner.after(scsiLimits.sanitizePartMs, () => this.#next());
+  }
+
+  #finish(error: BlockError | null): void {
+    this.#unit.sanitize = error === null ? null : { failed: true, progress: 0, mayExit: this.#mayExit };
+    this.#volume.close();
+    this.#ended(error);
+    this.#owner.unitUnused(this.#unit);
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import { logicalBlockBytes } from "../../volume/block_request.ts";
 import { joined } from "./cdb.ts";
-import { badField, type Command, end, fail, failWith, good, type Outcome } from "./command.ts";
+import { badField, type Command, end, fail, failWith, goOn, good, type Outcome } from "./command.ts";
 import { scsiLimits } from "./limits.ts";
 import { blocksOf, lbaOf, takeRange, takesProtect, wholeBlocks } from "./sbc_range.ts";
 import { Asc, SenseKey } from "./sense.ts";
@@ -70,12 +70,11 @@ function readPart(standing: Standing): void {
       return end(read);
     }
     notes.doneBlocks += blocks;
-    if (notes.doneBlocks === notes.blockCount || read.task.aborted) {
+    if (notes.doneBlocks === notes.blockCount) {
       good(read);
       return end(read);
     }
-    // A part that completes at once does not pile up on the stack: the next one starts from the event loop.
-    read.nexus.owner.defer(() => readPart(read));
+    goOn(read, readPart);
   });
 }
 

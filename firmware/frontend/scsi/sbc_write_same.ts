@@ -8,7 +8,7 @@
  */
 import { logicalBlockBytes } from "../../volume/block_request.ts";
 import { joined } from "./cdb.ts";
-import { badField, type Command, end, endWith, failWith, good, notSanitized, type Outcome } from "./command.ts";
+import { badField, type Command, end, endWith, failWith, goOn, good, type Outcome } from "./command.ts";
 import { scsiLimits } from "./limits.ts";
 import { blocksOf, lbaOf, mayWrite, takeRange, takesProtect } from "./sbc_range.ts";
 import type { Standing } from "./standing.ts";
@@ -81,11 +81,8 @@ function writePart(standing: Standing): void {
     notes.left -= blocks;
     if (error !== null) failWith(written, error);
     else good(written);
-    if (error !== null || notes.left === 0 || written.task.aborted) return end(written);
-    written.nexus.owner.defer(() => {
-      if (notSanitized(written, written.unit)) writePart(written);
-      else end(written);
-    });
+    if (error !== null || notes.left === 0) return end(written);
+    goOn(written, writePart);
   });
 }
 

@@ -6,6 +6,7 @@
  *
  * Invariants:
  * - A copy reads and writes through the same doors as the initiator's own commands: masking, reservations, read-only.
+ * - What a segment copies is what its source held before it, also where source and destination overlap.
  * - One part is in memory at a time; between two parts others have their turn, and task management ends the copy.
  */
 import { logicalBlockBytes } from "../../volume/block_request.ts";
@@ -192,10 +193,9 @@ function copyPart(standing: Standing): void {
   const copy = standing.notes as Copy;
   const segment = copy.segments[copy.segment];
   if (segment === undefined || standing.task.aborted) return finish(standing, true);
-  if (isSanitized(segment)) {
-    aborted(standing, Asc.copyTargetUnreachable);
-    return finish(standing, false);
-  }
+  const from = segment.source.target;
+  // A mapping may have gone since the part before.
+  if (isSanitized(segment) || from === null || segment.destination.target === null) return unreachable(standing);
   const blocks = Math.min(copyLimits.partBlocks, segment.blockCount - copy.doneBlocks);
   if (blocks === 0) {
     copy.segment++;
@@ -205,18 +205,21 @@ function copyPart(standing: Standing): void {
   }
   const bytes = new Uint8Array(blocks * logicalBlockBytes);
   standing.kind = "read";
-  standing.startLba = segment.sourceLba + copy.doneBlocks;
+  const at = isBackward(segment) ? segment.blockCount - copy.doneBlocks - blocks : copy.doneBlocks;
+  standing.startLba = segment.sourceLba + at;
   standing.blockCount = blocks;
   standing.target = bytes;
-  standing.submitTo(segment.source.target!, (read, readError) => {
+  standing.submitTo(from, (read, readError) => {
     if (readError !== null) {
       aborted(read, Asc.thirdPartyDeviceFailure);
       return finish(read, false);
     }
+    const to = segment.destination.target;
+    if (to === null) return unreachable(read);
     read.kind = "write";
-    read.startLba = segment.destinationLba + copy.doneBlocks;
+    read.startLba = segment.destinationLba + at;
     read.payload = [bytes];
-    read.submitTo(segment.destination.target!, (written, writeError) => {
+    read.submitTo(to, (written, writeError) => {
       if (writeError === "no-space") fail(written, SenseKey.dataProtect, Asc.spaceAllocationFailedWriteProtect);
       else if (writeError !== null) aborted(written, Asc.thirdPartyDeviceFailure);
       if (writeError !== null) return finish(written, false);
@@ -225,6 +228,16 @@ function copyPart(standing: Standing): void {
       written.nexus.owner.defer(() => copyPart(written));
     });
   });
+}
+
+/** The source's end is overwritten by the destination's beginning: from the end on, it is read before that. */
+function isBackward({ source, destination, sourceLba, destinationLba }: Segment): boolean {
+  return source.unit === destination.unit && destinationLba > sourceLba;
+}
+
+function unreachable(standing: Standing): void {
+  aborted(standing, Asc.copyTargetUnreachable);
+  finish(standing, false);
 }
 
 function finish(standing: Standing, isGood: boolean): void {

@@ -160,7 +160,11 @@ function settle(standing: Standing, change: (persistent: PersistentReservations)
 /** The change stands: who lost something is told, and with PREEMPT AND ABORT the victims' tasks have ended before the status is sent. */
 function take(standing: Standing, { attentions, preempted }: Effects, aborts: boolean): void {
   for (const { nexus, asc } of attentions) for (const access of accessesOf(standing, nexus)) access.establish(asc);
-  const victims = aborts ? [...standing.unit.tasks].filter((one) => isOneOf(nameOf(one.nexus), preempted)) : [];
+  // One that is still registered, by another registration than the one that went, is no victim.
+  const { persistent } = standing.unit.reservations;
+  const isVictim = ({ nexus }: Standing): boolean =>
+    isOneOf(nameOf(nexus), preempted) && persistent.find(nameOf(nexus)) === null;
+  const victims = aborts ? [...standing.unit.tasks].filter(isVictim) : [];
   let left = 1;
   const goOn = (): void => {
     if (--left > 0) return;
@@ -175,9 +179,7 @@ function take(standing: Standing, { attentions, preempted }: Effects, aborts: bo
 }
 
 function accessesOf(standing: Standing, registrant: Registrant) {
-  return [...standing.unit.accesses]
-    .filter(([nexus]) => isOneOf(nameOf(nexus), [registrant]))
-    .map(([, access]) => access);
+  return [...standing.unit.accesses].filter(({ nexus }) => isOneOf(nameOf(nexus), [registrant]));
 }
 
 function isOneOf(name: NexusName, registrants: readonly Registrant[]): boolean {

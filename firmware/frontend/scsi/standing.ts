@@ -54,6 +54,8 @@ export class Standing implements BlockRequest {
   abandon: (() => void) | null = null;
   /** Called when the task has ended: task management waits for it. */
   endListeners: (() => void)[] = [];
+  /** Another nexus has aborted it, and its initiator wants to be told by TASK ABORTED. */
+  tellsByStatus = false;
 
   get unit(): LogicalUnit {
     return this.access!.unit;
@@ -87,6 +89,7 @@ export class Standing implements BlockRequest {
     this.next = null;
     this.notes = null;
     this.abandon = null;
+    this.tellsByStatus = false;
     if (this.extents.length > 0) this.extents.length = 0;
     if (this.endListeners.length > 0) this.endListeners = [];
   }

@@ -2,10 +2,11 @@
  * The device server of an array: its nexuses and logical units, joined with the volumes that hosts have mapped.
  *
  * Invariants:
- * - One `LogicalUnit` per volume UUID while anybody has it mapped; what initiators changed of it goes with the last nexus, but for
+ * - One `LogicalUnit` per volume UUID while anybody has it mapped or a task of it runs; what initiators changed of it goes with the last nexus, but for
  *   persistent reservations and registrations, which stay until they are released (in memory) or for good (APTPL).
  */
 import type { Clock } from "../../../hal/api/clock.ts";
+import type { BlockTarget } from "../../volume/block_request.ts";
 import type { LunInfo, LunTable, ReservationShelf } from "../../volume/host_access.ts";
 import { CommandTable } from "./command_table.ts";
 import type { DeviceServer, Nexus, NexusHost, NexusIdentity } from "./device_server.ts";
@@ -72,6 +73,10 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     return unit;
   }
 
+  openForItself(nexus: ScsiNexus, info: LunInfo): BlockTarget | "not-ready" | "unknown" {
+    return this.#parts.luns.open(info, nexus.identity.host);
+  }
+
   open(nexus: ScsiNexus, access: UnitAccess): "open" | "not-ready" | "unknown" {
     const opened = this.#parts.luns.open(access.info, nexus.identity.host);
     if (typeof opened === "string") return opened;
@@ -98,6 +103,10 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     this.#forgetUnused();
   }
 
+  unitUnused(unit: LogicalUnit): void {
+    if (this.#isForgettable(unit)) this.#units.delete(unit.uuid);
+  }
+
   // ------------------------------------------------------------------
 
   #mappingsChanged(): void {
@@ -108,7 +117,7 @@ export class TargetDevice implements DeviceServer, NexusOwner {
 
   /** Online growth reaches every initiator (SBC-4 4.5.2), also when one of them has seen it by itself. */
   #noticeSize(unit: LogicalUnit): void {
-    for (const access of unit.accesses.values()) {
+    for (const access of unit.accesses) {
       const blocks = access.target?.blockCount() ?? access.toldBlocks;
       if (blocks === access.toldBlocks) continue;
       access.toldBlocks = blocks;
@@ -117,9 +126,12 @@ export class TargetDevice implements DeviceServer, NexusOwner {
   }
 
   #forgetUnused(): void {
-    for (const [uuid, unit] of this.#units) {
-      const isQuiet = unit.sanitize === null && unit.reservations.persistent.registrants.length === 0;
-      if (unit.accesses.size === 0 && isQuiet) this.#units.delete(uuid);
-    }
+    for (const [uuid, unit] of this.#units) if (this.#isForgettable(unit)) this.#units.delete(uuid);
+  }
+
+  /** Nobody has it mapped, and nothing of it goes on: a task that nobody waits for may still change reservations. */
+  #isForgettable(unit: LogicalUnit): boolean {
+    const isQuiet = unit.sanitize === null && unit.reservations.persistent.registrants.length === 0;
+    return unit.accesses.size === 0 && unit.isIdle && isQuiet;
   }
 }

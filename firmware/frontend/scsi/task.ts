@@ -4,7 +4,8 @@
  *   transport: filled ──judge──▶ judged ──(all of dataOutBytes landed)──execute──▶ pending ──onDone──▶ answered
  *                                   │                                     │
  *                                   └─ rejected: status is set            ├─ "done": status is set
- *                                                                         └─ "reads": the transport reads `medium` into its reply
+ *                                                                         └─ "reads", onReads: the transport reads `medium`
+ *                                                                            into its reply
  *
  * Invariants:
  * - A task belongs to its transport until `judge`, to the device server until `onDone` (or "done"), then to its transport again.
@@ -77,4 +78,6 @@ export interface ScsiTask {
   standing: unknown;
   /** Called once, for a task whose `execute` gave "pending", or that was aborted before `execute`. */
   onDone: (task: ScsiTask) => void;
+  /** In place of `onDone`: a pending task had to wait for its turn, and goes on as if `execute` had given "reads" only now. */
+  onReads: (task: ScsiTask) => void;
 }

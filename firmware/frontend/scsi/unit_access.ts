@@ -9,20 +9,30 @@ import type { BlockTarget } from "../../volume/block_request.ts";
 import type { LunInfo } from "../../volume/host_access.ts";
 import { scsiLimits } from "./limits.ts";
 import type { LogicalUnit } from "./logical_unit.ts";
+import type { ScsiNexus } from "./nexus.ts";
 import { Asc } from "./sense.ts";
 
 export class UnitAccess {
   info: LunInfo;
   readonly unit: LogicalUnit;
-  /** null: not open. */
+  readonly nexus: ScsiNexus;
+  /** null: not open, or not any more. */
   target: BlockTarget | null = null;
   /** The size that this initiator knows of, in blocks: at the opening, by READ CAPACITY, or by a unit attention. */
   toldBlocks = 0;
   readonly #attentions: number[] = [];
 
-  constructor(info: LunInfo, unit: LogicalUnit) {
+  constructor(info: LunInfo, unit: LogicalUnit, nexus: ScsiNexus) {
     this.info = info;
     this.unit = unit;
+    this.nexus = nexus;
+  }
+
+  /** The mapping or the nexus is gone: nothing more goes down through it. */
+  close(): void {
+    this.unit.accesses.delete(this);
+    this.target?.close();
+    this.target = null;
   }
 
   get lun(): number {

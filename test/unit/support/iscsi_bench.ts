@@ -43,6 +43,8 @@ export class FakeNexus implements Nexus {
   readonly log: string[] = [];
   readonly held: ScsiTask[] = [];
   hold = false;
+  /** Reads wait for their turn too. */
+  holdReads = false;
   closed = false;
   /** In the task set: judged and not ended. */
   readonly tasks = new Set<ScsiTask>();
@@ -75,7 +77,7 @@ export class FakeNexus implements Nexus {
     if (!this.tasks.has(task)) throw new Error("executed out of its turn");
     this.log.push(`execute ${task.tag}`);
     this.executed.add(task);
-    if (this.hold && task.cdb[0] !== 0x28) {
+    if (task.cdb[0] === 0x28 ? this.holdReads : this.hold) {
       this.held.push(task);
       return "pending";
     }
@@ -85,7 +87,9 @@ export class FakeNexus implements Nexus {
   /** Goes on with held tasks, oldest first. */
   release(): void {
     for (const task of this.held.splice(0)) {
-      if (this.run(task) === "done") task.onDone(task);
+      const outcome = this.run(task);
+      if (outcome === "done") task.onDone(task);
+      else if (outcome === "reads") task.onReads(task);
     }
   }
 

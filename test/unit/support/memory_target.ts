@@ -178,7 +178,10 @@ export class MemoryTarget implements BlockTarget {
   }
 
   submit(request: BlockRequest): void {
-    this.volume.submit(request);
+    if (this.closed) {
+      request.error = "closed";
+      request.onDone(request);
+    } else this.volume.submit(request);
   }
 
   onEnded(listener: (reason: string) => void): void {
@@ -227,6 +230,8 @@ export class MemoryExports implements ExportTable {
 /** Memory volumes as LUNs 0, 1, ... for every host. */
 export class MemoryLuns implements LunTable {
   readonly volumes: MemoryVolume[] = [];
+  /** Which of them a host has, and how; followed by `changed`. */
+  mapping: (all: readonly LunInfo[], host: HostIdentity) => readonly LunInfo[] = (all) => all;
   readonly #listeners: (() => void)[] = [];
 
   add(volume: MemoryVolume): MemoryVolume {
@@ -240,8 +245,14 @@ export class MemoryLuns implements LunTable {
     for (const listener of this.#listeners) listener();
   }
 
-  luns(): readonly LunInfo[] {
-    return this.volumes.map((volume, lun) => ({ lun, volume: volume.name, uuid: uuidOf(lun), readOnly: false }));
+  luns(host: HostIdentity): readonly LunInfo[] {
+    const all = this.volumes.map((volume, lun) => ({
+      lun,
+      volume: volume.name,
+      uuid: uuidOf(lun),
+      readOnly: false,
+    }));
+    return this.mapping(all, host);
   }
 
   open(info: LunInfo): BlockTarget | "unknown" | "not-ready" {

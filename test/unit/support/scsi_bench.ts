@@ -42,6 +42,9 @@ export class BenchTask implements ScsiTask {
   aborted = false;
   standing: unknown = null;
   onDone: (task: ScsiTask) => void = () => this.end();
+  onReads: (task: ScsiTask) => void = () => this.readLater();
+  /** The transport's part of a read that had to wait. */
+  readLater: () => void = () => {};
 
   outcome: "rejected" | "accepted" | "done" | "reads" | "pending" = "accepted";
   ends = 0;
@@ -102,6 +105,7 @@ export class BenchNexus implements NexusHost {
     task.cdb.set(cdb);
     task.attribute = options.attribute ?? TaskAttribute.simple;
     task.tag = this.tags++;
+    task.readLater = () => this.read(task);
     const data = Uint8Array.from(options.data ?? []);
     task.dataOutBytesMax = options.announcedBytes ?? data.byteLength;
     task.outcome = this.nexus.judge(task);
@@ -189,11 +193,13 @@ export class ScsiBench {
         load: (uuid) => this.kept.get(uuid),
         save: (uuid, document, done) => {
           const error = this.saveError;
-          if (error === null) {
-            if (document === undefined) this.kept.delete(uuid);
-            else this.kept.set(uuid, document);
-          }
-          this.clock.defer(() => done(error));
+          this.clock.defer(() => {
+            if (error === null) {
+              if (document === undefined) this.kept.delete(uuid);
+              else this.kept.set(uuid, document);
+            }
+            done(error);
+          });
         },
       },
       targetName,
