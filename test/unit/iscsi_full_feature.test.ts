@@ -106,8 +106,10 @@ test("a read that waits for its turn at the device server → read and answered 
   const itt = initiator.command({ cdb: read10(0, 600), read: true, expected: 300 * KiB });
   assert.equal(initiator.answers(), []);
   bench.nexus.release();
+  bench.clock.pass();
   const answers = initiator.answers();
   assert.ok(answers.every((answer) => answer.itt === itt));
+  assert.is(dataOf(answers).byteLength, 300 * KiB);
   assert.equal(dataOf(answers), pattern(300 * KiB));
   assert.is(answers.at(-1)!.flags & 0x81, 0x81);
   assert.is(bench.nexus.tasks.size, 0);
