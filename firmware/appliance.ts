@@ -10,7 +10,7 @@ import { Nvram } from "./cache/nvram.ts";
 import { poolRootId } from "./cache/root_notes.ts";
 import { whenDone } from "./codec/promised.ts";
 import type { TlsUse } from "./frontend/nbd/negotiation.ts";
-import { NbdServer } from "./frontend/nbd/server.ts";
+import { HostServers } from "./host_servers.ts";
 import { logLimits } from "./log/limits.ts";
 import { cacheSlotsOf } from "./log/recovery.ts";
 import { ApplianceControl } from "./manage/appliance_control.ts";
@@ -20,8 +20,12 @@ import type { EventSink } from "./manage/events.ts";
 import { ExportRegistry } from "./manage/exports.ts";
 import { GroupRegistry } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
+import { iscsiTargetName } from "./manage/iscsi_name.ts";
+import { LunRegistry } from "./manage/luns.ts";
+import { ReservationKeeper } from "./manage/reservation_shelf.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
 import { type OpenResult, openPool } from "./store/open_pool.ts";
+import type { ChapCredentials } from "./volume/host_access.ts";
 
 /** What the board profile says beside the hardware. */
 export interface ApplianceConfig {
@@ -36,6 +40,8 @@ export interface ApplianceConfig {
   readonly goldenAccess?: "none" | "read-only";
   /** Whether NBD hosts may, or have to, change over to TLS; off unless said. */
   readonly tls?: { readonly nbd: TlsUse };
+  /** The target's name unless it is the array's own; what it proves of itself (mutual CHAP). */
+  readonly iscsi?: { readonly targetName: string | null; readonly own: ChapCredentials | null };
   /** The operator's word that a wrong or lost cache is to be given up. */
   readonly acceptCacheLoss?: boolean;
 }
@@ -167,6 +173,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       return { ok: false, error: { code: "shelf-failed", text: (error as { text: string }).text } };
     },
     volumeExists: (name) => groups.findVolume(name) !== null,
+    own: config.iscsi?.own ?? null,
     accessChanged: (volumes) => {
       for (const name of volumes) groups.endExports(name, "the host's access has changed");
     },
@@ -175,8 +182,25 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   groups.onVolumesGone((names) => {
     for (const name of names) if (groups.findVolume(name) === null) void hosts.forget(name);
   });
-  const exportsTable = new ExportRegistry({ groups, hosts, goldenAccess: config.goldenAccess ?? "read-only" });
-  const servers: NbdServer[] = [];
+  const goldenAccess = config.goldenAccess ?? "read-only";
+  const reservations = new ReservationKeeper({
+    document: () => holder.document,
+    save: (kept, done) => {
+      saveDocument({ ...holder.document, reservations: kept }).then((error) =>
+        done(error === null ? null : (error as { text: string }).text),
+      );
+    },
+  });
+  const servers = new HostServers({
+    hal,
+    events,
+    exports: new ExportRegistry({ groups, hosts, goldenAccess }),
+    luns: new LunRegistry({ groups, hosts, goldenAccess }),
+    authority: hosts,
+    reservations,
+    nbdTls: config.tls?.nbd ?? "off",
+    targetName: config.iscsi?.targetName ?? iscsiTargetName(config.array.name),
+  });
   const control = new ApplianceControl({
     hal,
     config,
@@ -186,18 +210,10 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     groups,
     hosts,
     version: options.version,
-    stopServing: () => {
-      for (const port of hal.hbaPorts) port.close();
-      for (const server of servers) server.closeAll();
-    },
+    stopServing: () => servers.close(),
   });
-  for (const port of hal.hbaPorts) {
-    if (port.protocol !== "nbd") continue;
-    const server = new NbdServer({ clock, exports: exportsTable, events, tls: config.tls?.nbd ?? "off" });
-    const failed = await whenDone<string>((done) => port.listen((stream) => server.accept(stream), done));
-    if (failed !== null) return refuse(events, `${port.name}: ${failed}`);
-    servers.push(server);
-  }
+  const portTrouble = await servers.listen();
+  if (portTrouble !== null) return refuse(events, portTrouble);
   const nicTrouble = await whenDone<string>((done) => groups.startReplication(done));
   if (nicTrouble !== null) return refuse(events, nicTrouble);
   events.emit(

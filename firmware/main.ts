@@ -16,10 +16,12 @@ import packageJson from "../package.json" with { type: "json" };
 import { startAppliance } from "./appliance.ts";
 import { bodyCharsMax, createApi } from "./manage/api.ts";
 import { type BoardProfile, parseBoardProfile } from "./manage/board_profile.ts";
+import { chapSecretOf } from "./manage/chap_secret.ts";
 import type { Control } from "./manage/control.ts";
 import { EventLog, encodeEventLine } from "./manage/events.ts";
 import { createLabPort } from "./manage/lab_port.ts";
 import { createStartingApi } from "./manage/starting_api.ts";
+import type { ChapCredentials } from "./volume/host_access.ts";
 
 const exitStopped = 0;
 const exitRefused = 1;
@@ -83,6 +85,18 @@ function readProfile(path: string): BoardProfile {
   const judged = parseBoardProfile(path, Bun.TOML.parse(text));
   if (!judged.ok) fail(exitUsage, judged.text);
   return judged.profile;
+}
+
+/** What the target proves of itself, or what is wrong with the file of its secret. */
+function readOwnSecret(chap: { user: string; secretFile: string }): ChapCredentials | string {
+  const remedy = "correct iscsi.chap_secret_file";
+  try {
+    const read = chapSecretOf(readBounded(chap.secretFile));
+    if ("fault" in read) return `${chap.secretFile}: ${read.fault}; ${remedy}`;
+    return { user: chap.user, secret: new TextEncoder().encode(read.secret) };
+  } catch (error) {
+    return `${chap.secretFile}: ${causeOf(error)}; ${remedy}`;
+  }
 }
 
 /** At most one character more than a profile may have: what is named may be no file at all. */
@@ -162,7 +176,10 @@ async function main(): Promise<void> {
   if (fewDescriptors !== null) events.emit("few-descriptors", fewDescriptors);
   opened.onStranger((text) => events.emit("nic-stranger", text));
 
-  const config = { ...profile.config, acceptCacheLoss };
+  const { iscsi } = profile.config;
+  const own = iscsi.chap === null ? null : readOwnSecret(iscsi.chap);
+  if (typeof own === "string") return await refuse(outlets, own);
+  const config = { ...profile.config, acceptCacheLoss, iscsi: { targetName: iscsi.targetName, own } };
   const started = await startAppliance({ hal, config, events, version: packageJson.version, diskProblems });
   if (!started.ok) return await leave(outlets, started.text);
   const { control } = started;

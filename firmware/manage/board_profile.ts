@@ -56,6 +56,12 @@ export interface BoardConfig {
   readonly goldenAccess: "none" | "read-only";
   /** Whether NBD hosts may, or have to, change over to TLS. */
   readonly tls: { readonly nbd: "off" | "optional" | "required" };
+  readonly iscsi: {
+    /** null: the array's own (`iscsiTargetName`). */
+    readonly targetName: string | null;
+    /** What the target proves of itself (mutual CHAP). */
+    readonly chap: { readonly user: string; readonly secretFile: string } | null;
+  };
 }
 
 export type BoardProfileOutcome =
@@ -66,13 +72,20 @@ export type BoardProfileOutcome =
 export function parseBoardProfile(fileName: string, document: unknown): BoardProfileOutcome {
   const parsed = v.safeParse(profileDocument, document, { abortEarly: true });
   if (!parsed.success) return { ok: false, text: `${fileName}: ${issueText(parsed.issues[0])}` };
+  const { chap_user: user, chap_secret_file: file } = parsed.output.iscsi;
+  if ((user === undefined) !== (file === undefined)) {
+    return {
+      ok: false,
+      text: `${fileName}: iscsi: chap_user and chap_secret_file belong together; write both or none`,
+    };
+  }
   const profile = toProfile(parsed.output);
   const conflict = profileConflict(profile);
   return conflict === null ? { ok: true, profile } : { ok: false, text: `${fileName}: ${conflict}` };
 }
 
 function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfile {
-  const { array, cache, tls } = document;
+  const { array, cache, iscsi, tls } = document;
   return {
     board: {
       appliance: array.appliance,
@@ -99,6 +112,13 @@ function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfil
       link: { heartbeatMs: document.link.heartbeat_ms, peerTimeoutMs: document.link.peer_timeout_ms },
       goldenAccess: array.golden_access,
       tls: { nbd: tls?.nbd ?? "off" },
+      iscsi: {
+        targetName: iscsi.target_name ?? null,
+        chap:
+          iscsi.chap_user === undefined || iscsi.chap_secret_file === undefined
+            ? null
+            : { user: iscsi.chap_user, secretFile: iscsi.chap_secret_file },
+      },
     },
     socket: document.manage.socket,
     logFile: document.log.file,

@@ -12,6 +12,7 @@ export function profileConflict(profile: BoardProfile): string | null {
       ...board.hbas.map(({ name }, index) => ({ value: name, field: `hba[${index}].name` })),
       ...board.nics.map(({ name }, index) => ({ value: name, field: `nic[${index}].name` })),
     ]) ??
+    wildcardPortal(profile) ??
     firstTwice("address", "give each port its own address", listenAddresses(profile)) ??
     firstTwice(
       "name",
@@ -26,6 +27,15 @@ export function profileConflict(profile: BoardProfile): string | null {
         `${config.link.heartbeatMs}; write for example peer_timeout_ms = ${10 * config.link.heartbeatMs}`
       : null)
   );
+}
+
+/** Initiators are told the portals' addresses (SendTargets). */
+function wildcardPortal({ board }: BoardProfile): string | null {
+  const at = board.hbas.findIndex(
+    ({ protocol, listen }) => protocol === "iscsi" && /^(?:0\.0\.0\.0|\[[0:]+\]):/.test(listen),
+  );
+  if (at < 0) return null;
+  return `hba[${at}].listen: iSCSI hosts are told this address, and "${board.hbas[at]?.listen}" is none that they can reach; write the port's own address`;
 }
 
 interface Used {

@@ -31,6 +31,9 @@ const path = v.pipe(
   v.maxLength(pathCharsMax, `is longer than ${pathCharsMax} characters`),
 );
 
+/** RFC 7143 4.2.7: in lower case, as initiators compare it. */
+const iscsiName = v.pipe(text, v.regex(/^iqn\.\d{4}-\d{2}\.[a-z0-9.:-]{1,210}$/, "is not an iSCSI name in lower case"));
+
 const address = v.pipe(text, v.check(isAddress, "is not HOST:PORT"));
 
 const remoteAddress = v.pipe(
@@ -67,7 +70,7 @@ const hba = v.strictObject(
   {
     name: portName,
     listen: address,
-    protocol: v.picklist(["nbd"], "is not a protocol of this version"),
+    protocol: v.picklist(["nbd", "iscsi"], "is not a protocol of this version"),
   },
   noTable,
 );
@@ -158,6 +161,17 @@ export const profileDocument = v.strictObject(
         noTable,
       ),
     ),
+    iscsi: v.optional(
+      v.strictObject(
+        {
+          target_name: v.optional(iscsiName),
+          chap_user: v.optional(v.pipe(text, v.regex(/^[!-~]{1,223}$/, "is not a name of printable ASCII"))),
+          chap_secret_file: v.optional(path),
+        },
+        noTable,
+      ),
+      {},
+    ),
     nic_shaping: v.optional(v.strictObject({ file: path }, noTable)),
   },
   "is not a profile",
@@ -177,10 +191,10 @@ const examples: Readonly<Record<string, string>> = {
   "cache.path": 'path = "/var/lib/goldcopy/nvram"',
   "cache.size": '"256MiB"',
   "cache.persistence": 'persistence = "battery" or "flush"',
-  hba: 'two [[hba]] tables, each with name, listen = "127.0.0.1:10809" and protocol = "nbd"',
+  hba: 'two [[hba]] tables, each with name, listen = "127.0.0.1:10809" and protocol = "nbd" or "iscsi"',
   "hba.name": 'name = "hba0"',
   "hba.listen": 'listen = "127.0.0.1:10809"',
-  "hba.protocol": 'protocol = "nbd"',
+  "hba.protocol": 'protocol = "nbd" or "iscsi"',
   nic: 'two [[nic]] tables, each with name and listen = "127.0.0.1:7000"',
   "nic.name": 'name = "nic0"',
   "nic.listen": 'listen = "127.0.0.1:7000"',
@@ -204,6 +218,9 @@ const examples: Readonly<Record<string, string>> = {
   "tls.key": 'key = "/etc/goldcopy/tls.key"',
   "tls.ca": 'ca = "/etc/goldcopy/hosts-ca.pem"',
   "tls.nbd": 'nbd = "required", "optional" or "off"',
+  "iscsi.target_name": 'target_name = "iqn.2026-11.org.goldcopy:oak"',
+  "iscsi.chap_user": 'chap_user = "oak"',
+  "iscsi.chap_secret_file": 'chap_secret_file = "/etc/goldcopy/oak.secret"',
   "nic_shaping.file": 'file = "/var/lib/goldcopy/shapings.json"',
 };
 

@@ -1,4 +1,5 @@
 /** The lab's appliances as one asks them: states, starting, and everything through their own management API. */
+import { iscsiTargetName } from "../../firmware/manage/iscsi_name.ts";
 import type { GroupJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { askAppliance } from "../../firmware/shell/ask.ts";
 import type { Answer } from "../../firmware/shell/command.ts";
@@ -44,6 +45,7 @@ export async function statusOf(lab: Lab, name: string): Promise<StatusJson | nul
 export async function viewOf(lab: Lab, appliance: SiteAppliance): Promise<ApplianceView> {
   const running = runningProcess(lab, appliance.name);
   const portals = appliance.nbdPorts.map((port) => `nbd://127.0.0.1:${port}`);
+  const iscsiPortals = appliance.iscsiPorts.map((port) => `127.0.0.1:${port}`);
   return {
     name: appliance.name,
     array: appliance.array,
@@ -52,9 +54,9 @@ export async function viewOf(lab: Lab, appliance: SiteAppliance): Promise<Applia
     at: socketOf(lab, appliance.name),
     nbd: portals[0] ?? "",
     nbdPortals: portals,
-    iscsi: null,
-    iscsiPortals: [],
-    iqn: null,
+    iscsi: iscsiPortals[0] ?? null,
+    iscsiPortals,
+    iqn: iscsiPortals.length === 0 ? null : iscsiTargetName(appliance.array),
   };
 }
 

@@ -66,9 +66,10 @@ function refuseOtherWishes(lab: Lab, wishes: UpWishes): void {
 export async function status(dir: string): Promise<Printed> {
   const view = await labView(requireLab(dir));
   const width = Math.max(...view.appliances.map(({ name }) => name.length));
-  const line = ({ name, state, pid, at, nbdPortals }: ApplianceView) =>
+  const line = ({ name, state, pid, at, nbdPortals, iscsiPortals, iqn }: ApplianceView) =>
     `${name.padEnd(width)}  ${state.padEnd(8)}  ${pid === null ? "" : `pid ${pid}`}\n` +
     nbdPortals.map((portal) => `  nbd  ${portal}/VOLUME\n`).join("") +
+    iscsiPortals.map((portal) => `  iscsi  iscsi://${portal}/${iqn}/LUN\n`).join("") +
     `  goldcopy --at ${at}`;
   return { json: view, text: view.appliances.map(line).join("\n") };
 }

@@ -39,6 +39,10 @@ export function profileText(lab: Lab, appliance: SiteAppliance): string {
   for (const [index, port] of appliance.nbdPorts.entries()) {
     lines.push("", "[[hba]]", `name = "hba${index}"`, `listen = "127.0.0.1:${port}"`, 'protocol = "nbd"');
   }
+  for (const [index, port] of appliance.iscsiPorts.entries()) {
+    const name = `hba${appliance.nbdPorts.length + index}`;
+    lines.push("", "[[hba]]", `name = "${name}"`, `listen = "127.0.0.1:${port}"`, 'protocol = "iscsi"');
+  }
   for (const [index, port] of appliance.nicPorts.entries()) {
     lines.push("", "[[nic]]", `name = "nic${index}"`, `listen = "127.0.0.1:${port}"`);
   }

@@ -37,7 +37,16 @@ const siteSchema = v.strictObject({
   prepared: v.boolean(),
   volumes: v.array(v.strictObject({ name, sizeBytes: bytes })),
   arrays: v.array(v.strictObject({ name, appliances: v.array(name) })),
-  appliances: v.array(v.strictObject({ name, array: name, nbdPorts: v.array(port), nicPorts: v.array(port) })),
+  appliances: v.array(
+    v.strictObject({
+      name,
+      array: name,
+      nbdPorts: v.array(port),
+      nicPorts: v.array(port),
+      /** Absent in sites from before iSCSI: their appliances serve NBD alone until the lab is made anew. */
+      iscsiPorts: v.optional(v.array(port), []),
+    }),
+  ),
 });
 
 export type Site = v.InferOutput<typeof siteSchema>;
@@ -82,13 +91,14 @@ export function singleSite(wishes: SiteWishes): Omit<Site, "appliances"> {
 
 export async function createLab(dirText: string, plan: Omit<Site, "appliances">): Promise<Lab> {
   const dir = resolve(dirText);
-  const ports = await freePorts(plan.arrays.flatMap((array) => array.appliances).length * 4);
+  const ports = await freePorts(plan.arrays.flatMap((array) => array.appliances).length * 6);
   const appliances = plan.arrays.flatMap((array) =>
     array.appliances.map((applianceName) => ({
       name: applianceName,
       array: array.name,
       nbdPorts: ports.splice(0, 2),
       nicPorts: ports.splice(0, 2),
+      iscsiPorts: ports.splice(0, 2),
     })),
   );
   const lab: Lab = { dir, site: { ...plan, appliances } };

@@ -63,7 +63,7 @@ const rows: readonly Row[] = [
   ["slot = 0", "slot = -1", "shelf[0].disk[0].slot"],
   ["slot = 0", "slot = 1.5", "shelf[0].disk[0].slot"],
   ["slot = 0", "slot = 256", "shelf[0].disk[0].slot"],
-  ['protocol = "nbd"', 'protocol = "iscsi"', "hba[0].protocol"],
+  ['protocol = "nbd"', 'protocol = "fcp"', "hba[0].protocol"],
   [/listen = "127.0.0.1:\d+"/, 'listen = "127.0.0.1"', "hba[0].listen"],
   [/listen = "127.0.0.1:\d+"/, 'listen = "127.0.0.1:65536"', "hba[0].listen"],
   [/listen = "127.0.0.1:\d+"/, "listen = 10809", "hba[0].listen"],

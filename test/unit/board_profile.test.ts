@@ -91,6 +91,7 @@ test("a full profile -> hardware, config and files, with the defaults filled in"
     link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
     goldenAccess: "read-only",
     tls: { nbd: "off" },
+    iscsi: { targetName: null, chap: null },
   });
   assert.is(socket, "/run/oak-a.sock");
   assert.is(logFile, "/var/log/oak-a.log");
@@ -104,6 +105,29 @@ test("a [tls] table -> the port's files, and TLS is required unless it says othe
   const full = table('ca = "/etc/ca.pem"\nnbd = "optional"\n');
   assert.is(full.board.tls?.ca, "/etc/ca.pem");
   assert.is(full.config.tls.nbd, "optional");
+});
+
+test("iSCSI ports and an [iscsi] table -> portals, the target's name and secret; what hosts could not use is refused", () => {
+  const portals = valid.replaceAll('protocol = "nbd"', 'protocol = "iscsi"');
+  const table = (lines: string) => `${portals}[iscsi]\n${lines}`;
+  const chap = 'chap_user = "oak"\nchap_secret_file = "/etc/oak.secret"\n';
+  const { board, config } = accepted(table(`target_name = "iqn.2026-11.org.example:oak"\n${chap}`));
+  assert.equal(
+    board.hbas.map(({ protocol }) => protocol),
+    ["iscsi", "iscsi"],
+  );
+  assert.equal(config.iscsi, {
+    targetName: "iqn.2026-11.org.example:oak",
+    chap: { user: "oak", secretFile: "/etc/oak.secret" },
+  });
+  for (const lines of ['chap_user = "oak"', 'chap_secret_file = "/etc/oak.secret"'])
+    assert.match(refusal(table(lines)), "oak-a.toml: iscsi: chap_user and chap_secret_file belong together");
+  assert.match(refusal(table('target_name = "oak"')), "iscsi.target_name");
+  assert.match(refusal(table('target_name = "iqn.2026-11.org.Example:oak"')), "iscsi.target_name");
+  assert.match(refusal(table('chap_secret = "in the profile itself"')), "iscsi.chap_secret");
+  for (const listen of ["0.0.0.0:3260", "[::]:3260"])
+    assert.match(refusal(portals.replace("127.0.0.1:10809", listen)), "hba[0].listen");
+  accepted(valid.replace("127.0.0.1:10809", "0.0.0.0:10809"));
 });
 
 test("the example profiles -> accepted", () => {
@@ -232,7 +256,7 @@ test("one HBA port alone -> refused with what is needed", () => {
   const second = valid.slice(valid.lastIndexOf("[[hba]]"), valid.indexOf("[[nic]]"));
   assert.is(
     refusal(valid.replace(second, "")),
-    'oak-a.toml: hba: a list of 1 is too short: at least 2 are needed; write for example two [[hba]] tables, each with name, listen = "127.0.0.1:10809" and protocol = "nbd"',
+    'oak-a.toml: hba: a list of 1 is too short: at least 2 are needed; write for example two [[hba]] tables, each with name, listen = "127.0.0.1:10809" and protocol = "nbd" or "iscsi"',
   );
 });
 
