@@ -191,10 +191,15 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       );
     },
   });
-  const servers = new HostServers({
+  const servers: HostServers = new HostServers({
     hal,
     events,
-    exports: new ExportRegistry({ groups, hosts, goldenAccess }),
+    exports: new ExportRegistry({
+      groups,
+      hosts,
+      goldenAccess,
+      isReserved: (uuid, changes) => servers.isReserved(uuid, changes),
+    }),
     luns: new LunRegistry({ groups, hosts, goldenAccess }),
     authority: hosts,
     reservations,
@@ -209,6 +214,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     nvram,
     groups,
     hosts,
+    reservations,
     version: options.version,
     stopServing: () => servers.close(),
   });

@@ -5,6 +5,7 @@
  * the array. A port's relative target port identifier is its place among the iSCSI ports, from 1 (SPC-5 4.3.4).
  */
 import type { Hal } from "../hal/api/hal.ts";
+import type { HbaPort } from "../hal/api/hba.ts";
 import { whenDone } from "./codec/promised.ts";
 import { IscsiServer } from "./frontend/iscsi/server.ts";
 import type { TlsUse } from "./frontend/nbd/negotiation.ts";
@@ -27,17 +28,26 @@ export interface HostServersParts {
 
 export class HostServers {
   readonly #parts: HostServersParts;
+  readonly #device: TargetDevice;
   readonly #nbd: NbdServer[] = [];
   #iscsi: IscsiServer | null = null;
 
   constructor(parts: HostServersParts) {
     this.#parts = parts;
+    const { hal, luns, reservations, targetName } = parts;
+    const relativePorts = this.#iscsiPorts().map((_, index) => index + 1);
+    this.#device = new TargetDevice({ clock: hal.clock, luns, reservations, targetName, ports: () => relativePorts });
+  }
+
+  /** Whether a SCSI host's reservation forbids hosts without SCSI to read the volume, or to change it. */
+  isReserved(uuid: string, changes: boolean): boolean {
+    return this.#device.forbidsStranger(uuid, changes);
   }
 
   /** Listens on every port; a sentence names the one that could not. */
   async listen(): Promise<string | null> {
     const { hal, events, exports, nbdTls } = this.#parts;
-    const iscsiPorts = hal.hbaPorts.filter((port) => port.protocol === "iscsi");
+    const iscsiPorts = this.#iscsiPorts();
     if (iscsiPorts.length > 0) this.#iscsi = this.#target();
     for (const port of hal.hbaPorts) {
       let failed: string | null = null;
@@ -62,26 +72,22 @@ export class HostServers {
     this.#iscsi?.closeAll();
   }
 
+  #iscsiPorts(): HbaPort[] {
+    return this.#parts.hal.hbaPorts.filter((port) => port.protocol === "iscsi");
+  }
+
   #target(): IscsiServer {
-    const { hal, events, luns, authority, reservations, targetName } = this.#parts;
-    const ports = hal.hbaPorts.filter((port) => port.protocol === "iscsi");
-    const relativePorts = ports.map((_, index) => index + 1);
+    const { hal, events, authority, targetName } = this.#parts;
     return new IscsiServer({
       clock: hal.clock,
       entropy: hal.entropy,
       digests: hal.digests,
       hashes: hal.digests,
       authority,
-      deviceServer: new TargetDevice({
-        clock: hal.clock,
-        luns,
-        reservations,
-        targetName,
-        ports: () => relativePorts,
-      }),
+      deviceServer: this.#device,
       events,
       targetName,
-      portals: () => ports.map((port) => port.address),
+      portals: () => this.#iscsiPorts().map((port) => port.address),
     });
   }
 }

@@ -13,6 +13,8 @@ export interface ExportRegistryOptions {
   readonly hosts: HostRegistry;
   /** Whether a golden copy is shown read-only or not at all. */
   readonly goldenAccess: "none" | "read-only";
+  /** Whether a SCSI host's reservation of the volume forbids hosts without SCSI to read it, or to change it. */
+  isReserved(uuid: string, changes: boolean): boolean;
 }
 
 export class ExportRegistry implements ExportTable {
@@ -69,7 +71,10 @@ export class ExportRegistry implements ExportTable {
         : new ForkTarget(group, salvage.id, stored, name);
     }
     if (!this.#isShown(found)) return "not-ready";
-    const target = new VolumeTarget(group, volume.number, name, access.readOnly);
+    const { uuid } = volume;
+    const target = new VolumeTarget(group, volume.number, name, access.readOnly, (changes) =>
+      this.#options.isReserved(uuid, changes),
+    );
     group.addTarget(target);
     return target;
   }

@@ -4,6 +4,8 @@ import type { ArrayDocument } from "./array_document.ts";
 
 /** A registrant is a key, an initiator port's name of at most 250 bytes and a few numbers: room for a cluster of 32 with two ports. */
 const documentCharsMax = 32 * 1024;
+/** All volumes together: the array's document is written whole at every change. */
+const totalCharsMax = 2 * documentCharsMax;
 
 export interface ReservationKeeperOptions {
   document(): ArrayDocument;
@@ -22,11 +24,20 @@ export class ReservationKeeper implements ReservationShelf {
     return this.#options.document().reservations[uuid];
   }
 
+  /** The volume is gone: so is what was reserved of it. */
+  forget(uuid: string, done: (error: string | null) => void): void {
+    if (this.load(uuid) === undefined) return done(null);
+    this.save(uuid, undefined, done);
+  }
+
   save(uuid: string, document: unknown, done: (error: string | null) => void): void {
     const { [uuid]: _, ...others } = this.#options.document().reservations;
     if (document === undefined) return this.#options.save(others, done);
     if (JSON.stringify(document).length > documentCharsMax)
       return done(`the volume has more registrations than an array keeps (${documentCharsMax} characters)`);
-    this.#options.save({ ...others, [uuid]: document }, done);
+    const kept = { ...others, [uuid]: document };
+    if (JSON.stringify(kept).length > totalCharsMax)
+      return done(`the array's volumes have more registrations than it keeps (${totalCharsMax} characters)`);
+    this.#options.save(kept, done);
   }
 }

@@ -8,11 +8,13 @@ import { type VolumeChange, volumeNumbersMax, volumeSizeBytesMax, volumesMax } f
 import { done, type Removed, type Result, refused, type VolumeControl } from "./control.ts";
 import type { FoundVolume, GroupEntry, GroupRegistry } from "./groups.ts";
 import type { HostRegistry } from "./hosts.ts";
+import type { ReservationKeeper } from "./reservation_shelf.ts";
 import type { VolumeJson } from "./status_json.ts";
 
 export interface VolumeCommandsOptions {
   readonly groups: GroupRegistry;
   readonly hosts: HostRegistry;
+  readonly reservations: ReservationKeeper;
   readonly entropy: Entropy;
   readonly poolName: string;
 }
@@ -102,7 +104,10 @@ export class VolumeCommands implements VolumeControl {
     const change: VolumeChange = { op: "delete", number: found.volume.number };
     const error = await whenDone<StoreError>((finish) => found.group.changeVolumes(change, finish));
     if (error !== null) return refused("shelf-failed", error.text);
-    const forgotten = await this.#options.hosts.forget(name);
+    const { hosts, reservations } = this.#options;
+    const kept = await whenDone<string>((finish) => reservations.forget(found.volume.uuid, finish));
+    if (kept !== null) return refused("shelf-failed", kept);
+    const forgotten = await hosts.forget(name);
     return forgotten.ok ? done({ removed: name }) : forgotten;
   }
 

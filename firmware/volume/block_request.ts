@@ -18,6 +18,7 @@ export type BlockKind = "read" | "write" | "compare-write" | "or-write" | "zero"
 export type BlockError =
   | "read-only" // the volume is a golden copy, or the export is read-only
   | "not-ready" // no role yet, or the group is not writable now
+  | "reserved" // a SCSI host has reserved the volume, and this one comes without SCSI
   | "out-of-range"
   | "unaligned"
   | "no-space" // the pool cannot take more; nothing was written

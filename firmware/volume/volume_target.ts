@@ -1,5 +1,6 @@
 /**
- * An open volume: what a front end's session reads and writes. Judges range, role and access; everything else is the group's.
+ * An open volume: what a front end's session reads and writes. Judges range, reservation, role and access; everything else is the
+ * group's.
  */
 import { physicalBlockBytes } from "../store/store.ts";
 import { fail } from "./admission.ts";
@@ -18,14 +19,23 @@ export class VolumeTarget implements BlockTarget {
   readonly #group: Group;
   readonly #volume: number;
   readonly #exportReadOnly: boolean;
+  readonly #isReserved: ((changes: boolean) => boolean) | null;
   #ended: ((reason: string) => void) | null = null;
   #open = true;
 
-  constructor(group: Group, volume: number, name: string, exportReadOnly: boolean) {
+  /** `isReserved`: whether a reservation forbids this host to read or change; null where the front end judges that itself. */
+  constructor(
+    group: Group,
+    volume: number,
+    name: string,
+    exportReadOnly: boolean,
+    isReserved: ((changes: boolean) => boolean) | null = null,
+  ) {
     this.#group = group;
     this.#volume = volume;
     this.name = name;
     this.#exportReadOnly = exportReadOnly;
+    this.#isReserved = isReserved;
   }
 
   get volumeNumber(): number {
@@ -47,6 +57,7 @@ export class VolumeTarget implements BlockTarget {
   tryRead(startLba: number, target: Uint8Array): boolean {
     if (!this.#open || startLba % blocksPerPhysical !== 0 || target.byteLength % physicalBlockBytes !== 0) return false;
     if (startLba + target.byteLength / 512 > this.blockCount()) return false;
+    if (this.#isReserved?.(false)) return false;
     return this.#group.tryRead(this.#volume, startLba / blocksPerPhysical, target);
   }
 
@@ -63,8 +74,10 @@ export class VolumeTarget implements BlockTarget {
     }
     switch (request.kind) {
       case "read":
+        if (this.#isReserved?.(false)) return fail(request, "reserved");
         return this.#read(request);
       case "status":
+        if (this.#isReserved?.(false)) return fail(request, "reserved");
         return this.#status(request);
       case "write":
       case "compare-write":
@@ -72,6 +85,7 @@ export class VolumeTarget implements BlockTarget {
       case "zero":
       case "unmap":
         if (this.readOnly()) return fail(request, "read-only");
+        if (this.#isReserved?.(true)) return fail(request, "reserved");
         if (mustBeOneRecord(request) && request.blockCount > this.atomicBlocksMax()) return fail(request, "too-long");
         if (request.kind === "zero" && request.keepAllocated && request.blockCount > 0) {
           return submitWrittenZeroes(request, (part) => this.#submitPart(part));
@@ -97,10 +111,11 @@ export class VolumeTarget implements BlockTarget {
     this.#ended?.(reason);
   }
 
-  /** Of a long request: the volume may have ended, shrunk its access or changed its role since the part before. */
+  /** Of a long request: the volume may have ended, been reserved, shrunk its access or changed its role since the part before. */
   #submitPart(part: BlockRequest): void {
     if (!this.#open) return fail(part, "closed");
     if (this.readOnly()) return fail(part, "read-only");
+    if (this.#isReserved?.(true)) return fail(part, "reserved");
     this.#group.submitWrite(part, this.#volume);
   }
 

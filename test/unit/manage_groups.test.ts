@@ -282,6 +282,7 @@ test("a peer's golden copy has a volume of the name of one that is served here -
     groups: bench.groups,
     hosts: bench.control.hosts as HostRegistry,
     goldenAccess: "read-only",
+    isReserved: () => false,
   });
   bench.succeed(bench.control.hosts.add({ name: "any", any: true, addresses: [], iqns: [], tlsNames: [] }));
   bench.succeed(bench.control.hosts.map("any", { volume: "db", lun: null, readOnly: false }));

@@ -172,6 +172,14 @@ test("reservations -> kept by UUID beside the others, removed by undefined, refu
   assert.equal(errors.slice(0, 3), [null, null, null]);
   assert.ok(errors[3]?.includes("more registrations"));
   assert.is(keeper.load(one), undefined);
+  for (const digit of ["3", "4", "5"])
+    keeper.save(digit.repeat(32), { long: "x".repeat(25_000) }, (error) => errors.push(error));
+  assert.equal(errors.slice(4, 6), [null, null]);
+  assert.ok(errors[6]?.includes("more registrations"), "together");
+  keeper.forget("3".repeat(32), (error) => errors.push(error));
+  assert.is(keeper.load("3".repeat(32)), undefined);
+  keeper.forget("3".repeat(32), (error) => errors.push(error));
+  assert.equal(errors.slice(7), [null, null]);
   assert.is(typeof readArrayDocument(document), "object");
 });
 

@@ -314,6 +314,7 @@ test("APTPL → kept over a restart; without it → gone; turned off → taken f
   reserve(a, 1, types.EA);
   assert.is(bench.kept.size, 1);
   bench.start();
+  assert.ok(bench.device.forbidsStranger(uuidOf(0), false), "before any host is back");
   const again = bench.nexus("a").ready();
   const other = bench.nexus("b").ready();
   assert.equal(reservation(again), [1, 3]);
@@ -322,6 +323,7 @@ test("APTPL → kept over a restart; without it → gone; turned off → taken f
   assert.is(register(again, 1, 0, 1), good);
   assert.is(bench.kept.size, 0);
   bench.start();
+  assert.not.ok(bench.device.forbidsStranger(uuidOf(0), true));
   assert.is(reservation(bench.nexus("a").ready()), null);
 });
 

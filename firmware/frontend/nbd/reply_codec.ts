@@ -23,7 +23,7 @@ const twoTo32 = 4294967296;
 /** What an error chunk says to people. */
 const errorTexts: Readonly<Record<Errno, Uint8Array>> = {
   [Errno.none]: encoder.encode(""),
-  [Errno.perm]: encoder.encode("the export is read-only"),
+  [Errno.perm]: encoder.encode("not permitted: the export is read-only, or a SCSI host has reserved the volume"),
   [Errno.io]: encoder.encode("medium error: the data cannot be read correctly"),
   [Errno.inval]: encoder.encode(`invalid request: check range, flags and alignment to ${logicalBlockBytes} bytes`),
   [Errno.nospc]: encoder.encode("no space: beyond the end of the volume, or the pool is full"),
@@ -46,6 +46,7 @@ export interface Answered {
 export function errnoOf(error: BlockError, command: number): Errno {
   switch (error) {
     case "read-only":
+    case "reserved":
       return Errno.perm;
     case "out-of-range":
       return outOfRange(command);

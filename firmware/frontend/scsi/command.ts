@@ -136,6 +136,9 @@ export function failWith(standing: Standing, error: BlockError): "done" {
       });
     case "too-long":
       return fail(standing, SenseKey.illegalRequest, Asc.invalidFieldInCdb);
+    case "reserved":
+      standing.task.status = ScsiStatus.reservationConflict;
+      return "done";
     case "not-ready":
       return fail(standing, SenseKey.notReady, Asc.becomingReady);
     case "closed":

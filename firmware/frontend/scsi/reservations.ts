@@ -20,7 +20,7 @@ export class UnitReservations {
     this.#uuid = uuid;
     this.#shelf = shelf;
     const document = shelf.load(uuid);
-    this.#isKept = document !== undefined && document !== null;
+    this.#isKept = isKept(document);
     this.persistent = PersistentReservations.decode(document);
   }
 
@@ -79,6 +79,11 @@ export class UnitReservations {
       done(error);
     });
   }
+}
+
+/** Whether the shelf has something under a volume's UUID. */
+export function isKept(document: unknown): boolean {
+  return document !== undefined && document !== null;
 }
 
 export function nameOf(nexus: ScsiNexus): NexusName {

@@ -12,7 +12,7 @@ import { CommandTable } from "./command_table.ts";
 import type { DeviceServer, Nexus, NexusHost, NexusIdentity } from "./device_server.ts";
 import { LogicalUnit } from "./logical_unit.ts";
 import { type NexusOwner, ScsiNexus } from "./nexus.ts";
-import { UnitReservations } from "./reservations.ts";
+import { isKept, UnitReservations } from "./reservations.ts";
 import { Asc } from "./sense.ts";
 import { AccessState, type PortGroup } from "./spc_report.ts";
 import { StandingPool } from "./standing.ts";
@@ -48,11 +48,13 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     return nexus;
   }
 
-  /** Whether a host that comes without SCSI meets a reservation on the volume. */
+  /** Whether a host that comes without SCSI meets a reservation on the volume. Asked for each of its requests. */
   forbidsStranger(uuid: string, changes: boolean): boolean {
-    const unit = this.#units.get(uuid);
-    if (unit !== undefined) return unit.reservations.forbidsStranger(changes);
-    return new UnitReservations(uuid, this.#parts.reservations).forbidsStranger(changes);
+    const known = this.#units.get(uuid);
+    if (known !== undefined) return known.reservations.forbidsStranger(changes);
+    // Nobody has it mapped: what there may be is what was kept over the last stop.
+    if (!isKept(this.#parts.reservations.load(uuid))) return false;
+    return this.#unit(uuid).reservations.forbidsStranger(changes);
   }
 
   // ------------------------------------------------------------------ for the nexuses
@@ -66,11 +68,7 @@ export class TargetDevice implements DeviceServer, NexusOwner {
   }
 
   unitOf(info: LunInfo): LogicalUnit {
-    const known = this.#units.get(info.uuid);
-    if (known !== undefined) return known;
-    const unit = new LogicalUnit(info.uuid, new UnitReservations(info.uuid, this.#parts.reservations));
-    this.#units.set(info.uuid, unit);
-    return unit;
+    return this.#unit(info.uuid);
   }
 
   openForItself(nexus: ScsiNexus, info: LunInfo): BlockTarget | "not-ready" | "unknown" {
@@ -108,6 +106,14 @@ export class TargetDevice implements DeviceServer, NexusOwner {
   }
 
   // ------------------------------------------------------------------
+
+  #unit(uuid: string): LogicalUnit {
+    const known = this.#units.get(uuid);
+    if (known !== undefined) return known;
+    const unit = new LogicalUnit(uuid, new UnitReservations(uuid, this.#parts.reservations));
+    this.#units.set(uuid, unit);
+    return unit;
+  }
 
   #mappingsChanged(): void {
     for (const nexus of [...this.#nexuses]) nexus.refresh();
