@@ -1,5 +1,5 @@
 /**
- * The third-party programs that prove what we say: real NBD clients, a load generator, a filesystem maker. They come from
+ * The third-party programs that prove what we say: real NBD and iSCSI clients, a load generator, a filesystem maker. They come from
  * Debian's packages; as root they are installed when missing.
  */
 import { spawnSync } from "node:child_process";
@@ -21,6 +21,8 @@ const clients: readonly Client[] = [
   { program: "qemu-io", debianPackage: "qemu-utils" },
   { program: "qemu-storage-daemon", debianPackage: "qemu-system-common" },
   { program: "fio", debianPackage: "fio" },
+  { program: "iscsi-ls", debianPackage: "libiscsi-bin" },
+  { program: "iscsi-test-cu", debianPackage: "libiscsi-bin" },
   { program: "openssl", debianPackage: "openssl" },
   { program: "tgtd", debianPackage: "tgt", onRequest: true },
   { program: "mke2fs", debianPackage: "e2fsprogs" },

@@ -11,6 +11,7 @@ import * as labCommands from "../lab_site/commands.ts";
 import { LabError, loadLab, requireLab } from "../lab_site/site.ts";
 import { DemoFailed, Report } from "./report.ts";
 import type { Stage } from "./stage.ts";
+import { serveOverIscsi } from "./stage_iscsi.ts";
 import { showGoldenCopy, writeRealData } from "./stage_replicate.ts";
 import { crashAndRestart } from "./stage_restart.ts";
 import { takeOver } from "./stage_takeover.ts";
@@ -23,7 +24,7 @@ export interface DemoOptions {
   readonly ownDir: boolean;
 }
 
-const neededClients = ["nbdcopy", "nbdinfo", "fio", "qemu-img", "qemu-io", "mke2fs", "e2fsck"];
+const neededClients = ["nbdcopy", "nbdinfo", "fio", "qemu-img", "qemu-io", "iscsi-ls", "mke2fs", "e2fsck"];
 
 export async function runDemo(options: DemoOptions): Promise<number> {
   const report = new Report(options.json);
@@ -86,6 +87,7 @@ async function play(options: DemoOptions, report: Report, workDir: string): Prom
   const stage: Stage = { lab: requireLab(options.dir), report, workDir };
   await writeRealData(stage);
   await showGoldenCopy(stage);
+  await serveOverIscsi(stage);
   await crashAndRestart(stage);
   await takeOver(stage);
 }

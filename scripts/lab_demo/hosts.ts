@@ -1,4 +1,4 @@
-/** The demo's hosts: third-party programs over NBD. Nothing here knows our code. */
+/** The demo's hosts: third-party programs over NBD and iSCSI. Nothing here knows our code. */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -52,6 +52,12 @@ export function digestOf(uri: string): Promise<string> {
       else reject(new Error(`nbdcopy ${uri}: ${Buffer.concat(err).toString("utf8").trim()}`));
     });
   });
+}
+
+export async function fileDigestOf(path: string): Promise<string> {
+  const hasher = new Bun.CryptoHasher("sha256");
+  for await (const chunk of Bun.file(path).stream()) hasher.update(chunk);
+  return hasher.digest("hex");
 }
 
 export async function isReadOnly(uri: string): Promise<boolean | null> {

@@ -1,4 +1,4 @@
-/** Stage 3: SIGKILL under load; every acknowledged write is there after the restart, and replication goes on by itself. */
+/** Stage 4: SIGKILL under load; every acknowledged write is there after the restart, and replication goes on by itself. */
 import { join } from "node:path";
 import { formatCount, formatMs } from "../../firmware/shell/quantities.ts";
 import * as labCommands from "../lab_site/commands.ts";

@@ -1,4 +1,4 @@
-/** Stage 4: killed for good; takeover at the other site, and the way back. */
+/** Stages 5 and 6: killed for good; takeover at the other site, and the way back. */
 import { join } from "node:path";
 import type { MigrateJson, ResyncJson, TakeoverJson, VerifyJson } from "../../firmware/manage/control.ts";
 import type { GroupDetailJson } from "../../firmware/manage/status_json.ts";
