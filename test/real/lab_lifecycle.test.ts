@@ -17,7 +17,10 @@ interface View {
   at: string;
   nbd: string;
   nbdPortals: string[];
+  array: string;
   iscsi: string | null;
+  iscsiPortals: string[];
+  iqn: string | null;
 }
 interface Context {
   dir: string;
@@ -81,7 +84,11 @@ test("up on nothing -> both arrays up, elm in sync and read-only, oak writable",
   const [oak, elm] = appliances as [View, View];
   portals = [...oak.nbdPortals, ...elm.nbdPortals];
   assert.is(portals.length, 4);
-  assert.is(oak.iscsi, null);
+  for (const { array, iscsi, iscsiPortals, iqn } of [oak, elm]) {
+    assert.is(iscsiPortals.length, 2);
+    assert.is(iscsi, iscsiPortals[0]);
+    assert.is(iqn, `iqn.2026-11.org.goldcopy:${array}`);
+  }
   for (const portal of oak.nbdPortals) {
     assert.ok(await canWrite(`${portal}/demo-1`));
     assert.is(await isReadOnly(`${portal}/demo-2`), false);
