@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { waitUntil } from "../../scripts/lab_site/wait.ts";
-import { mebibyte, scratch, TestAppliance, wipe } from "./support/appliance.ts";
-import { type AttachedLun, type Attachment, nbdfuse, qemuNbd } from "./support/attachments.ts";
+import { freePorts, mebibyte, scratch, TestAppliance, wipe } from "./support/appliance.ts";
+import { type AttachedLun, type Attachment, nbdfuse, qemuIscsi, qemuNbd } from "./support/attachments.ts";
 import { testUnless, testWith } from "./support/clients.ts";
 import type { Database, Load, OpenDatabase } from "./support/database.ts";
 import { Acknowledged, faultsOf } from "./support/ledger.ts";
@@ -42,7 +42,10 @@ class Host {
   }
 
   async begin(database: Database): Promise<void> {
-    this.appliance = await TestAppliance.make(join(this.dir, "oak"), { diskBytes: [1024 * mebibyte] });
+    this.appliance = await TestAppliance.make(join(this.dir, "oak"), {
+      diskBytes: [1024 * mebibyte],
+      iscsiPorts: this.attachment.isIscsi ? await freePorts(1) : [],
+    });
     await this.appliance.start();
     await this.appliance.addVolume(volume, 256 * mebibyte);
     mkdirSync(this.mountPoint);
@@ -183,5 +186,6 @@ async function waitedOut(host: Host): Promise<void> {
 
 hostTest("the appliance is killed twice -> fsck is clean, every transaction is there", nbdfuse, postgres, killedTwice);
 hostTest("the appliance is killed twice -> the database waits and loses nothing", qemuNbd, sqlite, waitedOut);
+hostTest("the appliance is killed twice -> the database waits and loses nothing", qemuIscsi, postgres, waitedOut);
 
 test.run();

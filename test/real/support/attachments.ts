@@ -16,6 +16,7 @@ const detachLimitMs = 20_000;
 export interface Attachment {
   readonly name: string;
   readonly programs: readonly string[];
+  readonly isIscsi: boolean;
   /** `file` becomes the LUN. */
   attach(appliance: TestAppliance, volume: string, file: string): Promise<AttachedLun>;
 }
@@ -76,6 +77,7 @@ export class AttachedLun {
 export const nbdfuse: Attachment = {
   name: "NBD by nbdfuse",
   programs: ["nbdfuse"],
+  isIscsi: false,
   attach: (appliance, volume, file) => AttachedLun.by("nbdfuse", [file, `nbd://${appliance.hba()}/${volume}`], file),
 };
 
@@ -83,6 +85,7 @@ export const nbdfuse: Attachment = {
 export const qemuNbd: Attachment = {
   name: "NBD by qemu-storage-daemon",
   programs: ["qemu-storage-daemon"],
+  isIscsi: false,
   attach(appliance, volume, file) {
     const [host, port] = appliance.hba().split(":");
     const node = `driver=nbd,node-name=lun,server.type=inet,server.host=${host},server.port=${port},export=${volume},reconnect-delay=60`;
@@ -94,6 +97,7 @@ export const qemuNbd: Attachment = {
 export const qemuIscsi: Attachment = {
   name: "iSCSI by qemu-storage-daemon",
   programs: ["qemu-storage-daemon", "iscsi-ls"],
+  isIscsi: true,
   async attach(appliance, _volume, file) {
     const portal = appliance.iscsiPortal();
     const { target, lun } = await onlyLun(portal);
