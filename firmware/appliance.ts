@@ -178,10 +178,6 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       for (const name of volumes) groups.endExports(name, "the host's access has changed");
     },
   });
-  // Also where the primary's log, or the end of a golden copy, says so: a later volume of that name is another one.
-  groups.onVolumesGone((names) => {
-    for (const name of names) if (groups.findVolume(name) === null) void hosts.forget(name);
-  });
   const goldenAccess = config.goldenAccess ?? "read-only";
   const reservations = new ReservationKeeper({
     document: () => holder.document,
@@ -190,6 +186,15 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
         done(error === null ? null : (error as { text: string }).text),
       );
     },
+  });
+  // Also where the primary's log, or the end of a golden copy, says so: a later volume of that name is another one.
+  groups.onVolumesChanged((gone) => {
+    for (const { name, uuid } of gone) {
+      if (groups.findVolume(name) === null) void hosts.forget(name);
+      reservations.forget(uuid, () => {});
+    }
+    // Not in the midst of a commit.
+    clock.after(0, () => hosts.changed());
   });
   const servers: HostServers = new HostServers({
     hal,
@@ -214,7 +219,6 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     nvram,
     groups,
     hosts,
-    reservations,
     version: options.version,
     stopServing: () => servers.close(),
   });

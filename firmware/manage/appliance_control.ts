@@ -25,7 +25,6 @@ import {
   shelvesJson,
 } from "./hardware_report.ts";
 import type { HostRegistry } from "./hosts.ts";
-import type { ReservationKeeper } from "./reservation_shelf.ts";
 import { roleWarnings } from "./role_warnings.ts";
 import { scrubGroups } from "./scrub.ts";
 import type { CacheJson, DiskJson, PeerArrayJson, PoolJson, ShelfJson, StatusJson } from "./status_json.ts";
@@ -39,7 +38,6 @@ export interface ControlParts {
   readonly nvram: Nvram;
   readonly groups: GroupRegistry;
   readonly hosts: HostRegistry;
-  readonly reservations: ReservationKeeper;
   readonly version: string;
   /** No new sessions, and the open ones end. */
   stopServing(): void;
@@ -60,10 +58,10 @@ export class ApplianceControl implements Control {
 
   constructor(parts: ControlParts) {
     this.#parts = parts;
-    const { hal, pool, nvram, groups, hosts, reservations, config } = parts;
+    const { hal, pool, nvram, groups, hosts, config } = parts;
     const { appliance } = config.array;
     this.#hardware = { hal, pool, poolName, nvram, groups, appliance };
-    this.volumes = new VolumeCommands({ groups, hosts, reservations, entropy: hal.entropy, poolName });
+    this.volumes = new VolumeCommands({ groups, hosts, entropy: hal.entropy, poolName });
     this.#groupCommands = new GroupCommands({ groups, appliance });
     this.groups = this.#groupCommands;
     this.hosts = hosts;

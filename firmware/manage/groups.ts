@@ -55,7 +55,7 @@ export class GroupRegistry {
   #cacheHealthy = true;
   /** Counts the turns of the cache's state: what an earlier good turn began ends nothing after a later fault. */
   #cacheGoodRounds = 0;
-  #onGone: (volumes: readonly string[]) => void = () => {};
+  #onVolumesChanged: (gone: readonly GroupVolume[]) => void = () => {};
 
   constructor(options: GroupRegistryOptions) {
     this.#options = options;
@@ -79,8 +79,9 @@ export class GroupRegistry {
     });
   }
 
-  onVolumesGone(listener: (volumes: readonly string[]) => void): void {
-    this.#onGone = listener;
+  /** Called after every change of a group's volumes, wherever it was made; `gone` are those that no longer are. */
+  onVolumesChanged(listener: (gone: readonly GroupVolume[]) => void): void {
+    this.#onVolumesChanged = listener;
   }
 
   /**
@@ -125,7 +126,7 @@ export class GroupRegistry {
         "or take over at the peer, or start once with --accept-cache-loss, which gives them up"
       );
     }
-    group.onVolumeGone = (name) => this.#onGone([name]);
+    group.onVolumesChanged = (gone) => this.#onVolumesChanged(gone);
     group.log.onFailed = () => this.#cacheHasFailed("a persist of the write cache has failed");
     const place = { array: config.array.name, appliance: config.array.appliance };
     const replication = new GroupReplication(replicationPort(group, place), this.host);
@@ -279,9 +280,9 @@ export class GroupRegistry {
     const { group, replication } = entry;
     await replication.stop(false);
     group.setServing({ writable: false, why: "the group is being deleted", readable: null });
-    const gone = group.volumes().map((volume) => volume.name);
+    const gone = group.volumes();
     this.#entries.delete(group.id);
-    this.#onGone(gone);
+    this.#onVolumesChanged(gone);
     // What is under way at the store must not land on space that belongs to somebody else by then.
     await new Promise<void>((resolve) => group.retire(resolve));
     group.log.reset([], 0);

@@ -8,13 +8,11 @@ import { type VolumeChange, volumeNumbersMax, volumeSizeBytesMax, volumesMax } f
 import { done, type Removed, type Result, refused, type VolumeControl } from "./control.ts";
 import type { FoundVolume, GroupEntry, GroupRegistry } from "./groups.ts";
 import type { HostRegistry } from "./hosts.ts";
-import type { ReservationKeeper } from "./reservation_shelf.ts";
 import type { VolumeJson } from "./status_json.ts";
 
 export interface VolumeCommandsOptions {
   readonly groups: GroupRegistry;
   readonly hosts: HostRegistry;
-  readonly reservations: ReservationKeeper;
   readonly entropy: Entropy;
   readonly poolName: string;
 }
@@ -104,16 +102,14 @@ export class VolumeCommands implements VolumeControl {
     const change: VolumeChange = { op: "delete", number: found.volume.number };
     const error = await whenDone<StoreError>((finish) => found.group.changeVolumes(change, finish));
     if (error !== null) return refused("shelf-failed", error.text);
-    const { hosts, reservations } = this.#options;
-    const kept = await whenDone<string>((finish) => reservations.forget(found.volume.uuid, finish));
-    if (kept !== null) return refused("shelf-failed", kept);
-    const forgotten = await hosts.forget(name);
+    const forgotten = await this.#options.hosts.forget(name);
     return forgotten.ok ? done({ removed: name }) : forgotten;
   }
 
   async #changed(entry: GroupEntry, name: string, change: VolumeChange): Promise<Result<VolumeJson>> {
     const error = await whenDone<StoreError>((finish) => entry.group.changeVolumes(change, finish));
     if (error !== null) return refused("shelf-failed", error.text);
+    // Hosts know it before the operator does.
     this.#options.hosts.changed();
     const found = this.#options.groups.findVolume(name);
     return found === null ? notFound(name) : done(this.#json(found));

@@ -90,8 +90,8 @@ export class Group {
   #serving: Serving = { writable: false, why: "the group is starting", readable: null };
   readonly #targets = new OpenTargets();
   readonly #appends: LogAppends;
-  /** A volume was deleted, here or at the primary. */
-  onVolumeGone: (name: string) => void = () => {};
+  /** Volumes were created, resized or deleted, here or at the primary; `gone` are those deleted. Called while their record commits. */
+  onVolumesChanged: (gone: readonly GroupVolume[]) => void = () => {};
   #boundaryListeners: ((boundary: { id: string; purpose: string; seq: number }) => void)[] = [];
   #consistentListeners: ((mark: { peer: string; seq: number }) => void)[] = [];
   cacheWasLost = false;
@@ -446,10 +446,9 @@ export class Group {
       }
       const nextVolumeNumber = Math.max(this.#document.nextVolumeNumber, nextNumberAfter(change));
       this.#document = { ...this.#document, nextVolumeNumber };
-      for (const volume of this.#volumes.commit(change, this.log.committedRecords - 1)) {
-        this.endTargets(volume.number, "the volume was deleted");
-        this.onVolumeGone(volume.name);
-      }
+      const gone = this.#volumes.commit(change, this.log.committedRecords - 1);
+      for (const volume of gone) this.endTargets(volume.number, "the volume was deleted");
+      this.onVolumesChanged(gone);
     } else if (header.kind === RecordKind.consistentAt) {
       const peer = new TextDecoder().decode(this.#payload(header, at));
       for (const listener of this.#consistentListeners) listener({ peer, seq: header.lastSeq });

@@ -257,6 +257,12 @@ testWith(
       await host.ready();
       const refused = await host.command(cdbOf.write10(0, 8), { data: new Uint8Array(blockBytes) });
       assert.equal([refused.status, refused.sense], [2, 0x072700]);
+      await gold.demand("POST", "/v1/volumes/data/resize", { sizeBytes: 32 * mebibyte });
+      const told = await waitUntil(10_000, 20, async () => {
+        const { status, sense } = await host.command([0]);
+        return status === 0 ? null : sense;
+      });
+      assert.is(told, 0x062a09, "grown at the primary");
       host.close();
       const identity = async (side: TestAppliance) => {
         const { stdout } = await runOk("iscsi-inq", ["-e", "1", "-c", "0x83", lun(side)]);
