@@ -12,12 +12,12 @@
 import { assert } from "../../codec/assert.ts";
 import {
   type BlockError,
-  type BlockExtent,
   type BlockKind,
   type BlockRequest,
   type BlockTarget,
   logicalBlockBytes,
 } from "../../volume/block_request.ts";
+import { noBytes, PlainRequest } from "../../volume/plain_request.ts";
 import type { PooledBuffer } from "../buffer_pool.ts";
 import { type MediumRead, ScsiStatus, type ScsiTask, TaskAttribute } from "../scsi/task.ts";
 import type { PayloadSink } from "./pdu_parser.ts";
@@ -44,7 +44,6 @@ export const DataFault = {
 } as const;
 export type DataFault = (typeof DataFault)[keyof typeof DataFault];
 
-const empty = new Uint8Array(0);
 const cdbBytes = 16;
 
 /**
@@ -93,8 +92,8 @@ export class IscsiTask implements ScsiTask, PayloadSink {
   dataOutBytes = 0;
   dataOut: Uint8Array[] = [];
   status: ScsiStatus = ScsiStatus.good;
-  sense: Uint8Array = empty;
-  dataIn: Uint8Array = empty;
+  sense: Uint8Array = noBytes;
+  dataIn: Uint8Array = noBytes;
   dataInBytes = 0;
   medium: MediumRead = { target: noTarget, startLba: 0, blockCount: 0 };
   aborted = false;
@@ -138,7 +137,7 @@ export class IscsiTask implements ScsiTask, PayloadSink {
   /** Chunks asked for and not sent, in order. */
   readonly chunks: ReadChunk[] = [];
 
-  private gather: Uint8Array = empty;
+  private gather: Uint8Array = noBytes;
   private gathered = 0;
   /** The last piece of `dataOut` is the end of what has been gathered, from here on, and may grow. */
   private gathering = false;
@@ -173,7 +172,7 @@ export class IscsiTask implements ScsiTask, PayloadSink {
     if (!this.gathering) {
       this.gathering = true;
       this.gatherStart = this.gathered;
-      this.dataOut.push(empty);
+      this.dataOut.push(noBytes);
     }
     this.gather.set(kept, this.gathered);
     this.gathered += kept.byteLength;
@@ -196,7 +195,7 @@ export class IscsiTask implements ScsiTask, PayloadSink {
 
   dropData(): void {
     if (this.dataOut.length > 0) this.dataOut.length = 0;
-    this.gather = empty;
+    this.gather = noBytes;
     this.gathered = 0;
     this.gathering = false;
   }
@@ -208,8 +207,8 @@ export class IscsiTask implements ScsiTask, PayloadSink {
     this.cdb = this.shortCdb;
     this.attribute = TaskAttribute.untagged;
     this.status = ScsiStatus.good;
-    this.sense = empty;
-    this.dataIn = empty;
+    this.sense = noBytes;
+    this.dataIn = noBytes;
     this.dataInBytes = 0;
     this.dataOutBytes = 0;
     this.medium.target = noTarget;
@@ -242,23 +241,16 @@ function chunkDone(request: BlockRequest): void {
 }
 
 /** A part of a medium read that could not be served at once. */
-export class ReadChunk implements BlockRequest {
-  kind: BlockKind = "read";
-  startLba = 0;
-  blockCount = 0;
-  payload: readonly Uint8Array[] = [];
-  target: Uint8Array = empty;
-  keepAllocated = false;
-  atomic = false;
-  miscompareOffset = 0;
-  extents: BlockExtent[] = [];
-  error: BlockError | null = null;
-  onDone: (request: BlockRequest) => void = chunkDone;
-
+export class ReadChunk extends PlainRequest {
+  override kind: BlockKind = "read";
   owner: ReadOwner | null = null;
   task: IscsiTask | null = null;
   buffer: PooledBuffer | null = null;
   landed = false;
+
+  constructor() {
+    super(chunkDone);
+  }
 
   get bytes(): number {
     return this.blockCount * logicalBlockBytes;
@@ -295,7 +287,7 @@ export class TaskPool {
     chunk.owner = null;
     chunk.task = null;
     chunk.buffer = null;
-    chunk.target = empty;
+    chunk.target = noBytes;
     chunk.error = null;
     if (this.chunks.length < keptMax) this.chunks.push(chunk);
   }

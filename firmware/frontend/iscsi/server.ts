@@ -15,6 +15,7 @@ import { BufferPool } from "../buffer_pool.ts";
 import { addressOf, LoginGuard } from "../login_guard.ts";
 import { MemoryBudget } from "../memory_budget.ts";
 import type { DeviceServer } from "../scsi/device_server.ts";
+import { StallWatch } from "../stall_watch.ts";
 import { TaskPool } from "./iscsi_task.ts";
 import { checkIscsiLimits, defaultIscsiLimits, type IscsiLimits } from "./limits.ts";
 import type { ChapHashes, IscsiDigests } from "./ports.ts";
@@ -56,7 +57,6 @@ export class IscsiServer implements SessionRegistry {
   private readonly tsihs = new Set<number>();
   /** The limit was reached and reported; said again only after there was room in between. */
   private isFull = false;
-  private watching = false;
   private closing = false;
 
   constructor(parts: IscsiServerParts) {
@@ -64,7 +64,8 @@ export class IscsiServer implements SessionRegistry {
     checkIscsiLimits(this.limits);
     this.clock = parts.clock;
     this.events = parts.events;
-    this.budget = new MemoryBudget(parts.clock, this.limits.sharedBytesMax, () => this.watchStalls());
+    const watch = new StallWatch(parts.clock, this.limits.stallMs, this.sessions);
+    this.budget = new MemoryBudget(parts.clock, this.limits.sharedBytesMax, () => watch.begin(this.budget));
     this.guard = new LoginGuard(parts.clock, this.limits);
     this.parts = {
       clock: parts.clock,
@@ -177,22 +178,6 @@ export class IscsiServer implements SessionRegistry {
     if (this.byInitiatorPort.get(key) === session) this.byInitiatorPort.delete(key);
     // A tenth of the limit free again counts as room, so that one host in and out does not fill the log.
     if (this.sessions.size <= this.limits.sessionsMax * 0.9) this.isFull = false;
-  }
-
-  /** While somebody waits for shared memory: whoever holds some and has not moved between two looks is closed. */
-  private watchStalls(): void {
-    if (this.watching) return;
-    this.watching = true;
-    for (const session of this.sessions) session.moved();
-    this.lookAgain();
-  }
-
-  private lookAgain(): void {
-    this.clock.after(this.limits.stallMs, () => {
-      for (const session of [...this.sessions]) session.closeUnlessMoved();
-      this.watching = this.budget.waiting > 0;
-      if (this.watching) this.lookAgain();
-    });
   }
 }
 

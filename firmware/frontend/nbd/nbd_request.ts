@@ -5,14 +5,13 @@
  * while it is null; a target that completes one twice is caught by that.
  */
 import { assert } from "../../codec/assert.ts";
-import type { BlockError, BlockExtent, BlockKind, BlockRequest } from "../../volume/block_request.ts";
+import type { BlockRequest } from "../../volume/block_request.ts";
+import { noBytes, PlainRequest } from "../../volume/plain_request.ts";
 import type { PooledBuffer } from "../buffer_pool.ts";
 
 export interface RequestOwner {
   completed(request: NbdRequest): void;
 }
-
-const empty = new Uint8Array(0);
 
 /** Shared by all requests: no closure per request. */
 function requestDone(request: BlockRequest): void {
@@ -21,19 +20,8 @@ function requestDone(request: BlockRequest): void {
   done.owner.completed(done);
 }
 
-export class NbdRequest implements BlockRequest {
-  kind: BlockKind = "flush";
-  startLba = 0;
-  blockCount = 0;
-  payload: Uint8Array[] = [];
-  target: Uint8Array = empty;
-  keepAllocated = false;
-  atomic = false;
-  miscompareOffset = 0;
-  extents: BlockExtent[] = [];
-  error: BlockError | null = null;
-  onDone: (request: BlockRequest) => void = requestDone;
-
+export class NbdRequest extends PlainRequest {
+  override payload: Uint8Array[] = [];
   owner: RequestOwner | null = null;
   command = 0;
   flags = 0;
@@ -48,6 +36,10 @@ export class NbdRequest implements BlockRequest {
   chargedBytes = 0;
   /** Where a READ's data lands, behind the headroom. */
   buffer: PooledBuffer | null = null;
+
+  constructor() {
+    super(requestDone);
+  }
 }
 
 /** Kept at most: 4,096 objects of about 200 bytes. */
@@ -66,7 +58,7 @@ export class RequestPool {
   release(request: NbdRequest): void {
     request.owner = null;
     request.buffer = null;
-    request.target = empty;
+    request.target = noBytes;
     request.error = null;
     request.keepAllocated = false;
     request.chargedBytes = 0;

@@ -14,6 +14,7 @@ import type { ExportTable } from "../../volume/block_request.ts";
 import { BufferPool } from "../buffer_pool.ts";
 import { LoginGuard } from "../login_guard.ts";
 import { MemoryBudget } from "../memory_budget.ts";
+import { StallWatch } from "../stall_watch.ts";
 import { checkNbdLimits, defaultNbdLimits, type NbdLimits } from "./limits.ts";
 import { RequestPool } from "./nbd_request.ts";
 import type { TlsUse } from "./negotiation.ts";
@@ -40,7 +41,6 @@ export class NbdServer {
   private readonly sessions = new Set<NbdSession>();
   /** The limit was reached and reported; said again only after there was room in between. */
   private full = false;
-  private watching = false;
   private closing = false;
 
   constructor(parts: NbdServerParts) {
@@ -48,7 +48,8 @@ export class NbdServer {
     checkNbdLimits(this.limits);
     this.clock = parts.clock;
     this.events = parts.events;
-    this.budget = new MemoryBudget(parts.clock, this.limits.sharedBytesMax, () => this.watchStalls());
+    const watch = new StallWatch(parts.clock, this.limits.stallMs, this.sessions);
+    this.budget = new MemoryBudget(parts.clock, this.limits.sharedBytesMax, () => watch.begin(this.budget));
     this.guard = new LoginGuard(parts.clock, this.limits);
     this.parts = {
       clock: parts.clock,
@@ -112,21 +113,5 @@ export class NbdServer {
     this.sessions.delete(session);
     // A tenth of the limit free again counts as room, so that one host in and out does not fill the log.
     if (this.sessions.size <= this.limits.sessionsMax * 0.9) this.full = false;
-  }
-
-  /** While somebody waits for shared memory: whoever holds some and has not moved between two looks is closed. */
-  private watchStalls(): void {
-    if (this.watching) return;
-    this.watching = true;
-    for (const session of this.sessions) session.moved();
-    this.lookAgain();
-  }
-
-  private lookAgain(): void {
-    this.clock.after(this.limits.stallMs, () => {
-      for (const session of [...this.sessions]) session.closeUnlessMoved();
-      this.watching = this.budget.waiting > 0;
-      if (this.watching) this.lookAgain();
-    });
   }
 }

@@ -7,7 +7,8 @@
  *                  └──▶ waiting (an ORDERED task before it, or it is one) ──┘
  */
 import { assert } from "../../codec/assert.ts";
-import type { BlockError, BlockExtent, BlockKind, BlockRequest, BlockTarget } from "../../volume/block_request.ts";
+import type { BlockError, BlockRequest, BlockTarget } from "../../volume/block_request.ts";
+import { noBytes, PlainRequest } from "../../volume/plain_request.ts";
 import type { Command } from "./command.ts";
 import type { LogicalUnit } from "./logical_unit.ts";
 import type { ScsiNexus } from "./nexus.ts";
@@ -15,8 +16,6 @@ import type { ScsiTask } from "./task.ts";
 import type { UnitAccess } from "./unit_access.ts";
 
 export type Phase = "free" | "collecting" | "waiting" | "running";
-
-const empty = new Uint8Array(0);
 
 /** Shared by all requests: no closure per request. */
 function requestDone(request: BlockRequest): void {
@@ -27,19 +26,7 @@ function requestDone(request: BlockRequest): void {
   next(standing, standing.error);
 }
 
-export class Standing implements BlockRequest {
-  kind: BlockKind = "flush";
-  startLba = 0;
-  blockCount = 0;
-  payload: readonly Uint8Array[] = [];
-  target: Uint8Array = empty;
-  keepAllocated = false;
-  atomic = false;
-  miscompareOffset = 0;
-  extents: BlockExtent[] = [];
-  error: BlockError | null = null;
-  onDone: (request: BlockRequest) => void = requestDone;
-
+export class Standing extends PlainRequest {
   phase: Phase = "free";
   task!: ScsiTask;
   nexus!: ScsiNexus;
@@ -56,6 +43,10 @@ export class Standing implements BlockRequest {
   endListeners: (() => void)[] = [];
   /** Another nexus has aborted it, and its initiator wants to be told by TASK ABORTED. */
   tellsByStatus = false;
+
+  constructor() {
+    super(requestDone);
+  }
 
   get unit(): LogicalUnit {
     return this.access!.unit;
@@ -82,7 +73,7 @@ export class Standing implements BlockRequest {
     this.phase = "free";
     this.access = null;
     this.payload = [];
-    this.target = empty;
+    this.target = noBytes;
     this.keepAllocated = false;
     this.atomic = false;
     this.error = null;
