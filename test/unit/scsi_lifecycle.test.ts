@@ -369,6 +369,25 @@ test("two SANITIZE whose data lands at the same time → one runs, the other is 
 
 // -------------------------------------------------------------------- pools
 
+test("hundreds of commands that read in parts → 16 buffers at a time, each has its turn, aborted ones too", () => {
+  const { bench, a, b, volume } = pair(2, 4 << 20);
+  const { parts } = bench.device;
+  volume.gate = true;
+  const tasks = Array.from({ length: 200 }, (_, index) => {
+    const host = index % 2 === 0 ? a : b;
+    return host.execute(host.judge([0x8f, 0, ...be(0, 8), ...be(8192, 4), 0, 0]));
+  });
+  assert.is(volume.waiting.length, 16);
+  assert.is(parts.lent, 16);
+  const answer = manage(a, TaskFunction.abortTaskSet);
+  volume.gate = false;
+  volume.release();
+  bench.settle();
+  assert.ok(tasks.every((task, index) => task.ended && task.aborted === (index % 2 === 0)));
+  assert.is(answer.outcome, "complete");
+  assert.is(parts.lent, 0);
+});
+
 test("tasks of every end → every pooled object comes back, once", () => {
   const { bench, a, b, volume } = pair();
   const { pool } = bench.device;

@@ -173,7 +173,8 @@ class Storm {
       volume.gate = false;
       volume.failing.clear();
     }
-    for (let round = 0; this.flying.length > 0 && round < 10_000; round++) {
+    const isBusy = () => this.flying.length > 0 || bench.luns.volumes.some(({ waiting }) => waiting.length > 0);
+    for (let round = 0; isBusy() && round < 10_000; round++) {
       for (const volume of bench.luns.volumes) volume.release();
       bench.settle();
       this.goOn();
@@ -233,6 +234,7 @@ for (let seed = 1; seed <= 12; seed++)
     last.nexus.close();
     bench.settle();
     for (const volume of bench.luns.volumes) assert.is(volume.targets.size, 0, "every volume is closed");
+    assert.is(bench.device.parts.lent, 0, "every buffer has come back");
   });
 
 test.run();

@@ -26,6 +26,8 @@ export const scsiLimits = {
   unmapBlocksMax: 0xffffffff,
   /** VERIFY without data, PREFETCH-like reads, comparisons: read in parts of 1 MiB. */
   readPartBlocks: 2048,
+  /** Such parts of all commands of all hosts at a time: 16 MiB. */
+  partBuffersMax: 16,
   /** Parameter lists: the longest is EXTENDED COPY's. */
   parameterListBytesMax: 65535,
 } as const;
@@ -41,8 +43,6 @@ export const copyLimits = {
   descriptorListBytesMax: 704,
   /** A segment's number of blocks is two bytes. */
   segmentBlocksMax: 65535,
-  /** One megabyte is read and written at a time. */
-  partBlocks: 2048,
   /** Finished copies that a nexus may still ask for. */
   recordsMax: 16,
 } as const;

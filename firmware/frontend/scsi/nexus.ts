@@ -18,6 +18,7 @@ import {
 } from "./device_server.ts";
 import type { LogicalUnit } from "./logical_unit.ts";
 import { decodeLun } from "./lun.ts";
+import type { PartBuffers } from "./part_buffers.ts";
 import { Asc, SenseKey } from "./sense.ts";
 import { CopyRecords } from "./spc_copy.ts";
 import type { PortGroup } from "./spc_report.ts";
@@ -29,6 +30,7 @@ import { UnitAccess } from "./unit_access.ts";
 export interface NexusOwner {
   readonly table: CommandTable;
   readonly pool: StandingPool;
+  readonly parts: PartBuffers;
   /** The SCSI device name: the target's iSCSI name. */
   readonly targetName: string;
   luns(nexus: ScsiNexus): readonly LunInfo[];

@@ -2,7 +2,7 @@
  * VERIFY in all sizes (SBC-4 5.36 to 5.38): the medium is read, so that its checksums are looked at, and compared with data when the
  * initiator asks for that: BYTCHK 01b all of it, 11b every block with the one that was sent.
  *
- * Invariant: memory for one part of the range at a time, whatever its length.
+ * Invariant: memory for one part of the range at a time, whatever its length, lent to it by the device (`part_buffers.ts`).
  */
 import { logicalBlockBytes } from "../../volume/block_request.ts";
 import { joined } from "./cdb.ts";
@@ -53,18 +53,29 @@ function runVerify(standing: Standing): Outcome {
 }
 
 function readPart(standing: Standing): void {
+  standing.nexus.owner.parts.take((buffer) => readInto(standing, buffer));
+}
+
+function readInto(standing: Standing, buffer: Uint8Array): void {
+  const { parts } = standing.nexus.owner;
+  // It may have waited for the buffer.
+  if (standing.task.aborted) {
+    parts.give(buffer);
+    return end(standing);
+  }
   const notes = standing.notes as Verification;
   const blocks = Math.min(scsiLimits.readPartBlocks, notes.blockCount - notes.doneBlocks);
   standing.kind = "read";
   standing.startLba = notes.startLba + notes.doneBlocks;
   standing.blockCount = blocks;
-  standing.target = new Uint8Array(blocks * logicalBlockBytes);
+  standing.target = buffer.subarray(0, blocks * logicalBlockBytes);
   standing.submit((read, error) => {
+    const at = error === null ? firstDifference(notes, read.target) : -1;
+    parts.give(buffer);
     if (error !== null) {
       failWith(read, error);
       return end(read);
     }
-    const at = firstDifference(notes, read.target);
     if (at >= 0) {
       fail(read, SenseKey.miscompare, Asc.miscompareDuringVerify, { information: at });
       return end(read);

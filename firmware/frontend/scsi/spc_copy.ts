@@ -7,12 +7,12 @@
  * Invariants:
  * - A copy reads and writes through the same doors as the initiator's own commands: masking, reservations, read-only.
  * - What a segment copies is what its source held before it, also where source and destination overlap.
- * - One part is in memory at a time; between two parts others have their turn, and task management ends the copy.
+ * - One part is in memory at a time, lent to it by the device (`part_buffers.ts`); between two parts others have their turn, and task management ends the copy.
  */
-import { logicalBlockBytes } from "../../volume/block_request.ts";
+import { type BlockError, logicalBlockBytes } from "../../volume/block_request.ts";
 import { joined, putU16, putU32, u16, u32, u64 } from "./cdb.ts";
 import { answer, badField, badParameter, type Command, end, fail, good, type Outcome } from "./command.ts";
-import { copyLimits } from "./limits.ts";
+import { copyLimits, scsiLimits } from "./limits.ts";
 import { naaOf } from "./naa.ts";
 import { Asc, SenseKey } from "./sense.ts";
 import type { Standing } from "./standing.ts";
@@ -192,42 +192,54 @@ function aborted(standing: Standing, asc: number): "done" {
 function copyPart(standing: Standing): void {
   const copy = standing.notes as Copy;
   const segment = copy.segments[copy.segment];
-  if (segment === undefined || standing.task.aborted) return finish(standing, true);
-  const from = segment.source.target;
-  // A mapping may have gone since the part before.
-  if (isSanitized(segment) || from === null || segment.destination.target === null) return unreachable(standing);
-  const blocks = Math.min(copyLimits.partBlocks, segment.blockCount - copy.doneBlocks);
-  if (blocks === 0) {
+  if (segment === undefined) return finish(standing, true);
+  if (copy.doneBlocks === segment.blockCount) {
     copy.segment++;
     copy.doneBlocks = 0;
     copy.record.segmentsDone++;
     return standing.nexus.owner.defer(() => copyPart(standing));
   }
-  const bytes = new Uint8Array(blocks * logicalBlockBytes);
-  standing.kind = "read";
+  standing.nexus.owner.parts.take((buffer) => readPart(standing, segment, buffer));
+}
+
+function readPart(standing: Standing, segment: Segment, buffer: Uint8Array): void {
+  const copy = standing.notes as Copy;
+  const { parts } = standing.nexus.owner;
+  const blocks = Math.min(scsiLimits.readPartBlocks, segment.blockCount - copy.doneBlocks);
   const at = isBackward(segment) ? segment.blockCount - copy.doneBlocks - blocks : copy.doneBlocks;
+  const bytes = buffer.subarray(0, blocks * logicalBlockBytes);
+  const over = (how: () => void): void => {
+    parts.give(buffer);
+    how();
+  };
+  // It may have waited for the buffer, and a mapping may have gone since the part before.
+  if (standing.task.aborted) return over(() => finish(standing, true));
+  const from = segment.source.target;
+  if (isSanitized(segment) || from === null) return over(() => unreachable(standing));
+  standing.kind = "read";
   standing.startLba = segment.sourceLba + at;
   standing.blockCount = blocks;
   standing.target = bytes;
-  standing.submitTo(from, (read, readError) => {
-    if (readError !== null) {
-      aborted(read, Asc.thirdPartyDeviceFailure);
-      return finish(read, false);
-    }
+  standing.submitTo(from, (read, error) => {
+    if (error !== null) return over(() => broken(read, error));
     const to = segment.destination.target;
-    if (to === null) return unreachable(read);
+    if (isSanitized(segment) || to === null) return over(() => unreachable(read));
     read.kind = "write";
     read.startLba = segment.destinationLba + at;
     read.payload = [bytes];
     read.submitTo(to, (written, writeError) => {
-      if (writeError === "no-space") fail(written, SenseKey.dataProtect, Asc.spaceAllocationFailedWriteProtect);
-      else if (writeError !== null) aborted(written, Asc.thirdPartyDeviceFailure);
-      if (writeError !== null) return finish(written, false);
+      if (writeError !== null) return over(() => broken(written, writeError));
       copy.doneBlocks += blocks;
       copy.record.bytesDone += bytes.byteLength;
-      written.nexus.owner.defer(() => copyPart(written));
+      over(() => written.nexus.owner.defer(() => copyPart(written)));
     });
   });
+}
+
+function broken(standing: Standing, error: BlockError): void {
+  if (error === "no-space") fail(standing, SenseKey.dataProtect, Asc.spaceAllocationFailedWriteProtect);
+  else aborted(standing, Asc.thirdPartyDeviceFailure);
+  finish(standing, false);
 }
 
 /** The source's end is overwritten by the destination's beginning: from the end on, it is read before that. */

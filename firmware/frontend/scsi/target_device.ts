@@ -2,8 +2,8 @@
  * The device server of an array: its nexuses and logical units, joined with the volumes that hosts have mapped.
  *
  * Invariants:
- * - One `LogicalUnit` per volume UUID while anybody has it mapped or a task of it runs; what initiators changed of it goes with the last nexus, but for
- *   persistent reservations and registrations, which stay until they are released (in memory) or for good (APTPL).
+ * - One `LogicalUnit` per volume UUID while anybody has it mapped or a task of it runs; what initiators changed of it goes with the
+ *   last nexus, but for persistent reservations and registrations, which stay until they are released (in memory) or for good (APTPL).
  */
 import type { Clock } from "../../../hal/api/clock.ts";
 import type { BlockTarget } from "../../volume/block_request.ts";
@@ -12,6 +12,7 @@ import { CommandTable } from "./command_table.ts";
 import type { DeviceServer, Nexus, NexusHost, NexusIdentity } from "./device_server.ts";
 import { LogicalUnit } from "./logical_unit.ts";
 import { type NexusOwner, ScsiNexus } from "./nexus.ts";
+import { PartBuffers } from "./part_buffers.ts";
 import { isKept, UnitReservations } from "./reservations.ts";
 import { Asc } from "./sense.ts";
 import { AccessState, type PortGroup } from "./spc_report.ts";
@@ -31,6 +32,7 @@ export interface TargetDeviceParts {
 export class TargetDevice implements DeviceServer, NexusOwner {
   readonly table = new CommandTable();
   readonly pool = new StandingPool();
+  readonly parts = new PartBuffers((task) => this.defer(task));
   readonly targetName: string;
   readonly #parts: TargetDeviceParts;
   readonly #nexuses = new Set<ScsiNexus>();
