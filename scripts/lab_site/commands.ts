@@ -70,6 +70,9 @@ export async function status(dir: string): Promise<Printed> {
     `${name.padEnd(width)}  ${state.padEnd(8)}  ${pid === null ? "" : `pid ${pid}`}\n` +
     nbdPortals.map((portal) => `  nbd  ${portal}/VOLUME\n`).join("") +
     iscsiPortals.map((portal) => `  iscsi  iscsi://${portal}/${iqn}/LUN\n`).join("") +
+    (iscsiPortals.length > 0
+      ? ""
+      : "  no iSCSI: the lab is from before it; scripts/lab down --wipe and up make it anew\n") +
     `  goldcopy --at ${at}`;
   return { json: view, text: view.appliances.map(line).join("\n") };
 }

@@ -52,6 +52,17 @@ test("words that mean nothing -> exit 2, one line, nothing made", async ({ dir }
   assert.not(existsSync(join(dir, "lab")));
 });
 
+test("a lab from before iSCSI -> shown without portals, and how to get them", async ({ dir }) => {
+  const { site } = await createLab(join(dir, "lab"), singleSite(wishes));
+  const old = { ...site, appliances: site.appliances.map(({ iscsiPorts: _, ...appliance }) => appliance) };
+  writeFileSync(join(dir, "lab", "lab.json"), JSON.stringify(old));
+  const told = await lab("status", dir);
+  assert.is(told.code, 0, told.err);
+  assert.match(told.out, "no iSCSI: the lab is from before it; scripts/lab down --wipe");
+  const [oak] = JSON.parse((await lab("status --json", dir)).out).appliances;
+  assert.equal([oak.iscsi, oak.iscsiPortals, oak.iqn, oak.nbdPortals.length], [null, [], null, 2]);
+});
+
 test("what this version does not have -> exit 1, not-in-this-version", async ({ dir }) => {
   for (const line of ["up --profile pair --json", "up --mode delta --json"]) {
     const { code, out } = await lab(line, dir);
