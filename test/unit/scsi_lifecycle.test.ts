@@ -202,10 +202,15 @@ test("a mapping goes → its tasks end, what has not begun is not done, its volu
   const waiting = [write(a, 1, TaskAttribute.simple, 1), a.execute(a.judge(testUnitReady, { lun: 1 }))];
   bench.luns.mapping = (all) => all.filter(({ lun }) => lun === 0);
   bench.luns.changed();
-  for (const task of [ordered, ...waiting]) assert.ok(task.ended && task.aborted);
+  for (const task of [ordered, ...waiting]) {
+    assert.ok(task.ended);
+    assert.not(task.aborted, "its initiator is told");
+    assert.is(task.senseCode, 0x052500);
+  }
   assert.not(running.ended);
   other.release();
-  assert.ok(running.ended && running.aborted);
+  assert.ok(running.ended);
+  assert.is(running.status, good, "what is written is written");
   assert.equal(
     other.submitted.map(({ startLba }) => startLba),
     [6],
@@ -237,6 +242,13 @@ for (const [name, bytes, data] of [
       if (how === "end of its mapping") {
         bench.luns.mapping = () => [];
         bench.luns.changed();
+        volume.release();
+        bench.settle();
+        assert.ok(task.ended);
+        // UNMAP's second extent, and the other parts, are not there any more.
+        assert.is(task.senseCode, 0x052500);
+        assert.is(volume.submitted.length, 1);
+        return;
       } else if (how === "end of its session") a.nexus.close();
       else manage(b, TaskFunction.lunReset);
       volume.release();
@@ -354,6 +366,21 @@ test("SANITIZE, and its volume ends → failed, until another one succeeds", () 
   assert.is(a.run([0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0]).senseCode, 0x033103, "without AUSE");
   assert.is(a.run([0x48, 0x02, 0, 0, 0, 0, 0, 0, 0, 0]).status, good);
   assert.is(a.run(testUnitReady).status, good);
+});
+
+test("SANITIZE, and the mapping of who waits for it goes → it is told, and the work goes on", () => {
+  const { bench, a, b, volume } = pair();
+  volume.gate = true;
+  const task = a.execute(a.judge([0x48, 0x02, 0, 0, 0, 0, 0, 0, 0, 0]));
+  bench.luns.mapping = (all, host) => (host.iqn?.endsWith(":a") === true ? [] : all);
+  bench.luns.changed();
+  assert.ok(task.ended);
+  assert.is(task.senseCode, 0x052500);
+  assert.is(b.run(testUnitReady).senseCode, 0x02041b);
+  volume.gate = false;
+  volume.release();
+  bench.settle();
+  assert.is(b.run(testUnitReady).status, good);
 });
 
 test("two SANITIZE whose data lands at the same time → one runs, the other is told", () => {

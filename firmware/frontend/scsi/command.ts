@@ -100,14 +100,21 @@ export function end(standing: Standing): void {
 }
 
 /**
- * The next part of a long command, from the event loop: nothing piles up on the stack, and others have their turn. A task that was
- * aborted meanwhile, and one whose unit is being sanitized, ends instead; its volume may be closed already.
+ * The next part of a long command, from the event loop: nothing piles up on the stack, and others have their turn. A task that may not
+ * go on ends instead.
  */
 export function goOn(standing: Standing, part: (standing: Standing) => void): void {
   standing.nexus.owner.defer(() => {
-    if (!standing.task.aborted && notSanitized(standing, standing.unit)) part(standing);
+    if (mayGoOn(standing)) part(standing);
     else end(standing);
   });
+}
+
+/** False: it was aborted, its mapping has gone, or its unit is being sanitized; its volume may be closed already. */
+export function mayGoOn(standing: Standing): boolean {
+  if (standing.task.aborted) return false;
+  if (standing.access!.target === null) return refuse(standing, SenseKey.illegalRequest, Asc.logicalUnitNotSupported);
+  return notSanitized(standing, standing.unit);
 }
 
 /** What a block request came to, as the task's end. `lba`: where it began, for the INFORMATION field. */

@@ -113,8 +113,13 @@ export class ScsiNexus implements Nexus {
     access.close();
     if (![...unit.accesses].some(({ nexus }) => nexus === this)) unit.reservations.nexusLost(this);
     const lost = [...this.#standings].filter((standing) => standing.access === access);
-    // The youngest first: none of them starts because an older one has ended.
-    for (const standing of lost.reverse()) this.abort(standing, null);
+    // The youngest first: none of them starts because an older one has ended. What is under way tells what it comes to.
+    for (const standing of lost.reverse()) {
+      if (standing.phase === "running" && standing.abandon === null) continue;
+      fail(standing, SenseKey.illegalRequest, Asc.logicalUnitNotSupported);
+      if (standing.abandon === null) this.ended(standing);
+      else standing.abandon();
+    }
   }
 
   // ------------------------------------------------------------------ a task's way

@@ -6,7 +6,7 @@
  */
 import { logicalBlockBytes } from "../../volume/block_request.ts";
 import { joined } from "./cdb.ts";
-import { badField, type Command, end, fail, failWith, goOn, good, type Outcome } from "./command.ts";
+import { badField, type Command, end, fail, failWith, goOn, good, mayGoOn, type Outcome } from "./command.ts";
 import { scsiLimits } from "./limits.ts";
 import { blocksOf, lbaOf, takeRange, takesProtect, wholeBlocks } from "./sbc_range.ts";
 import { Asc, SenseKey } from "./sense.ts";
@@ -59,7 +59,7 @@ function readPart(standing: Standing): void {
 function readInto(standing: Standing, buffer: Uint8Array): void {
   const { parts } = standing.nexus.owner;
   // It may have waited for the buffer.
-  if (standing.task.aborted) {
+  if (!mayGoOn(standing)) {
     parts.give(buffer);
     return end(standing);
   }

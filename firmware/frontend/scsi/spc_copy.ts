@@ -215,7 +215,8 @@ function readPart(standing: Standing, segment: Segment, buffer: Uint8Array): voi
   // It may have waited for the buffer, and a mapping may have gone since the part before.
   if (standing.task.aborted) return over(() => finish(standing, true));
   const from = segment.source.target;
-  if (isSanitized(segment) || from === null) return over(() => unreachable(standing));
+  if (isSanitized(segment) || from === null || standing.access!.target === null)
+    return over(() => unreachable(standing));
   standing.kind = "read";
   standing.startLba = segment.sourceLba + at;
   standing.blockCount = blocks;
