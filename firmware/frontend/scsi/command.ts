@@ -27,6 +27,8 @@ export interface Command {
   /** CDB usage data (SPC-5 6.37.3): a bit is set where the device server looks at it. Without opcode and service action. */
   readonly usage: readonly number[];
   readonly access: AccessClass;
+  /** Where a field of the CDB decides it. */
+  readonly accessOf?: (cdb: Uint8Array) => AccessClass;
   /** Needs the volume: open, ready. */
   readonly medium: boolean;
   /** Also when a unit attention waits, and then leaves it (SPC-5 6.6.1, 6.33). */

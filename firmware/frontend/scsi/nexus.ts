@@ -167,11 +167,7 @@ export class ScsiNexus implements Nexus {
         fail(standing, SenseKey.unitAttention, access.takeAttention()!);
         return false;
       }
-      if (command !== null && unit.reservations.conflicts(this, command)) {
-        task.status = ScsiStatus.reservationConflict;
-        task.sense = noBytes;
-        return false;
-      }
+      if (command !== null && this.#meetsReservation(task, access, command)) return false;
     }
     if (command === null) {
       const found = this.owner.table.knowsOpcode(task.cdb[0]!);
@@ -183,6 +179,15 @@ export class ScsiNexus implements Nexus {
     if (access !== null && command.medium && !this.#isReady(standing, access)) return false;
     standing.command = command;
     return command.judge === undefined || command.judge(standing);
+  }
+
+  /** True: its status is set. */
+  #meetsReservation(task: ScsiTask, access: UnitAccess, command: Command): boolean {
+    const accessClass = command.accessOf?.(task.cdb) ?? command.access;
+    if (!access.unit.reservations.conflicts(this, accessClass)) return false;
+    task.status = ScsiStatus.reservationConflict;
+    task.sense = noBytes;
+    return true;
   }
 
   /** The volume is open and may be used now (SBC-4 4.19: ready state). */
@@ -208,10 +213,14 @@ export class ScsiNexus implements Nexus {
     return outcome;
   }
 
-  /** A SANITIZE may have begun since the header was judged: nothing is written behind it. */
+  /**
+   * Since the header was judged a SANITIZE may have begun, and the host may have been fenced: nothing is written behind either, however
+   * long its data was on the way.
+   */
   #run(standing: Standing): "done" | "reads" | "pending" {
-    const { access, command } = standing;
+    const { access, command, task } = standing;
     standing.phase = "running";
+    if (access !== null && this.#meetsReservation(task, access, command)) return "done";
     if (command.medium && access !== null && !notSanitized(standing, access.unit)) return "done";
     return command.run(standing);
   }

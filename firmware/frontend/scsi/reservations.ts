@@ -3,7 +3,7 @@
  * for that, and those of RESERVE and RELEASE (SPC-2 5.5.1), which end with their nexus.
  */
 import type { ReservationShelf } from "../../volume/host_access.ts";
-import type { Command } from "./command.ts";
+import type { AccessClass } from "./command.ts";
 import type { ScsiNexus } from "./nexus.ts";
 import { type NexusName, PersistentReservations } from "./persistent_reservations.ts";
 
@@ -24,11 +24,11 @@ export class UnitReservations {
     this.persistent = PersistentReservations.decode(document);
   }
 
-  conflicts(nexus: ScsiNexus, command: Command): boolean {
-    if (command.access === "free") return false;
+  conflicts(nexus: ScsiNexus, access: AccessClass): boolean {
+    if (access === "free") return false;
     const { persistent } = this;
     if (this.#reservedBy !== null && this.#reservedBy !== nexus) return true;
-    return persistent.reservation !== null && persistent.forbids(nameOf(nexus), command.access === "change");
+    return persistent.reservation !== null && persistent.forbids(nameOf(nexus), access === "change");
   }
 
   /** For hosts that come without SCSI. */

@@ -169,10 +169,8 @@ function whyNot(standing: Standing, segment: Segment): "done" | null {
   const { source, destination, sourceLba, destinationLba, blockCount } = segment;
   const fits = (access: UnitAccess, lba: number) => lba + blockCount <= access.target!.blockCount();
   if (!fits(source, sourceLba) || !fits(destination, destinationLba)) return aborted(standing, Asc.none);
-  const { command, nexus } = standing;
-  const reads = { ...command, access: "look" } as const;
-  const writes = { ...command, access: "change" } as const;
-  if (source.unit.reservations.conflicts(nexus, reads) || destination.unit.reservations.conflicts(nexus, writes)) {
+  const { nexus } = standing;
+  if (source.unit.reservations.conflicts(nexus, "look") || destination.unit.reservations.conflicts(nexus, "change")) {
     standing.task.status = ScsiStatus.reservationConflict;
     return "done";
   }

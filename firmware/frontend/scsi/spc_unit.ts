@@ -30,6 +30,7 @@ function runRequestSense(standing: Standing): Outcome {
 
 const powerCondition = 0xf0;
 const ejectBit = 0x02;
+const startBit = 0x01;
 
 /** The medium of a fixed disk is not ejected; power conditions are not offered (SBC-4 5.31). */
 function judgeStartStop(standing: Standing): boolean {
@@ -90,6 +91,8 @@ export const unitCommands: readonly Command[] = [
     cdbBytes: 6,
     usage: [0x1b, 0x01, 0, 0x0f, 0xf7, 0],
     access: "change",
+    // To start a unit is allowed to everybody (SBC-4 table 13).
+    accessOf: (cdb) => ((cdb[4]! & startBit) !== 0 ? "free" : "change"),
     medium: true,
     judge: judgeStartStop,
     // A host that shuts down must not take the unit from the others: nothing of an array's volume spins.
