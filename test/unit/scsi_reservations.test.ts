@@ -280,6 +280,28 @@ test("SPEC_I_PT → the named ports are registered too, each once, or nobody is"
   assert.is(reserve(b, 6, types.WE), conflict);
 });
 
+test("a TransportID in capitals → the same initiator port", () => {
+  const { a, b } = trio();
+  register(a, 1);
+  reserve(a, 1, types.EA);
+  const id = transportId("b").map((byte) =>
+    byte >= 0x61 && byte <= 0x7a && byte !== 0x69 && byte !== 0x78 ? byte - 32 : byte,
+  );
+  const data = [...be(1, 8), ...be(5, 8), 0, 0, 0, 1, ...be(id.length, 4), ...id];
+  assert.is(a.run(cdb.reserveOut(action.move, 0, data.length), { data }).status, good);
+  assert.is(access(b), "yyyyy");
+});
+
+test("PREEMPT of one's own other registration, for all ports → one is not told of it oneself", () => {
+  const bench = new ScsiBench();
+  const [one, other] = [bench.nexus("a", 1).ready(), bench.nexus("a", 2).ready()];
+  register(one, 1);
+  register(other, 2, 0x04);
+  assert.is(one.run(cdb.reserveOut(action.preempt, types.WE), { data: reserveList(1, 2) }).status, good);
+  assert.is(one.run([0]).status, good);
+  assert.is(other.run([0]).senseCode, 0x062a05);
+});
+
 test("lists whose length lies → PARAMETER LIST LENGTH ERROR, and nothing has changed", () => {
   const { a } = trio();
   for (const [claimed, sent] of [

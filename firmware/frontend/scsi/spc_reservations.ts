@@ -6,6 +6,7 @@
 import { fromHex, toHex } from "../../codec/bytes.ts";
 import { joined, putU16, putU32, u16, u32 } from "./cdb.ts";
 import { answer, badField, badParameter, type Command, end, fail, good, type Outcome, refuse } from "./command.ts";
+import type { ScsiNexus } from "./nexus.ts";
 import {
   type Answer,
   type Effects,
@@ -179,7 +180,8 @@ function take(standing: Standing, { attentions, preempted }: Effects, aborts: bo
 }
 
 function accessesOf(standing: Standing, registrant: Registrant) {
-  return [...standing.unit.accesses].filter(({ nexus }) => isOneOf(nameOf(nexus), [registrant]));
+  const isTold = (nexus: ScsiNexus): boolean => nexus !== standing.nexus && isOneOf(nameOf(nexus), [registrant]);
+  return [...standing.unit.accesses].filter(({ nexus }) => isTold(nexus));
 }
 
 function isOneOf(name: NexusName, registrants: readonly Registrant[]): boolean {

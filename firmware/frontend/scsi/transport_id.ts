@@ -29,5 +29,6 @@ export function decodeTransportId(bytes: Uint8Array, at: number): { port: string
   const text = new TextDecoder("latin1").decode(bytes.subarray(from, end));
   const found = /^([!-+\--~]{1,223}),i,0x([0-9a-fA-F]{12})$/.exec(text);
   if (found === null || found[1]!.length > nameBytesMax) return null;
-  return { port: `${found[1]!},i,0x${found[2]!.toLowerCase()}`, totalBytes: 4 + textBytes };
+  // Names do not differ by case alone, and hosts are known by theirs in lower case (RFC 7143 4.2.7.2).
+  return { port: `${found[1]!},i,0x${found[2]!}`.toLowerCase(), totalBytes: 4 + textBytes };
 }
