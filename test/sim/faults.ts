@@ -235,7 +235,8 @@ export class SiteFaults {
     this.#site.chronicle.note(array.name, `an image of the cache from start ${kept.boot} is put back`);
     array.appliance.nvram.restore(kept.image);
     this.#cacheStruck.add(array);
-    array.mustRefuse = true;
+    // Unless the operator has given the cache up already, whatever is in it.
+    if (!array.acceptCacheLoss) array.mustRefuse = true;
   }
 
   /** The operator reads the warnings: an array whose shelf has failed is restarted, as the warning says. */
