@@ -44,6 +44,15 @@ const strikes = {
   /** It dies in the middle of one. */
   crashMidEvent: (plan, prng) => plan.someRunning(prng)?.crashAtEffect(1 + prng.below(effectsAhead)),
   powerLoss: (plan, prng) => plan.someRunning(prng)?.powerLoss(),
+  /** The power goes while the next persist of a flushed cache is under way. */
+  powerLossInPersist: (plan, prng) => {
+    const appliance = plan.someRunning(prng);
+    appliance?.nvram.strikeNextPersist(() => appliance.powerLoss());
+  },
+  crashInPersist: (plan, prng) => {
+    const appliance = plan.someRunning(prng);
+    appliance?.nvram.strikeNextPersist(() => appliance.crash());
+  },
   /** The process stands still for a while. */
   pause: (plan, prng) => {
     const appliance = plan.someRunning(prng);

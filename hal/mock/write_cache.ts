@@ -69,6 +69,7 @@ export class MockNvram {
   #durable: Uint8Array;
   #boot: MockWriteCache | null = null;
   #persistsToFail = 0;
+  #struck: (() => void) | null = null;
 
   constructor(kernel: Kernel, name: string, spec: CacheSpec) {
     this.#kernel = kernel;
@@ -96,9 +97,22 @@ export class MockNvram {
     this.#persistsToFail += count;
   }
 
-  /** Takes back what `failPersists` has marked and no persist has met. */
+  /** Calls `strike` while the next persist of domain `flush` is under way. */
+  strikeNextPersist(strike: () => void): void {
+    this.#struck = strike;
+  }
+
+  /** For the boot: a persist that takes `takesMs` has begun. */
+  persistBegan(takesMs: number): void {
+    const strike = this.#struck;
+    this.#struck = null;
+    if (strike !== null) this.#kernel.schedule(this.#prng.unit() * takesMs, eventKind.fault, null, strike);
+  }
+
+  /** Takes back what `failPersists` and `strikeNextPersist` have marked and no persist has met. */
   forgetMarked(): void {
     this.#persistsToFail = 0;
+    this.#struck = null;
   }
 
   /** The content as a snapshot of the machine would keep it: what is declared, if it is up. */
@@ -260,6 +274,7 @@ class MockWriteCache implements WriteCache {
     const takesMs = faults.persistMs * this.#prng.between(0.5, 1.5) * spike;
     this.#kernel.schedule(takesMs, eventKind.persist, null, () => this.#finish(covered, failed));
     this.#waiting.push({ covered, outcome, done });
+    this.#module.persistBegan(takesMs);
   }
 
   batteryChanged(): void {

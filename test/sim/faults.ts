@@ -18,8 +18,8 @@ import type { SimArray, Site } from "./site.ts";
 /** Strikes per minute of world time at intensity 1. What is not a kind of the fault plan is played here. */
 const classRates = {
   network: { reset: 60, cut: 40, flap: 10, poorLink: 20 },
-  crash: { crash: 25, crashMidEvent: 40 },
-  power: { powerLoss: 45 },
+  crash: { crash: 25, crashMidEvent: 40, crashInPersist: 20 },
+  power: { powerLoss: 40, powerLossInPersist: 40 },
   pause: { pause: 25 },
   clock: { wallJump: 30 },
   slow: { slowDisk: 20, hangingDisk: 8 },
