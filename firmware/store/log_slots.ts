@@ -7,6 +7,7 @@
  *
  * Invariants:
  * - A slab is the group's durably before a slot of it is handed out.
+ * - A flush covers every write that had completed before it, also those that another flush, still under way, has begun to cover.
  * - An empty slab goes back to the pool, but for one that is kept so that a log at rest does not take and give back slabs.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -23,7 +24,8 @@ export class LogSlots {
   readonly #owner: number;
   /** By slab: which of its slots are in use. */
   readonly #slabs = new Map<number, boolean[]>();
-  readonly #touched = new Set<number>();
+  /** By disk: how many writes have completed there, and how many of them a completed flush covers. */
+  readonly #writes = new Map<number, { completed: number; durable: number }>();
   #usedCount = 0;
 
   constructor(options: { disks: DiskSet; table: SlabTable; clock: Clock; owner: number }) {
@@ -81,7 +83,9 @@ export class LogSlots {
     const lengthBytes = sources.reduce((sum, source) => sum + source.byteLength, 0);
     const { disk, offset } = this.#placeOf(slot, offsetBytes, lengthBytes);
     this.#disks.write(disk, offset, sources, (error) => {
-      this.#touched.add(disk);
+      const writes = this.#writes.get(disk) ?? { completed: 0, durable: 0 };
+      writes.completed++;
+      this.#writes.set(disk, writes);
       done(error && errorOf(error));
     });
   }
@@ -92,13 +96,17 @@ export class LogSlots {
   }
 
   flush(done: StoreDone): void {
-    const disks = [...this.#touched];
-    this.#touched.clear();
-    this.#disks.flushAll(disks, (error) => {
-      // The disks stay marked: the next flush must not look clean because there is nothing left to flush.
-      if (error) for (const disk of disks) this.#touched.add(disk);
-      done(error && errorOf(error));
-    });
+    const open = [...this.#writes].filter(([, writes]) => writes.durable < writes.completed);
+    const covered = open.map(([, writes]) => ({ writes, completed: writes.completed }));
+    this.#disks.flushAll(
+      open.map(([disk]) => disk),
+      (error) => {
+        // After an error they stay open: the next flush must not look clean because there is nothing left to flush.
+        if (error === null)
+          for (const { writes, completed } of covered) writes.durable = Math.max(writes.durable, completed);
+        done(error && errorOf(error));
+      },
+    );
   }
 
   #addSlab(slab: number, used: boolean): void {

@@ -35,8 +35,6 @@ export class SparseMedium {
   readonly sizeBytes: number;
   #pages = new Map<number, Uint8Array>();
   #volatile = new Map<number, VolatilePage>();
-  /** Pages whose `dirty` is true. */
-  #dirty = new Set<number>();
 
   constructor(sizeBytes: number) {
     this.sizeBytes = sizeBytes;
@@ -71,17 +69,18 @@ export class SparseMedium {
     }
   }
 
-  /** From here on a flush is under way. */
+  /**
+   * From here on a flush is under way. It also covers what an earlier flush, still under way, has begun with: the one that ends first
+   * makes it durable.
+   */
   captureFlush(): FlushCapture {
     const capture = new Map<number, Uint8Array>();
-    for (const page of this.#dirty) {
-      const content = this.#content(page);
-      const entry = this.#volatile.get(page)!;
+    for (const [page, entry] of this.#volatile) {
+      if (entry.dirty) entry.flushing.push(this.#content(page));
+      const newest = entry.flushing.at(-1);
+      if (newest !== undefined) capture.set(page, newest);
       entry.dirty = false;
-      entry.flushing.push(content);
-      capture.set(page, content);
     }
-    this.#dirty.clear();
     return capture;
   }
 
@@ -108,7 +107,6 @@ export class SparseMedium {
       decideSectors(prng, temper, [entry.durable, ...entry.flushing, this.#content(page)], content);
       this.#pages.set(page, content);
       this.#volatile.delete(page);
-      this.#dirty.delete(page);
     }
   }
 
@@ -120,7 +118,6 @@ export class SparseMedium {
       if (kind === 3) this.#pages.set(page, prng.fill(new Uint8Array(pageBytes)));
       else this.#pages.delete(page);
       this.#volatile.delete(page);
-      this.#dirty.delete(page);
     }
   }
 
@@ -150,7 +147,6 @@ export class SparseMedium {
   restore(image: MediumImage): void {
     this.#pages = new Map(image.pages);
     this.#volatile = new Map();
-    this.#dirty = new Set();
   }
 
   #content(page: number): Uint8Array {
@@ -166,6 +162,5 @@ export class SparseMedium {
       entry.writer = writer;
     }
     this.#pages.set(page, content);
-    this.#dirty.add(page);
   }
 }

@@ -146,6 +146,21 @@ test("a write after the flush was called -> is not covered by it", () => {
   assert.ok(lost > 5);
 });
 
+test("a flush is called while another is under way -> it covers what the other covers, whichever ends first", () => {
+  for (let seed = 0; seed < 40; seed++) {
+    const on = bench(seed);
+    write(on, 0, filled(1));
+    disk(on).flush(() => {});
+    assert.is(flush(on), null);
+    on.oak.powerLoss();
+    on.hal = on.oak.boot();
+    assert.ok(
+      sectors(read(on, 0)).every((byte) => byte === 1),
+      `seed ${seed}`,
+    );
+  }
+});
+
 test("a failed flush -> what it covered never becomes durable; later ones fail, or succeed on demand", () => {
   let lost = 0;
   for (let seed = 0; seed < 40; seed++) {

@@ -160,6 +160,32 @@ test("more pages than the cache holds -> paged out and in, all readable", () => 
   }
 });
 
+test("a flush of log slots is called while another is under way -> it ends when all that was written before it is durable", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const bench = new StoreBench({ seed: 100 + seed });
+    const group = bench.create();
+    const slot = bench.allocateLogSlot(group)!;
+    const payload = new Uint8Array(8192).fill(7);
+    assert.is(
+      bench.wait((done) => group.writeLogSlot(slot, 0, [payload], done)),
+      null,
+    );
+    group.flushLog(() => {});
+    assert.is(
+      bench.wait((done) => group.flushLog(done)),
+      null,
+    );
+    bench.powerLoss();
+    const target = new Uint8Array(8192);
+    const again = bench.reopen();
+    assert.is(
+      bench.wait((done) => again.readLogSlot(slot, 0, target, done)),
+      null,
+    );
+    assert.equal(target, payload, `seed ${100 + seed}`);
+  }
+});
+
 test("log slots -> durable before they are handed out, all there after a reopen, slabs given back", () => {
   const bench = new StoreBench({ seed: 9 });
   const group = bench.create();
