@@ -26,7 +26,7 @@ export class Watch {
   /** By array: whether its hosts are protected by the peer, as its events tell; undefined: since the start no event has told. */
   readonly #protected = new Map<string, boolean>();
   readonly #judged = new WeakSet<Boot>();
-  /** Boots that a peer has confirmed. The link may be lost again before hosts may write. */
+  /** Boots that a peer has confirmed, or given the role to. The link may be lost again before hosts may write. */
   readonly #answered = new WeakSet<Boot>();
   /** Boots that have been writable. */
   readonly #confirmed = new WeakSet<Boot>();
@@ -38,7 +38,8 @@ export class Watch {
     site.oracle.onServingChanged = (boot, group, serving) => this.#servingChanged(boot, group, serving);
     site.oracle.onAcknowledged = (boot, command) => this.#acknowledged(boot, command);
     site.onEvent.push((array, code) => {
-      if (code === "primary-confirmed" && array.boot !== null) this.#answered.add(array.boot);
+      const isPeersWord = code === "primary-confirmed" || code === "role-accepted";
+      if (isPeersWord && array.boot !== null) this.#answered.add(array.boot);
       if (code === "sync-protected") this.#protected.set(array.name, true);
       if (code === "sync-suspended" || code === "mode-changed") this.#protected.set(array.name, false);
     });
