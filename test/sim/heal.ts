@@ -84,8 +84,12 @@ function runbook(site: Site): { array: SimArray; command: "serve" | "resync" | "
   if (one === null || two === null) return null;
   if (one.writable && two.writable) return { array: olderBranch(site), command: "resync" };
   if (one.writable || two.writable) return { array: one.writable ? second : first, command: "resync" };
-  if (one.role === "primary" && two.role === "primary")
+  if (one.role === "primary" && two.role === "primary") {
+    // A mixture is nobody's first choice: the array with a whole image goes on, though it had been superseded.
+    if (one.state === "inconsistent") return { array: second, command: "serve" };
+    if (two.state === "inconsistent") return { array: first, command: "serve" };
     return { array: site.other(olderBranch(site)), command: "serve" };
+  }
   if (one.role === "primary" || two.role === "primary") {
     const [primary, theirs, golden] = one.role === "primary" ? [first, one, second] : [second, two, first];
     // A primary whose cache was lost has a mixture: its copy goes on.
