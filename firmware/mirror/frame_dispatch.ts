@@ -20,7 +20,9 @@ export interface DispatchCore extends MeetingCore {
 export function takeFrame(core: DispatchCore, channel: PeerChannel, frame: Frame, payload: Uint8Array): void {
   if (channel.theirs?.role === "primary" && channel.array === core.document.primary) {
     core.takeover.onPrimaryHeard();
-    if (frame.kind === "heartbeat") channel.lastLagMs = frame.lagMs;
+    // A primary that does not stream (it has lost its cache, say) knows nothing of what we lack: its lag of 0 means nothing.
+    if (frame.kind === "heartbeat" && channel.inbound?.receiver.streaming === true)
+      channel.lastLag = { lagMs: frame.lagMs, heardMs: core.clock.nowMs() };
     core.changed();
   }
   if (takeRoleFrame(core, channel, frame)) return;

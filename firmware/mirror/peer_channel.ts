@@ -40,8 +40,8 @@ export class PeerChannel {
   /** Why there is no link; null while there is one. */
   why: string | null = "not connected yet";
   #lastHeardMs: number | null = null;
-  /** What the primary's last heartbeat said about our lag; null: none was heard since the start. */
-  lastLagMs: number | null = null;
+  /** What the last heartbeat of a primary that streams to us said about our lag, and when; null: none was heard since the start. */
+  lastLag: { readonly lagMs: number; readonly heardMs: number } | null = null;
 
   constructor(ourArray: string, array: string, owner: ChannelOwner) {
     this.#ourArray = ourArray;

@@ -12,6 +12,7 @@
  *   to reach, so that whoever holds more keeps that as a salvage set; and every peer is sent everything, whatever its position.
  * - `loss: none` only when the primary said, in an orderly stop, that nothing lies behind what is here, that only this side can
  *   confirm it, and has not been heard since. Everything else is `possible`; what is not known is null.
+ * - Only a primary that streams says how far this side is behind; one that has lost its log answers, but cannot know.
  */
 import { done, type Result, type TakeoverJson } from "../manage/control.ts";
 import { relate } from "./decide.ts";
@@ -212,7 +213,7 @@ export class Takeover {
   }
 
   #lossNow(options: TakeoverOptions): Loss {
-    const { document, log, clock } = this.#core;
+    const { document, log } = this.#core;
     const { closed } = document;
     const proven =
       closed !== null &&
@@ -221,15 +222,20 @@ export class Takeover {
       closed.seq === log.persistedSeq &&
       closed.timeline === currentTimeline(log);
     if (proven) return { loss: "none", maybeLostSeqs: 0, maybeLostBytes: 0, maybeLostMs: 0 };
-    const channel = document.primary === null ? null : this.#core.channel(document.primary);
-    const lastHeardMs = channel?.lastHeardMs ?? null;
-    const fork = options.fork ? this.#forkToPromote() : null;
+    return { loss: "possible", maybeLostSeqs: null, maybeLostBytes: null, maybeLostMs: this.#maybeLostMs(options) };
+  }
+
+  /**
+   * How long ago the oldest write that may be lost was written at the latest: counted from the last word of a primary that streamed,
+   * else from the newest record committed here, because what is lost came after it. A fork or a mixture has no such record.
+   */
+  #maybeLostMs(options: TakeoverOptions): number | null {
+    const { document, log, clock } = this.#core;
+    if (options.fork || document.image.kind === "inconsistent") return null;
+    const lastLag = document.primary === null ? null : (this.#core.channel(document.primary)?.lastLag ?? null);
+    if (lastLag !== null) return Math.round(clock.nowMs() - lastLag.heardMs + lastLag.lagMs);
     const wallMs = log.commitWallMs;
-    const sinceRecordMs = wallMs === null || fork !== null ? null : Math.max(0, Math.round(clock.wallMs() - wallMs));
-    const lag = channel?.lastLagMs ?? null;
-    const sinceHeardMs = lastHeardMs === null || lag === null ? null : Math.round(clock.nowMs() - lastHeardMs + lag);
-    const maybeLostMs = fork !== null ? null : (sinceHeardMs ?? sinceRecordMs);
-    return { loss: "possible", maybeLostSeqs: null, maybeLostBytes: null, maybeLostMs };
+    return wallMs === null ? null : Math.max(0, Math.round(clock.wallMs() - wallMs));
   }
 }
 

@@ -41,6 +41,31 @@ test("a primary that had stopped in order is confirmed, cut off at once, and los
   scene.mend();
 });
 
+test("a primary comes back without its cache and is connected for long -> a takeover's report covers the writes that it lost", () => {
+  const scene = new Scene();
+  scene.load();
+  scene.run(200);
+  scene.cut();
+  const written = scene.site.oracle.acknowledgedWrites;
+  scene.until("hosts write to oak alone", () => scene.site.oracle.acknowledgedWrites > written + 20);
+  const { nvram } = scene.oak.appliance;
+  nvram.failBattery();
+  scene.oak.appliance.powerLoss();
+  scene.site.forgetLicences.add("oak");
+  scene.run(10);
+  nvram.repairBattery();
+  scene.oak.acceptCacheLoss = true;
+  scene.site.start(scene.oak);
+  scene.join();
+  scene.run(5000);
+  assert.is(scene.group(scene.oak).serving().writable, false);
+  // The writes are 5 s old: L3 is judged by what is lost.
+  const report = scene.takeOver(scene.elm);
+  assert.is(report.loss, "possible");
+  assert.ok(report.maybeLostMs === null || report.maybeLostMs >= 5000, `${report.maybeLostMs}`);
+  scene.mend();
+});
+
 test("an ex-primary starts after a takeover, the link still cut -> it is not writable, and becomes the golden copy", () => {
   const scene = new Scene();
   scene.load();
