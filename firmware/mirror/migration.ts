@@ -17,7 +17,7 @@
  */
 import { done, type MigrateJson, type Result } from "../manage/control.ts";
 import type { FrameOf } from "../peer/frame.ts";
-import { peerEntry } from "./document.ts";
+import { lostImage, peerEntry } from "./document.ts";
 import { currentTimeline, newId } from "./group_context.ts";
 import { type GroupCore, refuse } from "./group_core.ts";
 import { openForHosts } from "./opening.ts";
@@ -135,10 +135,19 @@ export class Migration {
     const { grant } = core.document;
     if (grant === null || grant.to !== channel.array || !core.role.is("granting")) return;
     this.#grantedTimeline = timeline;
+    if (core.cacheLost) core.port.acceptCacheLoss();
     core.changeRole(
-      (document) => ({ ...document, role: "golden", primary: grant.to, grant: null }),
+      (document) => ({
+        ...document,
+        role: "golden",
+        primary: grant.to,
+        grant: null,
+        image: core.cacheLost ? lostImage : document.image,
+      }),
       () => {
         if (!core.role.to("following")) return;
+        // From here on the document says what the image is.
+        core.cacheLost = false;
         core.port.followPrimary();
         core.settleOutbounds();
         core.refreshServing();
