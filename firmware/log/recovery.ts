@@ -13,6 +13,8 @@
  * - A place on the shelf that cannot be read is given up only when nothing acknowledged can lie there.
  * - In memory at one time: the cache, what is copied into it, and one segment more.
  * - Records at or below `destagedSeq` are kept for peers only; a hole among them costs the older part, never the newer.
+ * - Of segments at home at most the quota stays on the shelf alone: those beyond it had a copy there for write-through, and their
+ *   place in the cache is taken again, as far as the group's share of the cache goes.
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Nvram } from "../cache/nvram.ts";
@@ -50,6 +52,8 @@ export interface RecoveryStart {
   readonly cacheValidThrough: number | "open" | null;
   /** What was known to be committed at the last commit of the root. */
   readonly commitSeq: number;
+  /** How much of the log may lie on the shelf alone, bytes. */
+  readonly quotaBytes: number;
 }
 
 export interface Recovered {
@@ -289,18 +293,24 @@ function walk(
     dropped: 0,
     commitSeq: Math.max(start.commitSeq, start.destagedSeq),
   };
+  const staying = stayingOnShelf(store, candidates, start);
   const next = (index: number): void => {
     const candidate = candidates[index];
     if (candidate === undefined) return done(null, walked);
     load(log, store, candidate, start, (error) => {
       if (error !== null) return done(error, null);
       walkSegment(log, walked, candidate, index, start);
-      if (candidate.fromShelf && candidate.slot < 0 && candidate.header.ordinal < start.destagedPlace.ordinal)
-        candidate.region = null;
+      if (staying.has(candidate)) candidate.region = null;
       next(index + 1);
     });
   };
   next(0);
+}
+
+/** The oldest segments that are at home, as far as the quota goes: all others are to be in the cache. */
+function stayingOnShelf(store: GroupStore, candidates: readonly Candidate[], start: RecoveryStart): Set<Candidate> {
+  const home = candidates.filter((one) => one.slot < 0 && one.header.ordinal < start.destagedPlace.ordinal);
+  return new Set(home.slice(0, Math.floor(start.quotaBytes / store.logSlotBytes)));
 }
 
 function walkSegment(log: WriteLog, walked: Walked, candidate: Candidate, index: number, start: RecoveryStart): void {
@@ -473,7 +483,10 @@ function countAfter(candidates: readonly Candidate[], walked: Walked, place: Log
   return records;
 }
 
-/** Segments that are not at home must be in the cache; the slots and places of unused candidates are given back. */
+/**
+ * Segments that are not at home must be in the cache, and are brought in first; those at home that are in memory may be. The slots and
+ * places of unused candidates are given back.
+ */
 function bringIn(
   log: WriteLog,
   candidates: readonly Candidate[],
@@ -486,15 +499,18 @@ function bringIn(
     if (candidate.slot >= 0) log.nvram.release(candidate.slot);
     if (candidate.shelfSlot !== null) log.list.onShelfSlotFree(candidate.shelfSlot);
   }
-  for (const segment of ordered) {
+  for (const segment of [...ordered].reverse()) {
     const candidate = candidates.find((one) => one.header.ordinal === segment.ordinal)!;
-    if (!candidate.fromShelf || (segment.slot < 0 && segment.ordinal < destagedPlace.ordinal)) continue;
-    const region = candidate.region!;
+    const { region } = candidate;
+    if (!candidate.fromShelf || region === null) continue;
     if (segment.slot < 0) {
-      segment.slot = log.nvram.allocateForRecovery(log.groupId);
-      if (segment.slot < 0)
+      const atHome = segment.ordinal < destagedPlace.ordinal;
+      const slot = atHome ? log.nvram.allocate(log.groupId) : log.nvram.allocateForRecovery(log.groupId);
+      if (slot < 0 && atHome) continue;
+      if (slot < 0)
         return "the write cache is too small for the log found on the shelf; restore its former size in the profile";
-      segment.base = log.nvram.baseOf(segment.slot);
+      segment.slot = slot;
+      segment.base = log.nvram.baseOf(slot);
     }
     log.list.region.bytes.set(region.bytes.subarray(0, alignUp(segment.usedBytes, 4096)), segment.base);
     log.nvram.wrote(segment.base, alignUp(segment.usedBytes, 4096));

@@ -209,6 +209,7 @@ export class Group {
       firstOrdinal: document.firstOrdinal,
       cacheValidThrough: this.#options.cacheTrusted ? document.cacheValidThrough : null,
       commitSeq: document.commitSeq,
+      quotaBytes: this.#options.shelfLogBytes,
     };
     recoverLog(this.log, this.store, start, this.#place, (error, recovered) => {
       if (error !== null) return done(error);

@@ -63,6 +63,28 @@ function destage(bench: GroupBench): void {
   bench.until(() => drained);
 }
 
+/** What a peer that has nothing reads of the log: contiguous, up to the seq that is returned. */
+function readByPeer(bench: GroupBench, head: number): number {
+  const cursor = bench.group.cursors.cursorAfter(0);
+  assert.ok(cursor !== null);
+  let seq = 0;
+  while (seq < head) {
+    let run = bench.group.cursors.next(cursor, head, 1 << 20);
+    if (run === "on-shelf") {
+      let answered = false;
+      bench.group.cursors.load(cursor, head, 1 << 20, (loaded) => {
+        answered = true;
+        run = loaded ?? "end";
+      });
+      bench.until(() => answered);
+    }
+    if (typeof run === "string") break;
+    assert.is(run.firstSeq, seq + 1);
+    seq = run.lastSeq;
+  }
+  return seq;
+}
+
 test("more log on the shelf than the cache holds, then a crash -> it starts, and the peer can read all of it", () => {
   const bench = new GroupBench(2, "battery");
   bench.shelfLogBytes = 64 << 20;
@@ -82,24 +104,35 @@ test("more log on the shelf than the cache holds, then a crash -> it starts, and
   bench.start();
   bench.group.room.retain("elm", 0);
   bench.serve();
-  const cursor = bench.group.cursors.cursorAfter(0);
-  assert.ok(cursor !== null);
-  let seq = 0;
-  while (seq < head) {
-    let run = bench.group.cursors.next(cursor, head, 1 << 20);
-    if (run === "on-shelf") {
-      let answered = false;
-      bench.group.cursors.load(cursor, head, 1 << 20, (loaded) => {
-        answered = true;
-        run = loaded ?? "end";
-      });
-      bench.until(() => answered);
-    }
-    if (typeof run === "string") break;
-    assert.is(run.firstSeq, seq + 1);
-    seq = run.lastSeq;
+  assert.is(readByPeer(bench, head), head);
+});
+
+test("write-through kept more on the shelf than the quota, the cache is lost -> the rest is in the cache again, and the peer reads all", () => {
+  const bench = new GroupBench(4, "battery");
+  bench.shelfLogBytes = 2 * bench.store.logSlotBytes;
+  bench.start();
+  bench.group.room.retain("elm", 0);
+  bench.serve();
+  bench.group.writeThrough.begin();
+  for (let stamp = 1; stamp <= 12; stamp++) {
+    const tracked = bench.request("write", 0, 256, stamped(stamp, 256));
+    bench.until(() => tracked.done);
+    assert.is(tracked.error, null);
   }
-  assert.is(seq, head);
+  destage(bench);
+  const head = bench.group.log.headSeq;
+  assert.ok(bench.group.room.shelfBytes > bench.shelfLogBytes);
+  assert.is(bench.group.room.spilledBytes, 0);
+  for (const cacheLost of [true, false]) {
+    bench.crash();
+    if (cacheLost) bench.loseCache();
+    else bench.cacheTrusted = true;
+    bench.start();
+    assert.not(bench.group.cacheWasLost);
+    assert.is(bench.group.room.spilledBytes, bench.shelfLogBytes);
+    bench.group.room.retain("elm", 0);
+    assert.is(readByPeer(bench, head), head);
+  }
 });
 
 test("a slot of the log cannot be read while the cache does not count -> no start, and the slot is kept", () => {
