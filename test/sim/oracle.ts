@@ -62,7 +62,7 @@ export class Oracle implements LogTap {
   readonly shown = new Map<string, Position>();
   /** By array: the timeline that it opened last. */
   readonly opened = new Map<string, Timeline>();
-  /** By array: the timeline that it opened last and still stands on; none once its log was emptied. */
+  /** By array: the timeline that it opened last and still stands on; none once it has given it up or its log was emptied. */
   readonly #standing = new Map<string, Timeline>();
   readonly losses: Loss[] = [];
   onServingChanged: (boot: BootFacts, group: Group, serving: Serving) => void = () => {};
@@ -255,6 +255,11 @@ export class Oracle implements LogTap {
         clear.sectorCount === header.blockCount,
     );
     return at < 0 ? null : this.#clears.splice(at, 1)[0]!;
+  }
+
+  /** On the operator's word the array is a golden copy durably. What its hosts have seen is judged when its log is emptied. */
+  gaveWay(array: string): void {
+    this.#standing.delete(array);
   }
 
   emptied(log: WriteLog): void {

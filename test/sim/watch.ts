@@ -40,6 +40,7 @@ export class Watch {
     site.onEvent.push((array, code) => {
       const isPeersWord = code === "primary-confirmed" || code === "role-accepted";
       if (isPeersWord && array.boot !== null) this.#answered.add(array.boot);
+      if (code === "role-demoted") site.oracle.gaveWay(array.name);
       if (code === "sync-protected") this.#protected.set(array.name, true);
       if (code === "sync-suspended" || code === "mode-changed") this.#protected.set(array.name, false);
     });
