@@ -65,7 +65,7 @@ export interface StartOptions {
 const storeDefaults = {
   slabBytes: 64 * 1024 * 1024,
   logSlotBytes: logLimits.segmentBytesMax,
-  mapCacheBytes: 64 * 1024 * 1024,
+  mapCacheBytes: 32 * 1024 * 1024,
 };
 
 export async function startAppliance(options: StartOptions): Promise<StartOutcome> {
