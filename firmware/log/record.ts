@@ -32,6 +32,7 @@
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import { alignUp, getU64, setU64 } from "../codec/bytes.ts";
+import { appendBlock } from "../codec/crc32_run.ts";
 
 export const RecordKind = {
   write: 1,
@@ -295,12 +296,31 @@ export function parentTimeline(region: Region, offset: number): string {
 
 /** Whether every piece of the payload has the checksum that the header's table tells. */
 export function payloadIsIntact(region: Region, offset: number, header: RecordHeader, digests: Digests): boolean {
-  let table = offset + fixedHeaderBytes;
-  let at = offset + header.headerBytes;
+  const table = offset + fixedHeaderBytes;
+  const at = offset + header.headerBytes;
   const end = at + header.payloadBytes;
-  let pieceEnd = at + blockBytes - leadBytes(header.kind, header.startLba);
-  while (at < end) {
-    const stop = Math.min(pieceEnd, end);
+  const lead = leadBytes(header.kind, header.startLba);
+  const isWholeBlocks = lead === 0 && header.payloadBytes % blockBytes === 0 && header.payloadBytes > 0;
+  return isWholeBlocks
+    ? digests.crc32(region.bytes.subarray(at, end)) ===
+        runChecksum(region.view, table, header.payloadBytes / blockBytes)
+    : piecesAreIntact(region, { table, at, end, firstEnd: at + blockBytes - lead }, digests);
+}
+
+function runChecksum(view: DataView, table: number, blocks: number): number {
+  let crc = view.getUint32(table, true);
+  for (let block = 1; block < blocks; block++) crc = appendBlock(crc, view.getUint32(table + 4 * block, true));
+  return crc;
+}
+
+function piecesAreIntact(
+  region: Region,
+  payload: { readonly table: number; readonly at: number; readonly end: number; readonly firstEnd: number },
+  digests: Digests,
+): boolean {
+  let { table, at, firstEnd: pieceEnd } = payload;
+  while (at < payload.end) {
+    const stop = Math.min(pieceEnd, payload.end);
     if (digests.crc32(region.bytes.subarray(at, stop)) !== region.view.getUint32(table, true)) return false;
     table += 4;
     at = stop;

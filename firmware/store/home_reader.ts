@@ -9,6 +9,7 @@
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import type { DiskError } from "../../hal/api/shelf.ts";
+import { appendBlock } from "../codec/crc32_run.ts";
 import type { Allocator } from "./allocator.ts";
 import type { DiskSet } from "./disk_set.ts";
 import type { ForkFamily, Tree } from "./fork_family.ts";
@@ -142,12 +143,11 @@ export class HomeReader {
     }
     const disk = this.#disks.disks[this.#diskOf(chunk)];
     if (!disk?.tryRead(this.#offsetOf(chunk) + (block % blocksPerChunk) * pageBytes, part)) return 0;
-    if (count === 1) return this.#digests.crc32(part) === checksumOf(words, at, leaf, block) ? 1 : 0;
-    for (let index = 0; index < count; index += 1) {
-      const bytes = part.subarray(index * pageBytes, (index + 1) * pageBytes);
-      if (this.#digests.crc32(bytes) !== checksumOf(words, at, leaf, block + index)) return 0;
+    let expected = checksumOf(words, at, leaf, block);
+    for (let index = 1; index < count; index += 1) {
+      expected = appendBlock(expected, checksumOf(words, at, leaf, block + index));
     }
-    return count;
+    return this.#digests.crc32(part) === expected ? count : 0;
   }
 
   /** How many blocks from `block` on lie one behind the other on one disk, or are all without data. */
@@ -269,6 +269,7 @@ export class HomeReader {
     const sequence = this.#applies.sequence();
     const wasQuiet = sequence === run.applySequence && sequence % 2 === 0;
     const next: Tries = { quiet: tries.quiet + (wasQuiet || error ? 1 : 0), all: tries.all + 1 };
+    if (!error && this.#digests.crc32(part) === run.checksums.reduce(appendBlock)) return this.#end(job);
     for (let index = 0; index < run.blockCount; index += 1) {
       const bytes = part.subarray(index * pageBytes, (index + 1) * pageBytes);
       // A medium error may be one block's: each is tried by itself.
