@@ -5,8 +5,8 @@
  *
  * Invariants:
  * - Frames leave in log order. An async peer gets committed records only; a sync peer everything admitted, and is told commitSeq.
- * - Runs are views into the log's memory, valid while it retains them for this peer; whoever releases the retention aborts the
- *   link first.
+ * - Runs are views into the log's memory, true only until the present event ends: a segment that the peer still needs may leave the
+ *   cache for the shelf. The link copies what its stream does not take at once.
  * - As-of frames enter the same stream through the feed, which says how far the cursor may go meanwhile.
  * - In flight (sent, not durable there) is bounded by bytes and frames; everything new since the last turn goes in one frame.
  * - Nobody waits for an async peer: what it gets is gathered until there is `gatherRecords`, at most `gatherMs`.

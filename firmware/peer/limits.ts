@@ -14,7 +14,7 @@ export const linkLimits = {
   payloadBytesMax: 1024 * 1024 + 64 * 1024,
   /** One records frame: large enough that its header costs nothing, small enough that a heartbeat waits 2 ms at 1 Gbit/s. */
   runBytesMax: 256 * 1024,
-  /** What is sent and not yet acknowledged: 16 MiB fills 1 Gbit/s over 130 ms of round trip. */
+  /** What is sent and not yet acknowledged: 16 MiB fills 1 Gbit/s over 130 ms of round trip. What a socket has no room for is copied. */
   inFlightBytesMax: 16 * 1024 * 1024,
   /** As-of frames of a resync among them: a live write waits behind 4 MiB at most, 32 ms at 1 Gbit/s. */
   asOfInFlightBytesMax: 4 * 1024 * 1024,

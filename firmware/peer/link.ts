@@ -6,8 +6,8 @@
  *
  * Invariants:
  * - Frames go out in the order of `send`, at the end of the turn. Small parts are gathered and written together (a system call
- *   costs more than copying 32 KiB); a large payload is handed to the stream as the view that it is, and what a short write leaves
- *   is kept as a view: its memory must stay as it is until it is sent or the link is closed.
+ *   costs more than copying 32 KiB); a large payload is handed to the stream as the view that it is, and what the stream does not
+ *   take at once is copied: the memory of a payload belongs to its owner again when `send` returns.
  * - `onLost` is called exactly once, after which nothing is called.
  * - A link on which no byte has arrived for `peerTimeoutMs` is lost. A timer that fires late (a stopped process, a long pause)
  *   gives what waits in the socket one more interval to be heard.
@@ -130,7 +130,7 @@ export class Link {
     this.#flush();
   }
 
-  /** Closes at once; queued views are dropped before it returns. */
+  /** Closes at once; what is queued is dropped. */
   abort(reason: LostReason = "aborted", text = "aborted here"): void {
     if (this.#state === "closed") return;
     if (this.#state === "open") {
@@ -172,13 +172,13 @@ export class Link {
     }
     this.#ungather();
     if (this.queuedEntries > 0 || this.#waitingForDrain) {
-      this.#queue.push(bytes);
+      this.#queue.push(bytes.slice());
       return;
     }
     const taken = this.stream.write(bytes);
     if (taken === bytes.byteLength) return;
     this.#waitingForDrain = true;
-    this.#queue.push(bytes.subarray(taken));
+    this.#queue.push(bytes.slice(taken));
   }
 
   #endTurn = (): void => {

@@ -3,7 +3,10 @@ import * as assert from "uvu/assert";
 import type { Frame, Hello } from "../../firmware/peer/frame.ts";
 import { encodeFrame } from "../../firmware/peer/frame_encode.ts";
 import { FrameParser } from "../../firmware/peer/frame_parser.ts";
+import { defaultSettings } from "../../firmware/peer/limits.ts";
+import { Link } from "../../firmware/peer/link.ts";
 import type { ByteStream } from "../../hal/api/byte_stream.ts";
+import { ManualClock } from "./support/manual_clock.ts";
 import { groupId, Lab } from "./support/replication_site.ts";
 
 const test = suite("peer_links");
@@ -93,6 +96,49 @@ class Caller {
     return refuse?.kind === "refuse" ? refuse.code : null;
   }
 }
+
+test("the stream takes nothing for a while -> payloads arrive as they were when they were sent", () => {
+  const arrived: number[][] = [];
+  const parser = new FrameParser({
+    onFrame: (_frame, payload) => arrived.push([payload.byteLength, ...new Set(payload)]),
+    onMalformed: (text) => assert.unreachable(text),
+  });
+  let room = 50_000;
+  const stream: ByteStream = {
+    remote: "elm-a",
+    write(bytes) {
+      const taken = Math.min(room, bytes.byteLength);
+      room -= taken;
+      parser.feed(bytes.slice(0, taken));
+      return taken;
+    },
+    end: () => {},
+    abort: () => {},
+    pause: () => {},
+    resume: () => {},
+  };
+  const clock = new ManualClock();
+  const link = new Link(stream, true, clock, defaultSettings);
+  // A segment of the log that is sent from twice and is then used for something else: small parts, and large ones.
+  const memory = new Uint8Array(100_000).fill(1);
+  const send = (frame: number, bytes: number) =>
+    link.send({ kind: "records", frame, lastSeq: frame, commitSeq: frame }, [memory.subarray(0, bytes)]);
+  send(1, 100_000);
+  memory.fill(2);
+  send(2, 100_000);
+  memory.fill(3);
+  send(3, 1000);
+  memory.fill(4);
+  room = 1_000_000;
+  clock.runDeferred();
+  link.handler.onDrain();
+  assert.equal(arrived, [
+    [100_000, 1],
+    [100_000, 2],
+    [1000, 3],
+  ]);
+  link.abort();
+});
 
 test("a caller with another version, an unknown name, our own name -> refused with a reason, told once", () => {
   const lab = Lab.pair(1);
