@@ -13,7 +13,7 @@ import { resyncLimits } from "../peer/limits.ts";
 import type { Link } from "../peer/link.ts";
 import type { GroupVolume } from "../volume/group_port.ts";
 import type { Decision } from "./decide.ts";
-import { type PeerEntry, withPeer } from "./document.ts";
+import { type PeerEntry, type ResyncEntry, withPeer } from "./document.ts";
 import { type GroupContext, newId } from "./group_context.ts";
 import { ResyncSource } from "./resync_source.ts";
 import { Sender } from "./sender.ts";
@@ -180,7 +180,10 @@ export class Outbound {
   onResyncReady(ready: FrameOf<"resyncReady">): void {
     const state = this.#state;
     if (state.kind !== "preparing" || state.id !== ready.id) return;
-    const source = this.#newSource(state.link, state.id, { table: state.table }, 0);
+    // The log has overflowed meanwhile: as soon as that is durable the link ends, and the next one begins another resync.
+    const resync = this.entry?.resync ?? null;
+    if (resync?.id !== state.id) return;
+    const source = this.#newSource(state.link, resync, { table: state.table }, 0);
     const from = { peer: this.array, seq: state.seq, mode: this.#mode(), feed: source };
     this.#stream(state.link, from, source, state.seq);
   }
@@ -315,18 +318,20 @@ export class Outbound {
 
   #resume(link: Link, theirs: Hello, decision: Extract<Decision, { kind: "stream" }>): ResyncSource | null {
     const { resync } = theirs;
-    if (resync === null) return null;
+    const ours = this.entry?.resync ?? null;
+    if (resync === null || ours?.id !== resync.id) return null;
     this.#context.emit("resync-resumed", `the resync of ${this.array} goes on where it was`, { peer: this.array });
     const begin = { volume: resync.nextVolume, block: resync.nextBlock };
-    return this.#newSource(link, resync.id, begin, decision.drops ? decision.fromSeq + 1 : 0);
+    return this.#newSource(link, ours, begin, decision.drops ? decision.fromSeq + 1 : 0);
   }
 
   #newSource(
     link: Link,
-    id: string,
+    resync: ResyncEntry,
     begin: { volume: number; block: number } | { table: readonly GroupVolume[] },
     minSeq: number,
   ): ResyncSource {
+    const id = resync.id!;
     const owner = {
       onReady: () => {
         if (this.#state.kind === "streaming") this.#state.sender.pumpSoon();
@@ -346,8 +351,7 @@ export class Outbound {
         link.abort("aborted", text);
       },
     };
-    const volumes = this.entry?.resync?.volumes ?? [];
-    return new ResyncSource(this.#context, owner, { peer: this.array, id, volumes, begin, minSeq });
+    return new ResyncSource(this.#context, owner, { peer: this.array, id, volumes: resync.volumes, begin, minSeq });
   }
 
   #resyncEnded(id: string): void {

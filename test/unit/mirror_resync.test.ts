@@ -223,4 +223,26 @@ test("the link is lost behind the announcement of the end -> the announced recor
   settled(lab, oak, elm);
 });
 
+test("the log overflows once more while the golden side prepares -> nothing begins on the volumes of a resync that no longer counts", () => {
+  const { lab, oak, elm } = overflowed(12);
+  lab.world.shape("elm-a", "oak-a", { latencyMs: 400 });
+  lab.join("oak", "elm");
+  const resync = () => oak.replication!.document.peers[0]?.resync ?? null;
+  lab.until("prepared", () => resync()?.id != null);
+  const id = resync()!.id!;
+  const suspensions = () => oak.events.filter((event) => event.startsWith("peer-suspended:")).length;
+  const before = suspensions();
+  for (let round = 0; resync()?.id === id; round++) {
+    assert.ok(round < 1000, "the quota is reached again");
+    for (let block = 20; block < 84; block++) oak.submit(block, (round + block) & 255);
+    lab.world.runUntil(() => resync()?.id !== id, 20);
+  }
+  assert.is(suspensions(), before, "the overflow is not durable yet");
+  const { outbound } = oak.replication!.channel("elm")!;
+  outbound!.onResyncReady({ kind: "resyncReady", id });
+  assert.is(outbound!.streaming, false);
+  lab.world.shape("elm-a", "oak-a", null);
+  settled(lab, oak, elm);
+});
+
 test.run();
