@@ -106,6 +106,7 @@ export class Takeover {
     const unfit = this.#whyUnfit(options);
     if (unfit !== null) return unfit;
     const loss = this.#lossNow(options);
+    const promotingMs = core.clock.nowMs();
     core.role.to("promoting");
     core.refreshServing();
     core.meetAnew("a takeover has begun");
@@ -114,9 +115,12 @@ export class Takeover {
     if (fork !== null && kept === null) return refuse("failed", "the fork could not be promoted; see the log");
     if (fork === null && !(await this.#settleMixture()))
       return refuse("failed", "the mixture could not be brought home; see the log");
-    const forkSeq = core.log.persistedSeq;
     const opened = await this.#become(former, options);
-    return done({ changed: true, timeline: opened.timeline, forkSeq, ...loss });
+    // "So long ago" counts from the answer, also when the shelf took its time meanwhile.
+    const sinceMs = Math.ceil(core.clock.nowMs() - promotingMs);
+    const maybeLostMs =
+      loss.maybeLostMs === null || loss.loss === "none" ? loss.maybeLostMs : loss.maybeLostMs + sinceMs;
+    return done({ changed: true, timeline: opened.timeline, forkSeq: opened.firstSeq - 1, ...loss, maybeLostMs });
   }
 
   /** Listens until it has been silent for `peerTimeoutMs`, and calls it besides: it may be waiting between two attempts. */
@@ -192,17 +196,18 @@ export class Takeover {
     });
   }
 
+  /** The last records may be on their way into the cache still: the links have ended, so the head is where the new timeline begins. */
   #become(former: string | null, options: TakeoverOptions): Promise<Opened> {
     const core = this.#core;
     const { port, log } = core;
     return new Promise((resolve) => {
       core.changeRole(
-        (document) => asPrimary(document, former, log.persistedSeq, log.destagedSeq),
+        (document) => asPrimary(document, former, log.headSeq, log.destagedSeq),
         () => {
           core.emit(
             options.force ? "takeover-forced" : "takeover",
-            `${port.array} takes over ${port.name} from ${former ?? "nobody"} at seq ${log.persistedSeq}`,
-            { from: former, seq: log.persistedSeq, force: options.force, fork: options.fork },
+            `${port.array} takes over ${port.name} from ${former ?? "nobody"} at seq ${log.headSeq}`,
+            { from: former, seq: log.headSeq, force: options.force, fork: options.fork },
           );
           core.settleOutbounds();
           if (!core.role.to("opening")) return;

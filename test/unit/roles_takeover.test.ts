@@ -48,6 +48,26 @@ test("the primary is gone -> taken over, what had arrived is there, the loss is 
   assert.is(lab.done("again", elm.commands.takeover(plain)).changed, false);
 });
 
+test("records are still on their way into the cache, and the shelf is slow -> the report tells where and when it was at last", () => {
+  const lab = Lab.pair(14);
+  const oak = lab.site("oak");
+  const elm = lab.site("elm");
+  const { nvram } = elm.log;
+  const want = nvram.wantPersist.bind(nvram);
+  nvram.wantPersist = (client, token) => void elm.hal.clock.after(20, () => want(client, token));
+  for (let block = 0; block < 20; block++) oak.submit(block, 1 + block);
+  lab.until("records are being persisted", () => elm.log.headSeq > elm.log.persistedSeq);
+  const group = elm.group!;
+  const save = group.saveReplicationDocument.bind(group);
+  group.saveReplicationDocument = (document, done) =>
+    save(document, (error) => elm.hal.clock.after(3000, () => done(error)));
+  const report = lab.done("takeover", elm.commands.takeover({ ...plain, force: true }));
+  assert.is(report.forkSeq, elm.log.lineage().at(-1)!.firstSeq - 1);
+  assert.ok(report.maybeLostMs! >= 3000, `${report.maybeLostMs}`);
+  const event = elm.events.find((one) => one.startsWith("takeover-forced:")) ?? "";
+  assert.match(event, `from oak at seq ${report.forkSeq} `);
+});
+
 test("the ex-primary comes back -> not writable, says why, resyncs on request, and the role returns", () => {
   const lab = Lab.pair(3);
   const oak = lab.site("oak");
