@@ -6,7 +6,7 @@
  *   death of the process alone.
  * - An operation that reports an error has an unknown outcome.
  * - The buffers handed over stay unchanged, and are not reused, until `done` is called. `done` is never called before the
- *   operation returns.
+ *   operation returns. From then on they are the caller's again: what reported a timeout and happens later touches them no more.
  */
 export interface Shelf {
   readonly name: string;

@@ -275,14 +275,13 @@ export class DiskHandle implements Disk {
     const before = crc32Of(target);
     const operation = this.#operation("read", offsetBytes, target.byteLength, done, {
       run: () => {
-        demand(
-          this.#contract,
-          crc32Of(target) === before,
-          `${this.place}: a read's target changed while it was under way`,
-        );
+        // A buffer whose operation has been answered (timeout) is the caller's again.
+        if (!operation.answered) {
+          const after = crc32Of(target);
+          demand(this.#contract, after === before, `${this.place}: a read's target changed while it was under way`);
+        }
         if (fault !== null) return this.answer(operation, fault.code);
         if (this.disk.isUnreadable(offsetBytes, target.byteLength)) return this.answer(operation, "medium");
-        // A buffer whose operation has been answered (timeout) is the caller's again.
         if (!operation.answered && this.lifetime.alive) this.disk.medium.read(offsetBytes, target);
         this.answer(operation, null);
       },

@@ -239,6 +239,24 @@ test("a hanging disk -> completes nothing until it goes on; with a deadline it r
   assert.is(read(on, 0)[0], 2, "the bytes of the call");
 });
 
+test("a read that reported a timeout -> its target is the caller's again, also when the disk goes on", () => {
+  const on = bench(5);
+  const mock = on.shelf.disk(0);
+  write(on, 0, filled(1));
+  mock.faults.deadlineMs = 500;
+  mock.hang();
+  const outcomes: (string | null)[] = [];
+  const target = filled(0);
+  disk(on).read(0, target, (error) => outcomes.push(error?.code ?? null));
+  on.world.runFor(1000);
+  assert.equal(outcomes, ["timeout"]);
+  target.fill(9);
+  mock.unhang();
+  on.world.runFor(10);
+  assert.equal(outcomes, ["timeout"]);
+  assert.equal(target, filled(9), "nothing was put into it");
+});
+
 test("a disk is pulled, put back, swapped -> absent, then there with all its bytes, in the new slot", () => {
   const on = bench(6);
   const held = disk(on);
