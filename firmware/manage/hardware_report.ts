@@ -81,8 +81,14 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
       code: "volume-name-twice",
       text: `volumes of two groups are called ${name}: hosts get the one that this array is primary of; rename one by copying it`,
     });
-  for (const group of parts.groups.all()) {
-    if (group.shelfTrouble !== null)
+  for (const { group, replication } of parts.groups.entries()) {
+    // What has stopped stays so until a restart, though the shelf may take data again.
+    if (replication.failure !== null)
+      warnings.push({
+        code: "shelf-trouble",
+        text: `group ${group.name} has stopped: ${replication.failure}; when the disk works again, restart the appliance`,
+      });
+    else if (group.shelfTrouble !== null)
       warnings.push({
         code: "shelf-trouble",
         text: `group ${group.name}: the shelf does not take its data, which stays in the log (${group.shelfTrouble}); when the disk works again, restart the appliance`,

@@ -39,6 +39,8 @@ export interface GroupCore extends GroupContext {
   refreshServing(): void;
   /** Resolves true when `holds` does, false after `timeoutMs`; asked at every change of state or position. */
   until(holds: () => boolean, timeoutMs: number): Promise<boolean>;
+  /** Why the group has stopped until the next start; null: it has not. */
+  readonly failure: string | null;
   /** The group cannot go on. */
   fail(text: string): void;
 }

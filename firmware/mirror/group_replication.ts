@@ -61,6 +61,7 @@ export class GroupReplication implements GroupCore {
   readonly resyncCommand: ResyncCommand;
   readonly commands: GroupCommands;
   cacheLost: boolean;
+  failure: string | null = null;
   operation: { readonly kind: OperationKind; readonly peer: string | null } | null = null;
   readonly #channels = new Map<string, PeerChannel>();
   readonly #waiters = new Set<Waiter>();
@@ -424,6 +425,7 @@ export class GroupReplication implements GroupCore {
 
   fail(text: string): void {
     if (this.role.is("failed", "stopped")) return;
+    this.failure = text;
     this.emit("replication-failed", `${this.port.name} has stopped: ${text}`);
     this.port.closeForWriting();
     this.role.to("failed");

@@ -14,7 +14,7 @@ export function whyNotWritable(core: GroupCore): string | null {
     case "promoting":
       return `${ours} is becoming primary`;
     case "failed":
-      return "the shelf has failed; see the log";
+      return `the group has stopped: ${core.failure}; when that is mended, restart the appliance`;
     case "stopped":
       return "the appliance is stopping";
     case "granting":

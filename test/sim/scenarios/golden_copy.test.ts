@@ -39,6 +39,27 @@ test("the fork before a resync cannot be saved -> status asks for a restart, whi
   scene.mend();
 });
 
+test("one read fails while the image comes home to be forked -> status asks for a restart though the disk works again", () => {
+  const scene = new Scene();
+  scene.load([scene.oak]);
+  // Blocks that are at home are written in part: bringing the log home reads them.
+  scene.run(1500);
+  const disk = scene.elm.appliance.shelves[0]!.disk(0);
+  disk.faults.tryReadRate = 0;
+  disk.failNext("read", "error", "absent");
+  void scene.control(scene.elm).groups.resync(groupName, { from: "oak", timeoutMs: 20_000 });
+  scene.until("elm has stopped", () => (scene.elm.eventCounts.get("replication-failed") ?? 0) > 0);
+  const { log } = scene.group(scene.elm);
+  scene.until("all is at home", () => log.destagedSeq === log.headSeq);
+  const { warnings, groups } = scene.control(scene.elm).status();
+  const asked = warnings.find(({ code }) => code === "shelf-trouble");
+  assert.match(asked?.text ?? "", /demo has stopped: .*absent; when the disk works again, restart the appliance/);
+  assert.match(groups[0]?.why ?? "", /the group has stopped: .*absent/);
+  scene.restart(scene.elm);
+  scene.load([scene.elm]);
+  scene.mend();
+});
+
 test("a copy is about to be replaced -> it is shown as such before its first chunk comes", () => {
   const scene = new Scene();
   scene.load();

@@ -67,9 +67,9 @@ export class Scene {
     this.until("the new site is whole", () => isWhole(this.site));
   }
 
-  /** Hosts on every volume of both arrays. */
-  load(): void {
-    for (const array of this.site.arrays) {
+  /** Hosts on every volume of these arrays. */
+  load(arrays: readonly SimArray[] = this.site.arrays): void {
+    for (const array of arrays) {
       for (const volume of this.site.oracle.history.volumes) {
         const session = new HostSession(this.site, array, volume, 0, this.#orders);
         session.start();
