@@ -26,6 +26,11 @@ export type SaveValidity = (validThrough: number | "open", done: (error: StoreEr
 
 const retryMs = 1000;
 
+interface Written {
+  readonly segment: LogSegment;
+  readonly fromBytes: number;
+}
+
 export class ShelfWriteThrough implements WriteThrough {
   readonly #log: WriteLog;
   readonly #store: GroupStore;
@@ -40,7 +45,9 @@ export class ShelfWriteThrough implements WriteThrough {
   #running = false;
   #closed = false;
   /** What was written to the shelf since its last flush, and from where on. */
-  #unflushed: { readonly segment: LogSegment; readonly fromBytes: number }[] = [];
+  #unflushed: Written[] = [];
+  /** What the flush under way covers. */
+  #flushing: readonly Written[] = [];
   onTrouble: (error: StoreError) => void = () => {};
   onSafe: () => void = () => {};
   /** A segment is not needed by a copy any more. */
@@ -69,9 +76,16 @@ export class ShelfWriteThrough implements WriteThrough {
     if (this.#safe) return 0;
     let total = 0;
     for (const segment of this.#log.list.segments) {
-      if (segment.ordinal >= this.#destagedPlace.ordinal) total += Math.max(0, segment.usedBytes - segment.shelfBytes);
+      if (segment.ordinal < this.#destagedPlace.ordinal) continue;
+      total += Math.max(0, segment.usedBytes - this.#flushedBytes(segment));
     }
     return total;
+  }
+
+  /** How far the segment's copy on the shelf is durable. */
+  #flushedBytes(segment: LogSegment): number {
+    const copying = [...this.#flushing, ...this.#unflushed].filter((written) => written.segment === segment);
+    return copying.reduce((bytes, { fromBytes }) => Math.min(bytes, fromBytes), segment.shelfBytes);
   }
 
   begin(): void {
@@ -197,8 +211,10 @@ export class ShelfWriteThrough implements WriteThrough {
 
   #flush(token: number): void {
     const flushed = this.#unflushed;
+    this.#flushing = flushed;
     this.#unflushed = [];
     this.#store.flushLog((error) => {
+      this.#flushing = [];
       if (error !== null) {
         // A failed flush may have let go of what was written before it: all of it is written again.
         for (const { segment, fromBytes } of flushed) segment.shelfBytes = Math.min(segment.shelfBytes, fromBytes);

@@ -93,6 +93,25 @@ test("write-through is on -> nothing is acknowledged before the shelf has flushe
   assert.is(tracked.error, null);
 });
 
+test("what the shelf has taken and not flushed is still at risk", () => {
+  const bench = new GroupBench(9, "battery");
+  bench.start();
+  bench.serve();
+  const tracked = write(bench, 3, 1);
+  bench.until(() => tracked.done);
+  const { store } = bench.group;
+  const flushLog = store.flushLog.bind(store);
+  let flush: (() => void) | null = null;
+  store.flushLog = (done) => {
+    flush = () => flushLog(done);
+  };
+  bench.group.writeThrough.begin();
+  bench.until(() => flush !== null);
+  assert.ok(bench.group.writeThrough.atRiskBytes >= 4096, `${bench.group.writeThrough.atRiskBytes}`);
+  flush!();
+  bench.until(() => bench.group.writeThrough.atRiskBytes === 0);
+});
+
 test("the battery is good again -> write-back, and the cache's copy counts after a crash", () => {
   const bench = new GroupBench(2, "battery");
   bench.start();
