@@ -4,8 +4,9 @@
  *     look at the disks ──▶ choose the pool ──▶ pool document ──▶ admitted? ──▶ mark the opening on every disk ──▶ slab table ──▶ open
  *                       └─▶ all blank: forming superblocks ──▶ empty table and document ──▶ ready superblocks ──▶ open
  *
- * Every opening raises the pool's generation by two, in two steps with a flush between them: a crash leaves the disks at most one
- * apart, while a disk that was away during an opening is two behind and is known to be stale.
+ * Every opening raises the pool's generation by two, in two steps with a flush between them, from disks that are all at the same one:
+ * a crash or an error leaves them at most one apart, however often, while a disk that was away during an opening is two behind and is
+ * known to be stale.
  *
  * Invariants:
  * - Nothing is written to a disk that is not blank or not the pool's.
@@ -156,7 +157,7 @@ function openExisting(
   const slots = poolSlots(disks, digests, tag);
   const table = new SlabTable(disks, digests, tag);
   const markAndOpen = (document: PoolDocument) => {
-    markOpening(present, { generation: generation + 1, diskTable, digests }, (markError) => {
+    markOpening(present, { generation, diskTable, digests }, (markError) => {
       if (markError) {
         fail("disk-failed", markError.text);
         return;
@@ -209,33 +210,50 @@ interface OpeningMark {
   readonly digests: Digests;
 }
 
-/** Writes the next two generations to all disks, one after the other. */
+/**
+ * Writes the next two generations to all disks, one after the other. A disk that an opening without an end has left one behind is
+ * brought up first: after another such opening it would be two behind, and be taken for one that was away.
+ */
 function markOpening(present: readonly FoundDisk[], mark: OpeningMark, done: (error: DiskError | null) => void): void {
-  writeSuperblocks(present, 1, mark, (error) => {
-    if (error) done(error);
-    else writeSuperblocks(present, 0, { ...mark, generation: mark.generation + 1 }, done);
-  });
+  const { generation } = mark;
+  const newest = new Map(present.map((disk) => [disk, disk.copy]));
+  const steps = [
+    { disks: present.filter(({ superblock }) => superblock!.generation < generation), generation },
+    { disks: present, generation: generation + 1 },
+    { disks: present, generation: generation + 2 },
+  ];
+  const next = (error: DiskError | null): void => {
+    const step = steps.shift();
+    if (error || !step) {
+      done(error);
+      return;
+    }
+    writeSuperblocks(step.disks, newest, { ...mark, generation: step.generation }, next);
+  };
+  next(null);
 }
 
-/** `flip` 1: into the copy that does not hold the newest superblock; 0: into the one that held it before. */
+/** Each into the copy that does not hold the disk's newest superblock; `newest` follows. */
 function writeSuperblocks(
-  present: readonly FoundDisk[],
-  flip: number,
+  disks: readonly FoundDisk[],
+  newest: Map<FoundDisk, number>,
   mark: OpeningMark,
   done: (error: DiskError | null) => void,
 ): void {
-  let open = present.length;
+  let open = disks.length;
   let failed: DiskError | null = null;
-  const ended = (error: DiskError | null) => {
-    failed = failed ?? error;
-    open -= 1;
-    if (open === 0) done(failed);
-  };
-  for (const { disk, shelf, slot, superblock, copy } of present) {
-    const target = copy ^ flip;
+  if (open === 0) done(null);
+  for (const found of disks) {
+    const { disk, shelf, slot, superblock } = found;
+    const target = 1 - newest.get(found)!;
     const { diskTable, generation } = mark;
     const marked: Superblock = { ...superblock!, ready: true, diskTable, generation, shelfName: shelf.name, slot };
-    writeSuperblock(disk, marked, target, mark.digests, ended);
+    writeSuperblock(disk, marked, target, mark.digests, (error) => {
+      newest.set(found, target);
+      failed = failed ?? error;
+      open -= 1;
+      if (open === 0) done(failed);
+    });
   }
 }
 

@@ -177,6 +177,49 @@ test("one of two disks missing -> the pool opens, what lay there is an error, th
   }
 });
 
+test("openings that end at an error of one disk, over and over -> that disk is in use, not stale", () => {
+  for (const kind of ["write", "flush"] as const) {
+    const bench = new StoreBench({ seed: 26, slots: [32 * mebibyte, 32 * mebibyte] });
+    bench.create("kept");
+    for (let round = 0; round < 6; round += 1) {
+      bench.crash();
+      bench.shelf.disk(1).failNext(kind);
+      const result = bench.tryOpen(false);
+      assert.is(!result.ok && result.code, "disk-failed");
+    }
+    bench.crash();
+    assert.is(bench.reopen().document(), "kept");
+    assert.equal(states(bench), [
+      ["shelf0/0", "in-use"],
+      ["shelf0/1", "in-use"],
+    ]);
+  }
+});
+
+test("the process dies in one opening after another, at any point -> no disk is stale", () => {
+  for (let seed = 0; seed < 40; seed += 1) {
+    const bench = new StoreBench({ seed: 200 + seed, slots: [32 * mebibyte, 32 * mebibyte, 32 * mebibyte] });
+    bench.create("kept");
+    for (let round = 0; round < 5; round += 1) {
+      bench.crash();
+      bench.hal = bench.oak.boot();
+      let died = false;
+      bench.world.hostClock.after(0.5 + ((seed * 5 + round) % 23) * 0.1, () => {
+        died = true;
+        bench.crash();
+      });
+      try {
+        bench.tryOpen(false);
+      } catch (error) {
+        // The appliance died while the test waited for it.
+        assert.ok(died, (error as Error).message);
+      }
+      bench.world.runUntil(() => died, 1000);
+    }
+    assert.is(bench.reopen().document(), "kept");
+  }
+});
+
 test("both disks of the metadata missing -> missing-disk, and it says which", () => {
   const bench = new StoreBench({ seed: 13, slots: [32 * mebibyte, 32 * mebibyte, 32 * mebibyte] });
   bench.create();
