@@ -20,6 +20,7 @@ import { consistentImage, type KeptFork, type PeerEntry, peerEntry, type Replica
 import { currentTimeline, newId } from "./group_context.ts";
 import { type GroupCore, refuse } from "./group_core.ts";
 import { type Opened, openForHosts } from "./opening.ts";
+import { whyNotWritable } from "./why.ts";
 
 export interface TakeoverOptions {
   readonly force: boolean;
@@ -63,6 +64,11 @@ export class Takeover {
   }
 
   #isPrimaryHere(): Result<TakeoverJson> {
+    const { role, port } = this.#core;
+    if (role.is("unconfirmed", "granting")) {
+      const why = whyNotWritable(this.#core);
+      return refuse("not-writable", `${port.array} is no golden copy of ${port.name}, but was its primary: ${why}`);
+    }
     const timeline = currentTimeline(this.#core.log);
     const nothing = { maybeLostSeqs: 0, maybeLostBytes: 0, maybeLostMs: 0 };
     return done({ changed: false, timeline, forkSeq: null, loss: "none", ...nothing });

@@ -1,5 +1,6 @@
 /** Why a group is not writable, in one sentence that says what, and what to do. */
 import type { GroupCore } from "./group_core.ts";
+import type { PeerChannel } from "./peer_channel.ts";
 
 export function whyNotWritable(core: GroupCore): string | null {
   const { document, port } = core;
@@ -34,6 +35,7 @@ export function whyNotWritable(core: GroupCore): string | null {
 function whyUnconfirmed(core: GroupCore): string {
   const { port, document } = core;
   const name = port.name;
+  const alone = `goldcopy group serve ${name} --alone goes on without`;
   for (const channel of core.channels) {
     const { decision, array } = channel;
     const resync = `to make ${port.array} its golden copy: goldcopy group resync ${name} --from ${array}`;
@@ -42,7 +44,9 @@ function whyUnconfirmed(core: GroupCore): string {
         decision.oursBeyond === 0
           ? "nothing was written here beyond it"
           : `${decision.oursBeyond} writes here lie beyond it and are kept`;
-      return `${array} has been primary since seq ${decision.forkSeq}; ${beyond}; ${resync}`;
+      const since = `${array} has been primary since seq ${decision.forkSeq}`;
+      if (!hasLost(channel)) return `${since}; ${beyond}; ${resync}`;
+      return `${since}, but has lost its newest writes and waits for an operator; ${beyond}; ${alone} what ${array} had; ${resync}`;
     }
     if (decision?.kind === "diverged") {
       const at = decision.forkSeq === null ? "have nothing in common" : `have diverged at seq ${decision.forkSeq}`;
@@ -61,13 +65,24 @@ function whyUnconfirmed(core: GroupCore): string {
       return `${array} says that it is primary too, and neither is confirmed; ${resync}, or goldcopy group serve ${name} --alone`;
     }
   }
-  const alone = `goldcopy group serve ${name} --alone goes on without`;
   if (core.cacheLost) {
     const peer = document.peers[0]?.array;
-    const elsewhere =
-      peer === undefined ? "" : `goldcopy group takeover ${name} on ${peer} goes on with what ${peer} has; `;
+    const elsewhere = peer === undefined ? "" : `${goingOnAt(core, peer)} on ${peer} goes on with what ${peer} has; `;
     return `the write cache was lost with writes that were not on the shelf, or its root is not the newest; ${elsewhere}${alone} them`;
   }
   const peers = document.peers.map((peer) => peer.array).join(", ");
   return `no peer (${peers || "none"}) has confirmed yet that ${port.array} is still primary; ${alone}`;
+}
+
+/** What makes `array` primary: of a copy that is one already, only without confirmation, the operator's word. */
+function goingOnAt(core: GroupCore, array: string): string {
+  const { name } = core.port;
+  return core.channel(array)?.theirs?.role === "primary"
+    ? `goldcopy group serve ${name} --alone`
+    : `goldcopy group takeover ${name}`;
+}
+
+/** A primary that says itself that it cannot go on: nobody will confirm it. What it said before the link was lost may be over. */
+function hasLost({ connected, theirs }: PeerChannel): boolean {
+  return connected && theirs !== null && !theirs.writable && !theirs.consistent;
 }

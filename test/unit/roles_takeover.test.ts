@@ -1,6 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { Lab } from "./support/replication_site.ts";
+import { Lab, type Site } from "./support/replication_site.ts";
 
 const test = suite("roles_takeover");
 const plain = { force: false, fork: false, timeoutMs: 10_000 };
@@ -66,6 +66,54 @@ test("records are still on their way into the cache, and the shelf is slow -> th
   assert.ok(report.maybeLostMs! >= 3000, `${report.maybeLostMs}`);
   const event = elm.events.find((one) => one.startsWith("takeover-forced:")) ?? "";
   assert.match(event, `from oak at seq ${report.forkSeq} `);
+});
+
+/** elm has taken over from oak, which is back; then elm loses its write cache. Nobody can go on by himself. */
+function newerPrimaryHasLost(seed: number): { lab: Lab; oak: Site; elm: Site } {
+  const lab = Lab.pair(seed);
+  const oak = lab.site("oak");
+  const elm = lab.site("elm");
+  oak.write(1, 1);
+  lab.until("arrived", () => oak.peer("elm").lagSeqs === 0);
+  oak.crash();
+  lab.done("takeover", elm.commands.takeover(plain));
+  oak.start();
+  lab.until("oak knows", () => oak.replication!.channel("elm")?.decision?.kind === "superseded");
+  assert.match(oak.status.why ?? "", /^elm has been primary since seq \d+; .* goldcopy group resync demo --from elm$/);
+  elm.write(2, 2);
+  lab.until("its timeline is on the shelf", () => elm.log.destagedSeq === elm.log.commitSeq);
+  elm.write(3, 3);
+  elm.crash();
+  elm.cacheTrusted = false;
+  elm.start();
+  elm.cacheTrusted = true;
+  lab.until("oak has heard", () => oak.replication!.channel("elm")?.theirs?.consistent === false);
+  lab.until("elm has heard", () => elm.replication!.channel("oak")?.theirs?.role === "primary");
+  return { lab, oak, elm };
+}
+
+test("the newer primary has lost its cache, the older one is back -> both advise the command that works", () => {
+  const { lab, oak, elm } = newerPrimaryHasLost(13);
+  assert.match(elm.status.why ?? "", /goldcopy group serve demo --alone on oak goes on with what oak has/);
+  assert.match(oak.status.why ?? "", /goldcopy group serve demo --alone goes on without what elm had/);
+  const refused = lab.result("takeover of a primary", oak.commands.takeover(plain), 10_000);
+  assert.not.ok(refused.ok, "nothing has changed, and nobody knows whether anything is lost");
+  assert.is(!refused.ok && refused.error.code, "not-writable");
+  assert.match(refused.ok ? "" : refused.error.text, /goldcopy group serve demo --alone/);
+  lab.done("alone", oak.commands.serveAlone(10_000));
+  assert.is(oak.status.writable, true);
+  assert.is(oak.read(1), 1);
+  lab.done("resync", elm.commands.resync("oak", 60_000));
+  assert.is(oak.peer("elm").state, "in-sync");
+});
+
+test("the newer primary is told to go on without what it has lost -> the older one no longer advises to serve alone", () => {
+  const { lab, oak, elm } = newerPrimaryHasLost(14);
+  lab.done("alone", elm.commands.serveAlone(10_000));
+  lab.until("oak has heard", () => oak.replication!.channel("elm")?.theirs?.writable === true);
+  assert.not.match(oak.status.why ?? "", /--alone/);
+  lab.done("resync", oak.commands.resync("elm", 60_000));
+  assert.is(elm.peer("oak").state, "in-sync");
 });
 
 test("the ex-primary comes back -> not writable, says why, resyncs on request, and the role returns", () => {
