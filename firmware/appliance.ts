@@ -44,6 +44,8 @@ export interface ApplianceConfig {
   readonly iscsi?: { readonly targetName: string | null; readonly own: ChapCredentials | null };
   /** The operator's word that a wrong or lost cache is to be given up. */
   readonly acceptCacheLoss?: boolean;
+  /** The operator's word that a stale disk is to be used as it is, without what it has missed. */
+  readonly acceptStaleDisk?: boolean;
 }
 
 export type StartOutcome =
@@ -78,6 +80,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     cacheHeader: nvram.readHeader(),
     poolSaves: nvram.roots.numberOf(poolRootId),
     acceptCacheLoss: config.acceptCacheLoss === true,
+    acceptStaleDisk: config.acceptStaleDisk === true,
     diskProblems: options.diskProblems ?? [],
   };
   const opened = await new Promise<OpenResult>((resolve) =>
@@ -90,6 +93,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
         arrayName: config.array.name,
         format: config.store ?? storeDefaults,
         createIfBlank: mayCreate(facts),
+        takesStale: facts.acceptStaleDisk,
         admit: (found) => judgeFound(found, facts),
         saved: (generation) => nvram.roots.note(poolRootId, generation),
       },
@@ -129,7 +133,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     events,
     shelfLogBytes: config.shelfLogBytes ?? logLimits.shelfLogBytes,
   });
-  const trouble = await groups.openAll(cacheTrusted);
+  const diskWasStale = pool.disks().some(({ state }) => state === "stale");
+  const trouble = await groups.openAll({ cacheTrusted, diskWasStale });
   if (trouble !== null) return refuse(events, trouble);
   const persisted = await new Promise<"persisted" | "failed">((resolve) => nvram.persistAll(resolve));
   if (persisted === "failed")
@@ -141,9 +146,11 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     void saveDocument({ ...holder.document, caches }).then((error) => done(error as null));
   };
   // While the nonce is the old one the loss is still to be seen in the cache; afterwards only the group's root tells of it.
-  for (const group of groups.all()) {
-    const error = group.cacheWasLost ? await whenDone(group.settle.bind(group)) : null;
-    if (error !== null) return refuse(events, `group ${group.name}: ${error.text}`);
+  const lossTrouble = await groups.settle(groups.all().filter((group) => group.cacheWasLost));
+  if (lossTrouble !== null) return refuse(events, lossTrouble);
+  if (diskWasStale) {
+    const error = await whenDone(pool.adoptStale.bind(pool));
+    if (error !== null) return refuse(events, error.text);
   }
   const renewed = await whenDone((done) =>
     renewNonce(
@@ -159,10 +166,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     ),
   );
   if (renewed !== null) return refuse(events, (renewed as { text: string }).text);
-  for (const group of groups.all()) {
-    const error = await whenDone(group.settle.bind(group));
-    if (error !== null) return refuse(events, `group ${group.name}: ${error.text}`);
-  }
+  const settleTrouble = await groups.settle(groups.all());
+  if (settleTrouble !== null) return refuse(events, settleTrouble);
   groups.watchBattery();
 
   const hosts = new HostRegistry({

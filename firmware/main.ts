@@ -36,7 +36,7 @@ const logLimitMs = 2000;
 /** A profile of 256 disks with long paths has 100 KiB. */
 const profileCharsMax = 256 * 1024;
 
-const usage = "usage: main.ts --profile FILE [--accept-cache-loss]";
+const usage = "usage: main.ts --profile FILE [--accept-cache-loss] [--accept-stale-disk]";
 
 function fail(code: number, text: string): never {
   console.error(`goldcopy: ${text}`);
@@ -47,21 +47,25 @@ interface Arguments {
   readonly profilePath: string;
   /** The operator's word that a wrong or lost cache is to be given up. */
   readonly acceptCacheLoss: boolean;
+  /** The operator's word that a stale disk is to be used as it is. */
+  readonly acceptStaleDisk: boolean;
 }
 
 function readArguments(words: readonly string[]): Arguments {
   let profilePath: string | null = null;
   let acceptCacheLoss = false;
+  let acceptStaleDisk = false;
   for (let i = 0; i < words.length; i++) {
     if (words[i] === "--profile") profilePath = words[++i] ?? null;
     else if (words[i] === "--accept-cache-loss") acceptCacheLoss = true;
+    else if (words[i] === "--accept-stale-disk") acceptStaleDisk = true;
     else if (words[i] === "--help") {
       console.log(usage);
       process.exit(exitStopped);
     } else fail(exitUsage, `unknown argument ${words[i]}; ${usage}`);
   }
   if (profilePath === null) fail(exitUsage, `--profile FILE is missing; ${usage}`);
-  return { profilePath, acceptCacheLoss };
+  return { profilePath, acceptCacheLoss, acceptStaleDisk };
 }
 
 function readProfile(path: string): BoardProfile {
@@ -131,7 +135,7 @@ interface Outlets {
 }
 
 async function main(): Promise<void> {
-  const { profilePath, acceptCacheLoss } = readArguments(process.argv.slice(2));
+  const { profilePath, acceptCacheLoss, acceptStaleDisk } = readArguments(process.argv.slice(2));
   const profile = readProfile(profilePath);
   const clock = new LinuxClock();
   const file = EventFile.open(profile.logFile);
@@ -179,7 +183,7 @@ async function main(): Promise<void> {
   const { iscsi } = profile.config;
   const own = iscsi.chap === null ? null : readOwnSecret(iscsi.chap);
   if (typeof own === "string") return await refuse(outlets, own);
-  const config = { ...profile.config, acceptCacheLoss, iscsi: { targetName: iscsi.targetName, own } };
+  const config = { ...profile.config, acceptCacheLoss, acceptStaleDisk, iscsi: { targetName: iscsi.targetName, own } };
   const started = await startAppliance({ hal, config, events, version: packageJson.version, diskProblems });
   if (!started.ok) return await leave(outlets, started.text);
   const { control } = started;

@@ -3,6 +3,7 @@
  *
  * Invariants:
  * - A pool that lacks a disk is not opened: opening it would make the disk stale, and what only it holds would be lost for good.
+ * - A stale disk is used only on the operator's word, and never where nothing tells how much it has missed.
  * - A new pool is made only when everything is new: all disks of the profile are there and blank, and so is the cache.
  * - Every refusal is one line: what, why, and what to do.
  */
@@ -21,6 +22,8 @@ export interface StartFacts {
   readonly poolSaves: number;
   /** The operator's word that a wrong or lost cache is to be given up. */
   readonly acceptCacheLoss: boolean;
+  /** The operator's word that a stale disk is to be used as it is. */
+  readonly acceptStaleDisk: boolean;
   /** Disks of the profile that could not be opened: `PLACE: why`. */
   readonly diskProblems: readonly string[];
 }
@@ -32,11 +35,8 @@ export function mayCreate(facts: StartFacts): boolean {
 
 /** null: the pool may be opened. */
 export function judgeFound(found: FoundPool, facts: StartFacts): string | null {
-  const lacking = lackingDisks(found.disks, facts.diskProblems);
-  if (lacking.length > 0) {
-    const what = lacking.length === 1 ? "a disk" : `${lacking.length} disks`;
-    return `the pool lacks ${what}: ${lacking.join("; ")}; put back what was there and start again (nothing was changed)`;
-  }
+  const trouble = diskTrouble(found, facts);
+  if (trouble !== null) return trouble;
   const document = readArrayDocument(found.arrayDocument);
   if (typeof document === "string") return document;
   const verdict = cacheVerdict(found.arrayId, document.caches, facts);
@@ -58,11 +58,28 @@ export function cacheVerdict(
   return judgeCache(facts.cacheHeader, { id: arrayId, appliance: facts.appliance, caches });
 }
 
-/** One text per disk of the pool that is not there, or not as it was. */
+/** null: every disk of the pool is there, and is as it was or is taken as it is. */
+function diskTrouble({ disks, metadataIsFresh }: FoundPool, facts: StartFacts): string | null {
+  const lacking = lackingDisks(disks, facts.diskProblems);
+  const stale = disks.filter(({ state }) => state === "stale").map(({ place, text }) => `${place} is stale (${text})`);
+  if (lacking.length + stale.length === 0) return null;
+  const all = [...lacking, ...stale];
+  const what = all.length === 1 ? "a disk" : `${all.length} disks`;
+  const refusal = `the pool lacks ${what}: ${all.join("; ")}; put back what was there and start again (nothing was changed)`;
+  if (lacking.length > 0) return refusal;
+  if (!metadataIsFresh)
+    return `${refusal}; no disk with the pool's metadata is up to date, so these cannot be used as they are`;
+  if (facts.acceptStaleDisk) return null;
+  return (
+    `${refusal}; if it cannot be brought back: take over at the peer, or start once with --accept-stale-disk, ` +
+    "which uses the stale disk without what it has missed"
+  );
+}
+
+/** One text per disk of the pool that is not there. */
 function lackingDisks(disks: readonly DiskReport[], problems: readonly string[]): string[] {
   const texts = new Map<string, string>();
   for (const { place, state, text } of disks) {
-    if (state === "stale") texts.set(place, `${place} is stale (${text})`);
     if (state !== "missing" || texts.has(place)) continue;
     const problem = problems.find((one) => one.startsWith(`${place}: `));
     const other = disks.find((disk) => disk.place === place && disk.state !== "missing" && disk.state !== "in-use");

@@ -13,6 +13,7 @@ import { Group } from "../volume/group.ts";
 import { newGroupDocument } from "../volume/group_document.ts";
 import type { GroupVolume } from "../volume/group_port.ts";
 import { replicationPort } from "../volume/replication_port.ts";
+import type { FoundHardware } from "../volume/root_saves.ts";
 import { type Result, refused } from "./control.ts";
 import type { EventSink } from "./events.ts";
 import type { PeerArrayJson } from "./status_json.ts";
@@ -88,7 +89,7 @@ export class GroupRegistry {
    * Recovers every group of the pool. A group whose root is damaged is left out and shown; any other trouble (a disk that fails, a
    * cache without the newest writes) may end once the hardware is put right, so it stops the start: a sentence says why.
    */
-  async openAll(cacheTrusted: boolean): Promise<string | null> {
+  async openAll(found: FoundHardware): Promise<string | null> {
     for (const id of this.#options.pool.groupIds()) this.#options.nvram.credits.join(id);
     for (const id of this.#options.pool.groupIds()) {
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
@@ -100,8 +101,21 @@ export class GroupRegistry {
       }
       if (stored.error !== null || stored.value === null)
         return `group ${id}: ${stored.error?.text ?? "it cannot be opened"}`;
-      const trouble = await this.#open(stored.value, cacheTrusted);
+      const trouble = await this.#open(stored.value, found);
       if (trouble !== null) return trouble;
+    }
+    return null;
+  }
+
+  /** Makes durable what the groups have recovered. One whose bitmaps are damaged is left out, as one whose root is. */
+  async settle(which: readonly Group[]): Promise<string | null> {
+    for (const group of which) {
+      const error = await whenDone<StoreError>((done) => group.settle(done));
+      if (error !== null && error.code !== "corrupt") return `group ${group.name}: ${error.text}`;
+      if (error === null) continue;
+      group.close();
+      this.#entries.delete(group.id);
+      this.#leaveOut({ id: group.id, text: `${group.name}: ${error.text}` });
     }
     return null;
   }
@@ -111,11 +125,11 @@ export class GroupRegistry {
     this.#options.events.emit("group-damaged", damagedText(damaged), { group: damaged.id });
   }
 
-  async #open(store: GroupStore, cacheTrusted: boolean): Promise<string | null> {
+  async #open(store: GroupStore, found: FoundHardware): Promise<string | null> {
     const { hal, nvram, events, shelfLogBytes, config } = this.#options;
     const { clock, digests, entropy } = hal;
     nvram.credits.join(store.id);
-    const options = { id: store.id, store, nvram, cacheTrusted, clock, digests, entropy, events, shelfLogBytes };
+    const options = { id: store.id, store, nvram, ...found, clock, digests, entropy, events, shelfLogBytes };
     const opened = await whenAnswered<StoreError, Group | null>((done) => Group.open(options, done));
     if (opened.error !== null || opened.value === null)
       return `group ${store.id}: ${opened.error?.text ?? "it cannot be opened"}`;
@@ -134,7 +148,7 @@ export class GroupRegistry {
     if (group.cacheWasLost) {
       events.emit(
         "cache-lost",
-        `group ${group.name}: its newest writes are lost, with the write cache or a root that is not the newest; its image is inconsistent`,
+        `group ${group.name}: its newest writes are lost, with the write cache, a root that is not the newest or a stale disk; its image is inconsistent`,
         {
           group: group.name,
         },
@@ -252,7 +266,7 @@ export class GroupRegistry {
         const code = stored.error?.code === "no-space" ? "no-space" : "shelf-failed";
         return refused(code, `group ${name} could not be made durable: ${stored.error?.text ?? "the pool refused"}`);
       }
-      const trouble = await this.#open(stored.value, true);
+      const trouble = await this.#open(stored.value, { cacheTrusted: true });
       if (trouble !== null) return refused("failed", trouble);
       const entry = this.#entries.get(identity)!;
       const error = await whenDone<StoreError>((done) => entry.group.settle(done));

@@ -68,7 +68,7 @@ function whyUnconfirmed(core: GroupCore): string {
   if (core.cacheLost) {
     const peer = document.peers[0]?.array;
     const elsewhere = peer === undefined ? "" : `${goingOnAt(core, peer)} on ${peer} goes on with what ${peer} has; `;
-    return `the write cache was lost with writes that were not on the shelf, or its root is not the newest; ${elsewhere}${alone} them`;
+    return `the write cache was lost with writes that were not on the shelf, its root is not the newest, or a stale disk was used; ${elsewhere}${alone} them`;
   }
   const peers = document.peers.map((peer) => peer.array).join(", ");
   return `no peer (${peers || "none"}) has confirmed yet that ${port.array} is still primary; ${alone}`;

@@ -122,9 +122,14 @@ export function choosePool(
 
 /**
  * Marks foreign, stale, doubled and misplaced disks, and returns the pool's members by disk index, null where one is missing.
- * `reports` gets an entry for each missing one.
+ * `reports` gets an entry for each missing one. `takesStale`: a stale disk is a member where there is no better one.
  */
-export function sortMembers(found: readonly FoundDisk[], poolId: string, reports: DiskReport[]): (FoundDisk | null)[] {
+export function sortMembers(
+  found: readonly FoundDisk[],
+  poolId: string,
+  reports: DiskReport[],
+  takesStale: boolean,
+): (FoundDisk | null)[] {
   const ours = found.filter((disk) => disk.superblock?.poolId === poolId);
   for (const disk of found) {
     if (!disk.superblock?.ready || disk.superblock.poolId === poolId) continue;
@@ -144,6 +149,7 @@ export function sortMembers(found: readonly FoundDisk[], poolId: string, reports
     if (diskTable[index]?.diskId !== superblock.diskId || superblock.generation < generation - generationSpread) {
       disk.state = "stale";
       disk.text = `last used at opening ${superblock.generation}, the pool is at ${generation}`;
+      if (takesStale && diskTable[index]?.diskId === superblock.diskId) members[index] ??= disk;
     } else if (members[index]) {
       disk.state = "foreign";
       disk.text = `a copy of the disk in ${members[index]!.disk.place}`;

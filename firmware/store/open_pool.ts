@@ -51,6 +51,11 @@ export interface PoolOptions {
     readonly groupsMax?: number;
   };
   readonly createIfBlank: boolean;
+  /**
+   * The operator's word: a stale disk is used as it is. What it has missed does not match its checksums. It goes on being stale to
+   * whoever opens the pool until `Pool.adoptStale`.
+   */
+  readonly takesStale?: boolean;
   /** Asked once, before an existing pool's opening is marked on its disks: a text refuses it, and everything is as it was. */
   readonly admit?: (found: FoundPool) => string | null;
   /** The pool's document is durable; its generation grows with each save. */
@@ -63,6 +68,8 @@ export interface FoundPool {
   /** Of the pool's document. */
   readonly generation: number;
   readonly disks: readonly DiskReport[];
+  /** The slab table and the roots are known to be the newest: not all disks that hold them are stale. */
+  readonly metadataIsFresh: boolean;
 }
 
 export type OpenResult =
@@ -102,7 +109,7 @@ export function openPool(options: PoolOptions, done: OpenDone): void {
       return;
     }
     if (poolId !== null) {
-      const members = sortMembers(found, poolId, missing);
+      const members = sortMembers(found, poolId, missing, options.takesStale === true);
       openExisting(options, members, () => reportsOf(found, missing), done, fail);
       return;
     }
@@ -135,6 +142,7 @@ function openExisting(
 ): void {
   const { clock, digests } = options;
   const present = members.filter((member) => member !== null);
+  const fresh = present.filter((member) => member.state !== "stale");
   const newest = present.reduce((best, disk) =>
     disk.superblock!.generation > best.superblock!.generation ? disk : best,
   );
@@ -143,7 +151,7 @@ function openExisting(
   const metadataDisks = diskTable.map((_, index) => index).slice(0, metadataCopies);
   if (metadataDisks.every((index) => members[index] === null)) {
     const places = metadataDisks.map((index) => diskTable[index]!.place).join(" and ");
-    fail("missing-disk", `the pool's metadata was on ${places}, and no such disk answers`);
+    fail("missing-disk", `the pool's metadata was on ${places}, and no such disk that is up to date answers`);
     return;
   }
   const disks = new DiskSet({
@@ -156,8 +164,9 @@ function openExisting(
   const tag = tagOf(poolId);
   const slots = poolSlots(disks, digests, tag);
   const table = new SlabTable(disks, digests, tag);
+  const mark = { generation, diskTable, digests };
   const markAndOpen = (document: PoolDocument) => {
-    markOpening(present, { generation, diskTable, digests }, (markError) => {
+    markOpening(fresh, mark, (markError) => {
       if (markError) {
         fail("disk-failed", markError.text);
         return;
@@ -181,6 +190,7 @@ function openExisting(
           tag,
           reports: reports(),
           saved,
+          adoptStale: (adopted: (error: DiskError | null) => void) => adoptStale(present, mark, adopted),
         };
         done({ ok: true, pool: new StoredPool(parts, document), created: false });
       });
@@ -198,7 +208,9 @@ function openExisting(
       return;
     }
     const arrayDocument = decodeBody(document.arrayBytes)?.value;
-    const refusal = options.admit?.({ arrayId, arrayDocument, generation: slots.generation, disks: reports() }) ?? null;
+    const metadataIsFresh = metadataDisks.some((index) => fresh.some((member) => member === members[index]));
+    const found = { arrayId, arrayDocument, generation: slots.generation, disks: reports(), metadataIsFresh };
+    const refusal = options.admit?.(found) ?? null;
     if (refusal === null) markAndOpen(document);
     else fail("refused", refusal);
   });
@@ -231,6 +243,13 @@ function markOpening(present: readonly FoundDisk[], mark: OpeningMark, done: (er
     writeSuperblocks(step.disks, newest, { ...mark, generation: step.generation }, next);
   };
   next(null);
+}
+
+/** Stale disks get the generation that the opening has given to all others. */
+function adoptStale(present: readonly FoundDisk[], mark: OpeningMark, done: (error: DiskError | null) => void): void {
+  const stale = present.filter((member) => member.state === "stale");
+  const newest = new Map(stale.map((disk) => [disk, disk.copy]));
+  writeSuperblocks(stale, newest, { ...mark, generation: mark.generation + 2 }, done);
 }
 
 /** Each into the copy that does not hold the disk's newest superblock; `newest` follows. */
@@ -353,7 +372,8 @@ function createPool(options: PoolOptions, found: readonly FoundDisk[], done: Ope
     const reports = found.map(({ disk }): DiskReport => ({ place: disk.place, state: "in-use", text: "" }));
     const cache = new MapCache(options.format.mapCacheBytes);
     const { saved } = options;
-    const parts = { arrayId, arrayName, clock, digests, disks, table, cache, slots, tag, reports, saved };
+    const adoptStale = (adopted: (error: null) => void) => adopted(null);
+    const parts = { arrayId, arrayName, clock, digests, disks, table, cache, slots, tag, reports, saved, adoptStale };
     done({ ok: true, pool: new StoredPool(parts, document), created: true });
   };
   writeAll({}, 0, () => {

@@ -165,7 +165,10 @@ export interface GroupUsage {
   readonly reservedBytes: number;
 }
 
-/** What was found in a slot when the pool was opened. Only `in-use`, `misplaced` and (at creation) `blank` disks are ever written. */
+/**
+ * What was found in a slot when the pool was opened. Only `in-use`, `misplaced` and (at creation) `blank` disks are ever written, and
+ * `stale` ones on the operator's word.
+ */
 export interface DiskReport {
   readonly place: string;
   readonly state: "in-use" | "blank" | "missing" | "foreign" | "stale" | "newer-version" | "corrupt" | "misplaced";
@@ -192,5 +195,7 @@ export interface Pool {
   /** Everything of the group comes back to the pool. */
   removeGroup(id: string, done: StoreDone): void;
   disks(): readonly DiskReport[];
+  /** Stale disks that the pool was opened with are its own from now on. Until then the next opening finds them stale again. */
+  adoptStale(done: StoreDone): void;
   usage(): PoolUsage;
 }

@@ -34,6 +34,7 @@ export interface PoolParts {
   readonly reports: readonly DiskReport[];
   /** See `PoolOptions`. */
   readonly saved: ((generation: number) => void) | undefined;
+  adoptStale(done: (error: DiskError | null) => void): void;
 }
 
 type GroupDone = (error: StoreError | null, group: GroupStore | null) => void;
@@ -196,6 +197,10 @@ export class StoredPool implements Pool {
 
   disks(): readonly DiskReport[] {
     return this.#parts.reports;
+  }
+
+  adoptStale(done: StoreDone): void {
+    this.#parts.adoptStale((error) => done(error && diskFailed(error)));
   }
 
   usage(): PoolUsage {

@@ -37,18 +37,16 @@ import { newestReader } from "./newest_read.ts";
 import { OpenTargets } from "./open_targets.ts";
 import { PoolFull } from "./pool_full.ts";
 import { ReadPath } from "./read_path.ts";
-import { RootSaves } from "./root_saves.ts";
+import { type FoundHardware, RootSaves } from "./root_saves.ts";
 import { ChunkLedger } from "./space_ledger.ts";
 import { StoreQueue } from "./store_queue.ts";
 import { decodeChange, encodeChange, nextNumberAfter, type VolumeChange } from "./volume_table.ts";
 import type { VolumeTarget } from "./volume_target.ts";
 
-export interface GroupOptions {
+export interface GroupOptions extends FoundHardware {
   readonly id: string;
   readonly store: GroupStore;
   readonly nvram: Nvram;
-  /** The cache held what the shelf expects; otherwise nothing in it counts. */
-  readonly cacheTrusted: boolean;
   readonly clock: Clock;
   readonly digests: Digests;
   readonly entropy: Entropy;

@@ -9,8 +9,16 @@ import { staleText } from "../cache/root_notes.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { GroupStore, StoreDone, StoreError } from "../store/store.ts";
 
+/** What the start has found of cache and shelf. */
+export interface FoundHardware {
+  /** The cache held what the shelf expects; otherwise nothing in it counts. */
+  readonly cacheTrusted: boolean;
+  /** A disk is used, on the operator's word, that lacks writes: the group counts as one whose newest writes are lost. */
+  readonly diskWasStale?: boolean;
+}
+
 export class RootSaves {
-  /** The root found at the start is older than the newest that was durable. */
+  /** The root found at the start, or a disk below it, is older than what was durable. */
   readonly isStale: boolean;
   readonly #nvram: Nvram;
   readonly #store: GroupStore;
@@ -18,10 +26,9 @@ export class RootSaves {
   #number: number;
 
   constructor(
-    options: {
+    options: FoundHardware & {
       readonly nvram: Nvram;
       readonly store: GroupStore;
-      readonly cacheTrusted: boolean;
       readonly events: EventSink;
     },
     found: { readonly name: string; readonly rootNumber: number },
@@ -31,9 +38,10 @@ export class RootSaves {
     this.#store = options.store;
     this.#trouble = trouble;
     const noted = options.cacheTrusted ? options.nvram.roots.numberOf(options.store.id) : 0;
-    this.isStale = found.rootNumber < noted;
+    const rootIsOld = found.rootNumber < noted;
+    this.isStale = rootIsOld || options.diskWasStale === true;
     this.#number = Math.max(found.rootNumber, noted);
-    if (this.isStale)
+    if (rootIsOld)
       options.events.emit("root-stale", `group ${found.name}: its root ${staleText}`, { group: found.name });
   }
 
