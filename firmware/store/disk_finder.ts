@@ -28,6 +28,8 @@ export interface FoundDisk {
   readonly superblock: Superblock | null;
   /** Which copy holds `superblock`: the next one goes into the other. */
   readonly copy: number;
+  /** The other copy is whole too: it is the older one. */
+  readonly bothCopies: boolean;
 }
 
 export function findDisks(shelves: readonly Shelf[], digests: Digests, done: (found: FoundDisk[]) => void): void {
@@ -45,7 +47,8 @@ export function findDisks(shelves: readonly Shelf[], digests: Digests, done: (fo
       return;
     }
     readSuperblocks(place.disk, digests, (reads, text) => {
-      found.push(reads ? judge(place, reads) : { ...place, state: "missing", text, superblock: null, copy: 0 });
+      const silent = { ...place, state: "missing" as const, text, superblock: null, copy: 0, bothCopies: false };
+      found.push(reads ? judge(place, reads) : silent);
       next();
     });
   };
@@ -87,7 +90,8 @@ function judge(place: { disk: Disk; shelf: Shelf; slot: number }, reads: readonl
     best = read.superblock;
     copy = index;
   });
-  const found = { ...place, superblock: best as Superblock | null, copy };
+  const bothCopies = reads.every((read) => read.kind === "valid");
+  const found = { ...place, superblock: best as Superblock | null, copy, bothCopies };
   const newer = reads.find((read) => read.kind === "newer");
   if (newer?.kind === "newer") return { ...found, superblock: null, state: "newer-version", text: newer.text };
   const superblock = found.superblock;
@@ -137,7 +141,8 @@ export function sortMembers(
     disk.text = `belongs to array ${disk.superblock.arrayName}, pool ${disk.superblock.poolId.slice(0, 8)}`;
   }
   const newest = ours.reduce((best, disk) => (disk.superblock!.generation > best.superblock!.generation ? disk : best));
-  const { diskTable, generation } = newest.superblock!;
+  const { diskTable } = newest.superblock!;
+  const generation = generationOf(ours);
   const members: (FoundDisk | null)[] = diskTable.map(() => null);
   // In order of preference, so that of a disk and its copy the better one is taken.
   const ranked = [...ours].sort(
@@ -168,6 +173,13 @@ export function sortMembers(
     if (!seen) reports.push({ place, state: "missing", text: `disk ${diskId.slice(0, 8)} is missing` });
   });
   return members;
+}
+
+/** What the pool's generation may be at most: a superblock that cannot be read may be one newer than the other copy. */
+export function generationOf(disks: readonly FoundDisk[]): number {
+  const newest = disks.reduce((best, { superblock }) => Math.max(best, superblock!.generation), 0);
+  const isCertain = disks.some(({ superblock, bothCopies }) => bothCopies && superblock!.generation === newest);
+  return isCertain ? newest : newest + 1;
 }
 
 function slotDistance(disk: FoundDisk): number {

@@ -17,7 +17,7 @@ import type { Digests } from "../../hal/api/digests.ts";
 import type { Entropy } from "../../hal/api/entropy.ts";
 import type { DiskError, Shelf } from "../../hal/api/shelf.ts";
 import { decodeBody, encodeBody } from "./cbor_body.ts";
-import { choosePool, type FoundDisk, findDisks, sortMembers } from "./disk_finder.ts";
+import { choosePool, type FoundDisk, findDisks, generationOf, sortMembers } from "./disk_finder.ts";
 import { DiskSet } from "./disk_set.ts";
 import {
   disksMax,
@@ -146,7 +146,8 @@ function openExisting(
   const newest = present.reduce((best, disk) =>
     disk.superblock!.generation > best.superblock!.generation ? disk : best,
   );
-  const { diskTable, format, generation, arrayId, poolId } = newest.superblock!;
+  const { diskTable, format, arrayId, poolId } = newest.superblock!;
+  const generation = generationOf(present);
   // The first disks of the table hold the metadata; each says so itself.
   const metadataDisks = diskTable.map((_, index) => index).slice(0, metadataCopies);
   if (metadataDisks.every((index) => members[index] === null)) {

@@ -196,6 +196,41 @@ test("openings that end at an error of one disk, over and over -> that disk is i
   }
 });
 
+test("a disk that was away, and the newest superblock of the others is damaged -> it is stale all the same", () => {
+  for (const copy of [0, 1]) {
+    const bench = new StoreBench({ seed: 27, slots: [32 * mebibyte, 32 * mebibyte] });
+    bench.create("kept");
+    bench.crash();
+    const image = bench.shelf.disk(1).medium.image();
+    bench.reopen();
+    bench.crash();
+    bench.shelf.disk(1).medium.restore(image);
+    fill(bench.shelf.disk(0), superblockOffset(copy), 512, 0xab);
+    bench.open(false);
+    assert.equal(states(bench), [
+      ["shelf0/0", "in-use"],
+      ["shelf0/1", "stale"],
+    ]);
+  }
+});
+
+test("one opening reads no newest superblock, a disk is put back as it was before that opening -> it is stale", () => {
+  const bench = new StoreBench({ seed: 28, slots: [32 * mebibyte, 32 * mebibyte] });
+  bench.create("kept");
+  bench.crash();
+  const image = bench.shelf.disk(1).medium.image();
+  // At creation the newest superblock is the first; it is the first that is read, too.
+  for (const slot of [0, 1]) bench.shelf.disk(slot).failNext("read", "error", "medium");
+  bench.reopen();
+  bench.crash();
+  bench.shelf.disk(1).medium.restore(image);
+  bench.open(false);
+  assert.equal(states(bench), [
+    ["shelf0/0", "in-use"],
+    ["shelf0/1", "stale"],
+  ]);
+});
+
 test("the process dies in one opening after another, at any point -> no disk is stale", () => {
   for (let seed = 0; seed < 40; seed += 1) {
     const bench = new StoreBench({ seed: 200 + seed, slots: [32 * mebibyte, 32 * mebibyte, 32 * mebibyte] });
