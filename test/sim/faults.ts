@@ -9,9 +9,11 @@
  * Wrong data is never excused.
  */
 import { Errno } from "../../firmware/frontend/nbd/constants.ts";
+import type { MockDisk } from "../../hal/mock/disk.ts";
 import { eventKind } from "../../hal/mock/event_heap.ts";
 import { FaultPlan, type FaultRates } from "../../hal/mock/fault_plan.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
+import type { MediumImage } from "../../hal/mock/sparse_medium.ts";
 import type { CacheImage } from "../../hal/mock/write_cache.ts";
 import type { SimArray, Site } from "./site.ts";
 
@@ -32,7 +34,9 @@ const classRates = {
   rot: { bitRot: 20, unreadablePage: 15, lostWrite: 10, misdirectedWrite: 6 },
   /** Disks with room for about half of what hosts write. */
   pool: {},
-} satisfies Record<string, FaultRates & { disaster?: number; oldCache?: number }>;
+  /** A disk is an older image of itself. The last class: those before are drawn as they were without it. */
+  oldDisk: { oldDisk: 40 },
+} satisfies Record<string, FaultRates & { disaster?: number; oldCache?: number; oldDisk?: number }>;
 
 export type FaultClass = keyof typeof classRates;
 export const faultClasses = Object.keys(classRates) as FaultClass[];
@@ -42,6 +46,7 @@ export interface DrawnFaults {
   readonly rates: FaultRates;
   readonly disaster: number;
   readonly oldCache: number;
+  readonly oldDisk: number;
 }
 
 /** `allowed`: the classes that may strike at all; `always`: those that do, whatever the seed says. */
@@ -63,8 +68,8 @@ export function drawFaults(
       rates[kind] = (rates[kind] ?? 0) + perMinute * intensity;
     }
   }
-  const { disaster = 0, oldCache = 0, ...planned } = rates;
-  return { classes: classes.map(({ name }) => name), rates: planned, disaster, oldCache };
+  const { disaster = 0, oldCache = 0, oldDisk = 0, ...planned } = rates;
+  return { classes: classes.map(({ name }) => name), rates: planned, disaster, oldCache, oldDisk };
 }
 
 /** Classes after which little else can be demanded strike fewer seeds. */
@@ -74,6 +79,7 @@ const strikeRates: Partial<Record<FaultClass, number>> = {
   oldCache: 0.2,
   pool: 0.12,
   persist: 0.2,
+  oldDisk: 0.1,
 };
 
 /** How often the operator reads the warnings, and how likely it is that something is done at once. */
@@ -95,11 +101,15 @@ export class SiteFaults {
   readonly #cacheStruck = new Set<SimArray>();
   /** Images of caches, with the boot from which they are. */
   readonly #images = new Map<SimArray, { image: CacheImage; boot: number }>();
+  /** Images of disks, with the boot from which they are. */
+  readonly #diskImages = new Map<SimArray, { disk: MockDisk; image: MediumImage; boot: number }>();
+  readonly #diskPrng: Prng;
 
   constructor(site: Site, drawn: DrawnFaults) {
     this.#site = site;
     this.drawn = drawn;
     this.#prng = site.world.prng("site faults");
+    this.#diskPrng = site.world.prng("old disks");
     const lengths = site.world.prng("fault lengths");
     this.plan = new FaultPlan(site.world, {
       downMsMax: lengths.pick([300, 3000, 6000]),
@@ -145,6 +155,11 @@ export class SiteFaults {
       this.#repeat(60, () => this.#takeImage());
       this.#repeat(this.drawn.oldCache, () => this.#restoreImage());
     }
+    // With rot the other copy of what is old on this disk may be damaged, and nothing tells then.
+    if (this.drawn.oldDisk > 0 && !this.drawn.classes.includes("rot")) {
+      this.#repeat(60, () => this.#takeDiskImage(), this.#diskPrng);
+      this.#repeat(this.drawn.oldDisk, () => this.#restoreDiskImage(), this.#diskPrng);
+    }
   }
 
   /** How struck hardware behaves: whether an error is followed by seeming success, whether a hanging disk reports a timeout. */
@@ -180,14 +195,14 @@ export class SiteFaults {
     return errno === Errno.io && this.#diskStruck.has(array);
   }
 
-  /** Whether everything must be whole again at the end: what has rotted stays rotten. */
+  /** Whether everything must be whole again at the end: what has rotted stays rotten, and what an old disk lacks is gone. */
   get mustMend(): boolean {
-    return !this.drawn.classes.includes("rot");
+    return !this.drawn.classes.includes("rot") && !this.drawn.classes.includes("oldDisk");
   }
 
-  #repeat(perMinute: number, strike: () => void): void {
+  #repeat(perMinute: number, strike: () => void, prng = this.#prng): void {
     const next = (): void => {
-      this.#site.world.schedule(this.#prng.exponential(60_000 / perMinute), eventKind.fault, null, () => {
+      this.#site.world.schedule(prng.exponential(60_000 / perMinute), eventKind.fault, null, () => {
         if (!this.#active) return;
         strike();
         next();
@@ -239,6 +254,26 @@ export class SiteFaults {
     if (!array.acceptCacheLoss) array.mustRefuse = true;
   }
 
+  #takeDiskImage(): void {
+    const array = this.#diskPrng.pick(this.#site.arrays);
+    const disk = this.#diskPrng.pick(array.appliance.shelves[0]!.slots.filter((slot) => slot !== null));
+    if (array.live !== null) {
+      this.#diskImages.set(array, { disk, image: disk.medium.image(), boot: array.live.number });
+    }
+  }
+
+  /** One of several disks, from before the last completed start: the others have been opened without it. */
+  #restoreDiskImage(): void {
+    const array = this.#diskPrng.pick(this.#site.arrays);
+    const kept = this.#diskImages.get(array);
+    if (kept === undefined || array.completedBoot <= kept.boot || array.plan.diskBytes.length < 2) return;
+    array.appliance.crash();
+    this.#site.chronicle.note(array.name, `an image of ${kept.disk.name} from start ${kept.boot} is put back`);
+    kept.disk.medium.restore(kept.image);
+    this.#diskStruck.add(array);
+    if (!array.acceptStaleDisk) array.mustRefuseDisk = true;
+  }
+
   /** The operator reads the warnings: an array whose shelf has failed is restarted, as the warning says. */
   #lookAfterShelves(): void {
     const { world, arrays, chronicle } = this.#site;
@@ -274,6 +309,14 @@ export class SiteFaults {
 
   #refused(array: SimArray, text: string): void {
     const { chronicle, world } = this.#site;
+    // False alarms end by themselves: the operator gives the word only for a disk that is old indeed.
+    if (array.mustRefuseDisk && text.includes("--accept-stale-disk")) {
+      this.#site.forgetLicences.add(array.name);
+      array.mustRefuseDisk = false;
+      array.acceptStaleDisk = true;
+      world.schedule(500, eventKind.host, null, () => this.#site.start(array));
+      return;
+    }
     if (this.#cacheStruck.has(array)) {
       // The operator reads the message, and gives the cache up.
       if (array.mustRefuse) this.#site.forgetLicences.add(array.name);
@@ -295,6 +338,7 @@ export class SiteFaults {
     if (array.mustRefuse) {
       this.#site.chronicle.fail("D5", `${array.name} started with an old image of its cache`);
     }
+    if (array.mustRefuseDisk) this.#site.chronicle.fail("D5", `${array.name} started with an old disk`);
     this.#cacheStruck.delete(array);
   }
 }

@@ -55,12 +55,15 @@ export class SimArray {
   boot: Boot | null = null;
   /** The operator's word for the next start. */
   acceptCacheLoss = false;
+  acceptStaleDisk = false;
   /** The firmware refused to start; it is down until the operator does something. */
   refusal: string | null = null;
   /** Its last start that got so far as to serve. */
   completedBoot = 0;
   /** An old image of its cache was put back: the next start must be refused. */
   mustRefuse = false;
+  /** An old image of one of its disks was put back: the next start must be refused. */
+  mustRefuseDisk = false;
   /** Codes of the events of all boots, counted. */
   readonly eventCounts = new Map<string, number>();
 
@@ -192,6 +195,7 @@ export class Site {
       store: { slabBytes: plan.slabBytes, logSlotBytes: plan.logSlotBytes, mapCacheBytes: plan.mapCacheBytes },
       shelfLogBytes: plan.shelfLogBytes,
       acceptCacheLoss: array.acceptCacheLoss,
+      acceptStaleDisk: array.acceptStaleDisk,
     };
   }
 
@@ -218,6 +222,7 @@ export class Site {
           if (outcome.ok) {
             boot.running = outcome;
             array.acceptCacheLoss = false;
+            array.acceptStaleDisk = false;
             array.completedBoot = boot.number;
             this.onStarted(array);
             return;
