@@ -104,6 +104,7 @@ export class SiteFaults {
   /** Images of disks, with the boot from which they are. */
   readonly #diskImages = new Map<SimArray, { disk: MockDisk; image: MediumImage; boot: number }>();
   readonly #diskPrng: Prng;
+  #diskWasOld = false;
 
   constructor(site: Site, drawn: DrawnFaults) {
     this.#site = site;
@@ -197,7 +198,7 @@ export class SiteFaults {
 
   /** Whether everything must be whole again at the end: what has rotted stays rotten, and what an old disk lacks is gone. */
   get mustMend(): boolean {
-    return !this.drawn.classes.includes("rot") && !this.drawn.classes.includes("oldDisk");
+    return !this.drawn.classes.includes("rot") && !this.#diskWasOld;
   }
 
   #repeat(perMinute: number, strike: () => void, prng = this.#prng): void {
@@ -271,6 +272,7 @@ export class SiteFaults {
     this.#site.chronicle.note(array.name, `an image of ${kept.disk.name} from start ${kept.boot} is put back`);
     kept.disk.medium.restore(kept.image);
     this.#diskStruck.add(array);
+    this.#diskWasOld = true;
     if (!array.acceptStaleDisk) array.mustRefuseDisk = true;
   }
 
