@@ -99,6 +99,7 @@ export class SiteFaults {
   readonly #diskStruck = new Set<SimArray>();
   /** Arrays whose cache holds something else than what was last stored there. */
   readonly #cacheStruck = new Set<SimArray>();
+  readonly #cacheGivenUp = new Set<SimArray>();
   /** Images of caches, with the boot from which they are. */
   readonly #images = new Map<SimArray, { image: CacheImage; boot: number }>();
   /** Images of disks, with the boot from which they are. */
@@ -122,7 +123,7 @@ export class SiteFaults {
     });
     this.#lookAfterShelves();
     site.onPowerLost = (array) => this.#powerLost(array);
-    site.onStarted = (array) => this.#started(array);
+    site.onStarted.push((array) => this.#started(array));
     site.onRefused = (array, text) => this.#refused(array, text);
     site.onEvent.push((array, code) => {
       // The firmware's own comparison has found it, and sends everything again: a resync went wrong all the same.
@@ -194,6 +195,11 @@ export class SiteFaults {
     if (errno === Errno.shutdown) return true;
     if (errno === Errno.nospc) return this.drawn.classes.includes("pool");
     return errno === Errno.io && this.#diskStruck.has(array);
+  }
+
+  /** The operator has given its cache up, perhaps in the midst of a destage. */
+  gaveCacheUp(array: SimArray): boolean {
+    return this.#cacheGivenUp.has(array);
   }
 
   /** Whether everything must be whole again at the end: what has rotted stays rotten, and what an old disk lacks is gone. */
@@ -324,6 +330,7 @@ export class SiteFaults {
       if (array.mustRefuse) this.#site.forgetLicences.add(array.name);
       array.mustRefuse = false;
       array.acceptCacheLoss = true;
+      this.#cacheGivenUp.add(array);
       world.schedule(500, eventKind.host, null, () => this.#site.start(array));
       return;
     }

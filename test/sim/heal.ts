@@ -28,7 +28,7 @@ export interface HealParts {
 
 export function healAndJudge(parts: HealParts): void {
   const { site, operator, sessions, orders } = parts;
-  if (!becomesWhole(site, operator)) {
+  if (!becomesWhole(parts)) {
     if (!site.failed) sweepWhatAnswers(site, orders);
     return;
   }
@@ -50,10 +50,21 @@ export function healAndJudge(parts: HealParts): void {
   operator.judgeClaims();
 }
 
-function becomesWhole(site: Site, operator: Operator): boolean {
+function becomesWhole({ site, operator, orders }: HealParts): boolean {
+  let overflows = overflowCount(site);
   for (let round = 0; round < roundsMax; round++) {
-    if (site.runUntil(() => isWhole(site), patienceMs)) return true;
+    if (site.runUntil(() => isWhole(site), patienceMs)) {
+      orders.writes = true;
+      return true;
+    }
     if (site.failed) return false;
+    // Hosts that write faster than link and quota can carry make every resync the first of many: no array can mend that.
+    if (orders.writes && overflowCount(site) > overflows) {
+      site.chronicle.note("world", "the hosts outrun the link: they rest");
+      orders.writes = false;
+      continue;
+    }
+    overflows = overflowCount(site);
     if (nothingIsLeft(site)) {
       site.chronicle.note("world", "both caches were lost, and neither array has an image that is one: the end");
       return false;
@@ -69,6 +80,10 @@ function becomesWhole(site: Site, operator: Operator): boolean {
   const text = `the site is not whole ${(roundsMax * patienceMs) / 1000} s after the last fault`;
   site.chronicle.fail("liveness", text, describeSite(site));
   return false;
+}
+
+function overflowCount(site: Site): number {
+  return site.arrays.reduce((sum, array) => sum + (array.eventCounts.get("peer-suspended") ?? 0), 0);
 }
 
 /** The caches of both arrays were lost before either had been mended from the other: only backups would help. */
@@ -157,6 +172,7 @@ export function statusOf(array: SimArray): GroupJson | null {
 export function isWhole(site: Site): boolean {
   const [first, second] = site.arrays.map(statusOf);
   if (first == null || second == null) return false;
+  if (site.arrays.some((array) => array.live?.group()?.shelfTrouble != null)) return false;
   const primary = first.writable ? first : second;
   const golden = first.writable ? second : first;
   if (!primary.writable || golden.writable || golden.role !== "golden") return false;

@@ -9,6 +9,8 @@
  * - A record's identity is (timeline, seq); two different records under one identity are reported (O3).
  * - An image is the number of the write that each sector holds; 0 is zeros.
  */
+const sectorsPerBlock = 8;
+
 export const rootTimelineId = "0".repeat(32);
 
 export interface HistoryVolume {
@@ -158,6 +160,20 @@ export class History {
       limit = Math.min(limit, at.forkSeq);
     }
     return parts.reverse().flat();
+  }
+
+  /** Whether a record behind `position` on its timeline touches a physical block of the range. */
+  isTouchedBehind({ timeline, seq }: Position, volume: number, startLba: number, sectorCount: number): boolean {
+    const from = startLba - (startLba % sectorsPerBlock);
+    const end = startLba + sectorCount;
+    const to = end + ((sectorsPerBlock - (end % sectorsPerBlock)) % sectorsPerBlock);
+    return timeline.records.some(
+      (record) =>
+        record.seq > seq &&
+        record.volume === volume &&
+        record.startLba < to &&
+        record.startLba + record.sectorCount > from,
+    );
   }
 
   imageAt(position: Position): Image {

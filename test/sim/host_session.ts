@@ -25,6 +25,8 @@ export interface HostOrders {
   sweeps: boolean;
   /** Errors that arrays may answer with now, by array. */
   mayFail: (array: SimArray, errno: number) => boolean;
+  /** Whether the operator has given up the cache of an array. */
+  gaveCacheUp: (array: SimArray) => boolean;
 }
 
 interface OpenCommand {
@@ -305,10 +307,20 @@ export class HostSession {
   #failed(open: OpenCommand, errno: number): void {
     if (open.ticket !== null) this.#site.oracle.readForgotten(open.ticket);
     if (errno === Errno.shutdown || (errno === Errno.perm && open.write !== null)) return;
-    if (this.#orders.mayFail(this.array, errno)) return;
+    if (this.#orders.mayFail(this.array, errno) || (errno === Errno.io && this.#isTornFork(open))) return;
     const what = open.write === null ? `${open.kind} at LBA ${open.startLba}` : describeCommand(open.write);
     this.#site.chronicle.fail("D5", `${this.array.name} answered ${what} of ${this.exportName} with error ${errno}`, [
       "nothing that has happened to it explains an error",
     ]);
+  }
+
+  /**
+   * A destage writes new blocks in place, under the protection of the log that repeats it. Once that log is given up with its cache,
+   * a fork made afterwards holds blocks that are newer than itself: nobody can vouch for them, and an error is the truth.
+   */
+  #isTornFork({ kind, startLba, sectorCount }: OpenCommand): boolean {
+    const fork = this.#fork;
+    if (kind !== "read" || fork === null || !this.#orders.gaveCacheUp(this.array)) return false;
+    return this.#site.oracle.history.isTouchedBehind(fork.at, this.volume.number, startLba, sectorCount);
   }
 }

@@ -78,6 +78,7 @@ function play(site: Site, drawn: DrawnFaults, options: RunOptions): void {
     writes: true,
     sweeps: false,
     mayFail: (array, errno) => faults.mayFail(array, errno),
+    gaveCacheUp: (array) => faults.gaveCacheUp(array),
   };
   const sessions: HostSession[] = [];
   for (const array of site.arrays) {

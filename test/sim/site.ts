@@ -101,7 +101,7 @@ export class Site {
   readonly onEvent: ((array: SimArray, code: string) => void)[] = [];
   onDown: (array: SimArray) => void = () => {};
   onPowerLost: (array: SimArray) => void = () => {};
-  onStarted: (array: SimArray) => void = () => {};
+  readonly onStarted: ((array: SimArray) => void)[] = [];
   onRefused: (array: SimArray, text: string) => void = () => {};
   /** Arrays at which a branch may begin, and arrays whose newest data the operator has given up. */
   readonly forkLicences = new Set<string>();
@@ -224,7 +224,7 @@ export class Site {
             array.acceptCacheLoss = false;
             array.acceptStaleDisk = false;
             array.completedBoot = boot.number;
-            this.onStarted(array);
+            for (const listener of this.onStarted) listener(array);
             return;
           }
           array.refusal = outcome.text;

@@ -44,6 +44,10 @@ export class Watch {
       if (code === "sync-protected") this.#protected.set(array.name, true);
       if (code === "sync-suspended" || code === "mode-changed") this.#protected.set(array.name, false);
     });
+    // At once: a resync that begins at once replaces the log that is judged.
+    site.onStarted.push((array) => {
+      if (array.live !== null) this.#judgeStart(array.live);
+    });
     site.onDown = (array) => this.#down(array);
     this.#schedule();
   }

@@ -56,7 +56,13 @@ export class Scene {
   readonly elm: SimArray;
   readonly operator: Operator;
   readonly #sessions: HostSession[] = [];
-  readonly #orders: HostOrders = { active: true, writes: true, sweeps: false, mayFail: () => false };
+  readonly #orders: HostOrders = {
+    active: true,
+    writes: true,
+    sweeps: false,
+    mayFail: () => false,
+    gaveCacheUp: () => false,
+  };
 
   constructor(plan: Partial<SitePlan> = {}, seed: number | string = 1) {
     this.site = new Site({ seed, plan: { ...plainPlan, ...plan } });
