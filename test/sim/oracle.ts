@@ -257,6 +257,14 @@ export class Oracle implements LogTap {
     return at < 0 ? null : this.#clears.splice(at, 1)[0]!;
   }
 
+  /** The array has started with its log at `found`: a timeline whose opening was never durable has died with the process. */
+  restarted(array: string, found: Position): void {
+    const standing = this.#standing.get(array);
+    if (standing !== undefined && !this.history.contains(found, standing, standing.forkSeq + 1)) {
+      this.#standing.delete(array);
+    }
+  }
+
   /** On the operator's word the array is a golden copy durably. What its hosts have seen is judged when its log is emptied. */
   gaveWay(array: string): void {
     this.#standing.delete(array);

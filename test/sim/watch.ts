@@ -127,6 +127,7 @@ export class Watch {
     const { oracle, chronicle, forgetLicences } = this.#site;
     const before = this.#durable.get(boot.array);
     const now = this.#positionOf(group, group.log.headSeq);
+    oracle.restarted(boot.array, now);
     if (before === undefined || forgetLicences.has(boot.array)) return;
     if (oracle.history.contains(now, before.timeline, before.seq)) return;
     // A newer timeline of the peer may have dropped what was never committed.
