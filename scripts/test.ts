@@ -136,9 +136,23 @@ function endGroup(group: number): void {
   }
 }
 
+const usage = `usage: scripts/test [--with-check] [PART...]
+
+Runs every test file whose path contains one of the PARTs (all without one; "sim" is the simulation's seeds), two at a time, and installs
+the third-party clients that they need. The last line is "N passed, N failed".
+
+  --with-check    runs scripts/check as well`;
+
 async function main(): Promise<void> {
-  const withCheck = process.argv.includes("--with-check");
-  const filters = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+  const words = process.argv.slice(2);
+  const unknown = words.find((word) => word.startsWith("-") && word !== "--with-check");
+  if (unknown !== undefined) {
+    const isHelp = unknown === "--help" || unknown === "-h";
+    console.log(isHelp ? usage : `unknown option ${unknown}\n${usage}`);
+    process.exit(isHelp ? 0 : 2);
+  }
+  const withCheck = words.includes("--with-check");
+  const filters = words.filter((word) => word !== "--with-check");
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
       for (const group of running) endGroup(group);
