@@ -63,7 +63,7 @@ export interface StartOptions {
   readonly diskProblems?: readonly string[];
 }
 
-/** 64 MiB slabs; a log slot holds the largest segment; 64 MiB of map pages are 48 GiB of mapped volume at hand. */
+/** 64 MiB slabs; a log slot holds the largest segment; 32 MiB of map pages are 24 GiB of mapped volume at hand. */
 const storeDefaults = {
   slabBytes: 64 * 1024 * 1024,
   logSlotBytes: logLimits.segmentBytesMax,

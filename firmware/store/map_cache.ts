@@ -2,7 +2,7 @@
  * The pages of all maps of a pool that are in memory: slots of 4 KiB in segments of 1 MiB, found by page number.
  *
  * Memory: up to `bytesMax`, plus what is dirty beyond it: dirty pages can not be evicted, so a caller that rewrites many leaves
- * commits when `crowded` says so; segments beyond the bound are given up again after the commit. 64 MiB hold the leaves of 48 GiB;
+ * commits when `crowded` says so; segments beyond the bound are given up again after the commit. 32 MiB hold the leaves of 24 GiB;
  * a volume of 1 TiB has 350,000 leaves (1.4 GiB), of which the used ones are here.
  *
  * Invariants:
