@@ -58,9 +58,10 @@ function becomesWhole({ site, operator, orders }: HealParts): boolean {
       return true;
     }
     if (site.failed) return false;
-    // Hosts that write faster than link and quota can carry make every resync the first of many: no array can mend that.
-    if (orders.writes && overflowCount(site) > overflows) {
-      site.chronicle.note("world", "the hosts outrun the link: they rest");
+    // Hosts that write faster than link and quota can carry make every resync the first of many, and those that never pause keep an
+    // asynchronous copy a little behind: no array can mend that.
+    if (orders.writes && (overflowCount(site) > overflows || isMerelyBehind(site))) {
+      site.chronicle.note("world", "the hosts write on and on: they rest");
       orders.writes = false;
       continue;
     }
@@ -80,6 +81,15 @@ function becomesWhole({ site, operator, orders }: HealParts): boolean {
   const text = `the site is not whole ${(roundsMax * patienceMs) / 1000} s after the last fault`;
   site.chronicle.fail("liveness", text, describeSite(site));
   return false;
+}
+
+/** Everything is as it must be, except that the copy is never quite where its primary is. */
+function isMerelyBehind(site: Site): boolean {
+  const [first, second] = site.arrays.map(statusOf);
+  if (first == null || second == null || first.writable === second.writable) return false;
+  const [primary, golden] = first.writable ? [first, second] : [second, first];
+  const follows = (state: string | undefined): boolean => state === "in-sync" || state === "catching-up";
+  return golden.role === "golden" && follows(golden.state) && follows(primary.peers[0]?.state);
 }
 
 function overflowCount(site: Site): number {
