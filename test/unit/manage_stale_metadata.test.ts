@@ -1,71 +1,22 @@
 /** The newest copy of metadata is damaged, or the disk is an older image: what an older copy says is never taken for the present. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { startAppliance } from "../../firmware/appliance.ts";
-import type { Control } from "../../firmware/manage/control.ts";
-import type { GroupRegistry } from "../../firmware/manage/groups.ts";
 import { VolumeTarget } from "../../firmware/volume/volume_target.ts";
 import type { PersistenceDomain } from "../../hal/api/write_cache.ts";
-import { World } from "../../hal/mock/world.ts";
+import { ShelfBench } from "./support/shelf_bench.ts";
 
 const test = suite("manage_stale_metadata");
 const MiB = 1024 * 1024;
 const slotMagic = 0x52534347;
 
-class Bench {
-  readonly world: World;
-  readonly shelf;
-  readonly appliance;
-  readonly events: string[] = [];
-  control!: Control;
-  groups!: GroupRegistry;
-
+class Bench extends ShelfBench {
   constructor(seed: number, domain: PersistenceDomain) {
-    this.world = new World({ seed });
-    this.shelf = this.world.addShelf({ name: "shelf0", slots: [100 * MiB] });
-    this.appliance = this.world.addAppliance({
-      name: "oak-a",
-      cache: { sizeBytes: 4 * MiB + 65536, domain },
-      shelves: [this.shelf],
-      hbaPorts: [],
-      nics: [{ name: "nic0", address: "oak-a:7400" }],
-    });
-  }
-
-  /** null, or why it does not start. */
-  start(acceptCacheLoss = false): string | null {
-    let answer: string | null | undefined;
-    this.appliance.start((hal) => {
-      const config = {
-        array: { name: "oak", appliance: "oak-a" },
-        peers: [],
-        link: { heartbeatMs: 200, peerTimeoutMs: 1000 },
-        store: { slabBytes: MiB, logSlotBytes: 262144, mapCacheBytes: MiB },
-        acceptCacheLoss,
-      };
-      const events = { emit: (code: string, text: string) => void this.events.push(`${code}: ${text}`) };
-      void startAppliance({ hal, config, events, version: "test" }).then((outcome) => {
-        answer = outcome.ok ? null : outcome.text;
-        if (!outcome.ok) return;
-        this.control = outcome.control;
-        this.groups = outcome.groups;
-      });
-    });
-    this.until(() => answer !== undefined);
-    return answer!;
-  }
-
-  until(condition: () => boolean): void {
-    assert.ok(this.world.runUntil(condition, 60_000), "it comes about");
+    super(seed, [100 * MiB], domain);
   }
 
   volume(name: string): void {
-    let made: boolean | null = null;
-    void this.control.volumes
-      .create({ name, sizeBytes: 4 * MiB, group: null, pool: null })
-      .then(({ ok }) => (made = ok));
-    this.until(() => made !== null);
-    assert.is(made, true);
+    const { volumes } = this.control;
+    assert.ok(this.answer(volumes.create({ name, sizeBytes: 4 * MiB, group: null, pool: null })).ok);
   }
 
   #request(volume: string, kind: "read" | "write", value: number, blockCount = 8): number {
@@ -93,7 +44,7 @@ class Bench {
   }
 
   /** Acknowledged, at home, and gone from the log. */
-  write(volume: string, value: number, blockCount = 8): void {
+  writeHome(volume: string, value: number, blockCount = 8): void {
     this.#request(volume, "write", value, blockCount);
     const { group } = this.groups.findVolume(volume)!;
     const { log } = group;
@@ -129,8 +80,8 @@ for (const domain of ["battery", "flush"] as const) {
     assert.is(bench.start(), null);
     bench.volume("kept");
     bench.volume("demo");
-    for (let value = 1; value <= 4; value++) bench.write("demo", value, 7 * 512);
-    bench.write("kept", 7);
+    for (let value = 1; value <= 4; value++) bench.writeHome("demo", value, 7 * 512);
+    bench.writeHome("kept", 7);
     bench.appliance.crash();
     bench.damageNewest(2);
     assert.is(bench.start(), null);
@@ -150,12 +101,12 @@ for (const domain of ["battery", "flush"] as const) {
     assert.is(bench.start(), null);
     bench.volume("kept");
     bench.volume("demo");
-    bench.write("demo", 9);
+    bench.writeHome("demo", 9);
     bench.appliance.crash();
     bench.damageNewest(0);
     assert.match(bench.start() ?? "", /older than what was last written/);
     bench.appliance.crash();
-    assert.is(bench.start(true), null, "unless the operator believes it");
+    assert.is(bench.start({ acceptCacheLoss: true }), null, "unless the operator believes it");
   });
 }
 
@@ -164,7 +115,7 @@ test("nothing is damaged -> everything is served, over many deaths and starts", 
   assert.is(bench.start(), null);
   bench.volume("demo");
   for (let value = 1; value <= 10; value++) {
-    bench.write("demo", value);
+    bench.writeHome("demo", value);
     bench.appliance.crash();
     assert.is(bench.start(), null);
     assert.is(bench.read("demo"), value);

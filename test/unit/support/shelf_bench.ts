@@ -1,10 +1,11 @@
-/** One array without peers that runs the whole firmware on a shelf of three disks, with one volume `demo` that is filled and read whole. */
+/** One array without peers that runs the whole firmware on one shelf, by default of three disks, with one volume `demo` that is filled and read whole. */
 import * as assert from "uvu/assert";
 import { startAppliance } from "../../../firmware/appliance.ts";
 import type { Control } from "../../../firmware/manage/control.ts";
 import type { GroupRegistry } from "../../../firmware/manage/groups.ts";
 import type { BlockError } from "../../../firmware/volume/block_request.ts";
 import { VolumeTarget } from "../../../firmware/volume/volume_target.ts";
+import type { PersistenceDomain } from "../../../hal/api/write_cache.ts";
 import type { MediumImage } from "../../../hal/mock/sparse_medium.ts";
 import { World } from "../../../hal/mock/world.ts";
 
@@ -27,12 +28,16 @@ export class ShelfBench {
   control!: Control;
   groups!: GroupRegistry;
 
-  constructor(seed: number) {
+  constructor(
+    seed: number,
+    slots: readonly number[] = [diskBytes, diskBytes, diskBytes],
+    domain: PersistenceDomain = "battery",
+  ) {
     this.world = new World({ seed });
-    this.shelf = this.world.addShelf({ name: "shelf0", slots: [diskBytes, diskBytes, diskBytes] });
+    this.shelf = this.world.addShelf({ name: "shelf0", slots: [...slots] });
     this.appliance = this.world.addAppliance({
       name: "oak-a",
-      cache: { sizeBytes: 4 * MiB + 65536, domain: "battery" },
+      cache: { sizeBytes: 4 * MiB + 65536, domain },
       shelves: [this.shelf],
       hbaPorts: [],
       nics: [{ name: "nic0", address: "oak-a:7400" }],
