@@ -6,8 +6,6 @@
 import { assert } from "../codec/assert.ts";
 
 export const linkLimits = {
-  /** The two length words before every frame. */
-  prefixBytes: 8,
   /** The largest header is a hello: 1,024 timelines of 30 bytes are 30 KiB, names and peers below 8 KiB. */
   headerBytesMax: 64 * 1024,
   /** One record alone may exceed `runBytesMax`: 1 MiB of payload with its header, checksum table and padding. */
@@ -20,8 +18,6 @@ export const linkLimits = {
   asOfInFlightBytesMax: 4 * 1024 * 1024,
   /** Small frames are bounded by number: 4,096 of 4 KiB make the same 16 MiB. */
   inFlightFramesMax: 4096,
-  /** Handed to the stream at once; more waits in our queue, where an abort of the link can still drop it. */
-  outputEntriesMax: 16384,
   /** Timelines in a hello; each start of a primary adds one. Older ones are left out, see `alignLineages`. */
   lineageEntriesMax: 1024,
   /** Peers of one group. */

@@ -1,9 +1,10 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { FrameParser } from "../../firmware/codec/frame_parser.ts";
 import type { Frame, Hello } from "../../firmware/peer/frame.ts";
 import { encodeFrame } from "../../firmware/peer/frame_encode.ts";
-import { FrameParser } from "../../firmware/peer/frame_parser.ts";
 import { linkLimits } from "../../firmware/peer/limits.ts";
+import { peerCodec } from "../../firmware/peer/link.ts";
 import { Prng } from "../../hal/mock/prng.ts";
 import { goldcopy } from "../../proto/generated/peer.js";
 
@@ -95,7 +96,7 @@ interface Parsed {
 
 function parser(): { parsed: Parsed; feed: (chunk: Uint8Array) => void } {
   const parsed: Parsed = { frames: [], fault: null };
-  const made = new FrameParser({
+  const made = new FrameParser(peerCodec, {
     onFrame: (frame, payload) => {
       parsed.frames.push({ frame, payload: payload.slice() });
     },

@@ -1,10 +1,10 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { FrameParser } from "../../firmware/codec/frame_parser.ts";
 import type { Frame, Hello } from "../../firmware/peer/frame.ts";
 import { encodeFrame } from "../../firmware/peer/frame_encode.ts";
-import { FrameParser } from "../../firmware/peer/frame_parser.ts";
 import { defaultSettings } from "../../firmware/peer/limits.ts";
-import { Link } from "../../firmware/peer/link.ts";
+import { Link, peerCodec } from "../../firmware/peer/link.ts";
 import type { ByteStream } from "../../hal/api/byte_stream.ts";
 import { ManualClock } from "./support/manual_clock.ts";
 import { groupId, Lab } from "./support/replication_site.ts";
@@ -50,7 +50,7 @@ class Caller {
   readonly #unsent: Uint8Array[] = [];
 
   constructor(lab: Lab, address: string) {
-    const parser = new FrameParser({ onFrame: (frame) => this.frames.push(frame), onMalformed: () => {} });
+    const parser = new FrameParser(peerCodec, { onFrame: (frame) => this.frames.push(frame), onMalformed: () => {} });
     lab.world.connectHost(
       address,
       (stream) => {
@@ -99,7 +99,7 @@ class Caller {
 
 test("the stream takes nothing for a while -> payloads arrive as they were when they were sent", () => {
   const arrived: number[][] = [];
-  const parser = new FrameParser({
+  const parser = new FrameParser(peerCodec, {
     onFrame: (_frame, payload) => arrived.push([payload.byteLength, ...new Set(payload)]),
     onMalformed: (text) => assert.unreachable(text),
   });

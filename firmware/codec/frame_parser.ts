@@ -9,11 +9,24 @@
  *   belong to whoever gets the frame.
  */
 
-import { type Frame, mayCarryPayload } from "./frame.ts";
-import { decodeFrame } from "./frame_decode.ts";
-import { linkLimits } from "./limits.ts";
+/** Two length words: of the header and of the payload. */
+export const framePrefixBytes = 8;
 
-export interface FrameReceiver {
+/** One language of frames: between arrays, or between partners. */
+export interface FrameCodec<Frame> {
+  /** Most that a header, and a payload, may have. */
+  readonly headerBytesMax: number;
+  readonly payloadBytesMax: number;
+  /** Length words and header of `frame`; `payloadBytes` of payload are sent behind them. */
+  encode(frame: Frame, payloadBytes: number): Uint8Array;
+  /** The header's frame, judged, or what is wrong with it. */
+  decode(
+    header: Uint8Array,
+  ): { readonly kind: "frame"; readonly frame: Frame } | { readonly kind: "malformed"; readonly text: string };
+  mayCarryPayload(frame: Frame): boolean;
+}
+
+export interface FrameReceiver<Frame> {
   onFrame(frame: Frame, payload: Uint8Array): void;
   /** At most once; nothing follows. */
   onMalformed(text: string): void;
@@ -21,17 +34,19 @@ export interface FrameReceiver {
 
 const noBytes = new Uint8Array(0);
 
-export class FrameParser {
-  readonly #receiver: FrameReceiver;
+export class FrameParser<Frame extends { readonly kind: string }> {
+  readonly #codec: FrameCodec<Frame>;
+  readonly #receiver: FrameReceiver<Frame>;
   #part: "prefix" | "header" | "payload" | "broken" = "prefix";
-  #wantedBytes: number = linkLimits.prefixBytes;
+  #wantedBytes: number = framePrefixBytes;
   /** The part being assembled over several chunks; empty while nothing of it has come. */
   #assembled: Uint8Array = noBytes;
   #haveBytes = 0;
   #payloadBytes = 0;
   #frame: Frame | null = null;
 
-  constructor(receiver: FrameReceiver) {
+  constructor(codec: FrameCodec<Frame>, receiver: FrameReceiver<Frame>) {
+    this.#codec = codec;
     this.#receiver = receiver;
   }
 
@@ -85,12 +100,12 @@ export class FrameParser {
     const view = new DataView(prefix.buffer, prefix.byteOffset, prefix.byteLength);
     const headerBytes = view.getUint32(0, true);
     this.#payloadBytes = view.getUint32(4, true);
-    if (headerBytes === 0 || headerBytes > linkLimits.headerBytesMax) {
-      this.#break(`a header of ${headerBytes} bytes, at most ${linkLimits.headerBytesMax}`);
+    if (headerBytes === 0 || headerBytes > this.#codec.headerBytesMax) {
+      this.#break(`a header of ${headerBytes} bytes, at most ${this.#codec.headerBytesMax}`);
       return;
     }
-    if (this.#payloadBytes > linkLimits.payloadBytesMax) {
-      this.#break(`a payload of ${this.#payloadBytes} bytes, at most ${linkLimits.payloadBytesMax}`);
+    if (this.#payloadBytes > this.#codec.payloadBytesMax) {
+      this.#break(`a payload of ${this.#payloadBytes} bytes, at most ${this.#codec.payloadBytesMax}`);
       return;
     }
     this.#part = "header";
@@ -98,12 +113,12 @@ export class FrameParser {
   }
 
   #takeHeader(header: Uint8Array): void {
-    const decoded = decodeFrame(header);
+    const decoded = this.#codec.decode(header);
     if (decoded.kind === "malformed") {
       this.#break(decoded.text);
       return;
     }
-    if (this.#payloadBytes > 0 && !mayCarryPayload(decoded.frame.kind)) {
+    if (this.#payloadBytes > 0 && !this.#codec.mayCarryPayload(decoded.frame)) {
       this.#break(`${decoded.frame.kind}: a payload of ${this.#payloadBytes} bytes, none belongs here`);
       return;
     }
@@ -120,7 +135,7 @@ export class FrameParser {
     const frame = this.#frame!;
     this.#frame = null;
     this.#part = "prefix";
-    this.#wantedBytes = linkLimits.prefixBytes;
+    this.#wantedBytes = framePrefixBytes;
     this.#receiver.onFrame(frame, payload);
   }
 
