@@ -5,7 +5,7 @@
  * nonce, then let the peers settle the roles, and only then listen for hosts.
  */
 import type { Hal } from "../hal/api/hal.ts";
-import { renewNonce } from "./cache/cache_opening.ts";
+import { entryOf, renewNonce } from "./cache/cache_opening.ts";
 import { Nvram } from "./cache/nvram.ts";
 import { poolRootId } from "./cache/root_notes.ts";
 import { whenDone } from "./codec/promised.ts";
@@ -23,8 +23,11 @@ import { HostRegistry } from "./manage/hosts.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
 import { LunRegistry } from "./manage/luns.ts";
 import { ReservationKeeper } from "./manage/reservation_shelf.ts";
+import { CopyKeeper } from "./pair/copy_keeper.ts";
+import type { PairPort } from "./pair/pair_port.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
 import { type OpenResult, openPool } from "./store/open_pool.ts";
+import type { StoreError } from "./store/store.ts";
 import type { ChapCredentials } from "./volume/host_access.ts";
 
 /** What the board profile says beside the hardware. */
@@ -50,7 +53,7 @@ export interface ApplianceConfig {
 
 export type StartOutcome =
   /** `groups` is for tests that look inside. */
-  | { readonly ok: true; readonly control: Control; readonly groups: GroupRegistry }
+  | { readonly ok: true; readonly control: Control; readonly groups: GroupRegistry; readonly servers: HostServers }
   /** What, why, and what to do, in one line. Nothing was overwritten. */
   | { readonly ok: false; readonly text: string };
 
@@ -61,6 +64,8 @@ export interface StartOptions {
   readonly version: string;
   /** Disks of the profile that the HAL could not open: `PLACE: why`. */
   readonly diskProblems?: readonly string[];
+  /** The appliance owns the array of a pair; its HAL's cache is the mirrored one. */
+  readonly pair?: PairPort;
 }
 
 /** 64 MiB slabs; a log slot holds the largest segment; 32 MiB of map pages are 24 GiB of mapped volume at hand. */
@@ -77,6 +82,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const facts: StartFacts = {
     arrayName: config.array.name,
     appliance: config.array.appliance,
+    partner: options.pair?.partner ?? null,
     cacheHeader: nvram.readHeader(),
     poolSaves: nvram.roots.numberOf(poolRootId),
     acceptCacheLoss: config.acceptCacheLoss === true,
@@ -115,7 +121,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       pool.saveArrayDocument(document, done);
     });
 
-  const entry = holder.document.caches.find((cache) => cache.appliance === config.array.appliance);
+  const entry = () => entryOf(holder.document.caches, facts);
   const verdict = cacheVerdict(pool.arrayId, holder.document.caches, facts);
   if (verdict.kind === "refused" && !facts.acceptCacheLoss) return refuse(events, verdict.text);
   const cacheTrusted = verdict.kind === "trusted";
@@ -132,6 +138,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     config,
     events,
     shelfLogBytes: config.shelfLogBytes ?? logLimits.shelfLogBytes,
+    whyUnsafe: () => options.pair?.mirror.whyUnsafe() ?? "the write cache's battery has failed",
   });
   const diskWasStale = pool.disks().some(({ state }) => state === "stale");
   const trouble = await groups.openAll({ cacheTrusted, diskWasStale });
@@ -139,11 +146,13 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const persisted = await new Promise<"persisted" | "failed">((resolve) => nvram.persistAll(resolve));
   if (persisted === "failed")
     return refuse(events, "the write cache cannot be persisted; replace it, or give the profile another [cache]");
-  const saveCache = (cache: CacheEntry, done: (error: null) => void) => {
-    // An array has at most two appliances: of former ones only the last is remembered.
-    const others = holder.document.caches.filter((one) => one.appliance !== cache.appliance);
+  const saveCache = (cache: CacheEntry, done: (error: StoreError | null) => void) => {
+    // An array has at most two appliances, and a pair's caches are one: of former ones only the last is remembered.
+    const others = holder.document.caches.filter(
+      (one) => one.appliance !== cache.appliance && one.appliance !== facts.partner,
+    );
     const caches = [...others.slice(-1), cache];
-    void saveDocument({ ...holder.document, caches }).then((error) => done(error as null));
+    void saveDocument({ ...holder.document, caches }).then((error) => done(error as StoreError | null));
   };
   // While the nonce is the old one the loss is still to be seen in the cache; afterwards only the group's root tells of it.
   const lossTrouble = await groups.settle(groups.all().filter((group) => group.cacheWasLost));
@@ -152,23 +161,29 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     const error = await whenDone(pool.adoptStale.bind(pool));
     if (error !== null) return refuse(events, error.text);
   }
-  const renewed = await whenDone((done) =>
-    renewNonce(
-      {
-        nvram,
-        entropy,
-        arrayId: pool.arrayId,
-        appliance: config.array.appliance,
-        listed: entry?.current ?? entry?.next ?? null,
-      },
-      saveCache,
-      done,
-    ),
-  );
-  if (renewed !== null) return refuse(events, (renewed as { text: string }).text);
+  const renew = (needless: boolean, done: (error: StoreError | null) => void) => {
+    const listed = entry()?.current ?? entry()?.next ?? null;
+    const { appliance } = config.array;
+    renewNonce({ nvram, entropy, arrayId: pool.arrayId, appliance, listed, needless }, saveCache, done);
+  };
+  const renewed = await whenDone<StoreError>((done) => renew(false, done));
+  if (renewed !== null) return refuse(events, renewed.text);
   const settleTrouble = await groups.settle(groups.all());
   if (settleTrouble !== null) return refuse(events, settleTrouble);
   groups.watchBattery();
+  const { pair } = options;
+  if (pair !== undefined) {
+    const keeper = new CopyKeeper({
+      mirror: pair.mirror,
+      clock,
+      events,
+      allOnShelf: () => groups.allOnShelf,
+      renounce: (done) => renew(true, done),
+      need: (done) => saveCache({ ...entry()!, needless: false }, done),
+    });
+    groups.onSafe = () => keeper.look();
+    pair.keptBy(keeper);
+  }
 
   const hosts = new HostRegistry({
     document: () => holder.document,
@@ -226,6 +241,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     hosts,
     version: options.version,
     stopServing: () => servers.close(),
+    pair: pair ?? null,
   });
   const portTrouble = await servers.listen();
   if (portTrouble !== null) return refuse(events, portTrouble);
@@ -238,7 +254,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       groups: groups.all().length,
     },
   );
-  return { ok: true, control, groups };
+  return { ok: true, control, groups, servers };
 }
 
 function refuse(events: EventSink, text: string): { ok: false; text: string } {

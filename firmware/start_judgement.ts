@@ -17,6 +17,8 @@ import type { DiskReport } from "./store/store.ts";
 export interface StartFacts {
   readonly arrayName: string;
   readonly appliance: string;
+  /** null: an array of one appliance. */
+  readonly partner: string | null;
   readonly cacheHeader: NvramHeader;
   /** How often the cache knows the pool's document to have been saved. */
   readonly poolSaves: number;
@@ -55,7 +57,12 @@ export function cacheVerdict(
   caches: Parameters<typeof judgeCache>[1]["caches"],
   facts: StartFacts,
 ): CacheVerdict {
-  return judgeCache(facts.cacheHeader, { id: arrayId, appliance: facts.appliance, caches });
+  return judgeCache(facts.cacheHeader, {
+    id: arrayId,
+    appliance: facts.appliance,
+    partner: facts.partner,
+    caches,
+  });
 }
 
 /** null: every disk of the pool is there, and is as it was or is taken as it is. */

@@ -25,12 +25,26 @@ const untouched = "it is not used and not overwritten";
 /** `caches`: what the array's document says of them. */
 export function judgeCache(
   header: NvramHeader,
-  array: { readonly id: string; readonly appliance: string; readonly caches: readonly CacheEntry[] },
+  array: {
+    readonly id: string;
+    readonly appliance: string;
+    /** Whose cache is a copy of this one's; null: an array of one appliance. */
+    readonly partner: string | null;
+    readonly caches: readonly CacheEntry[];
+  },
 ): CacheVerdict {
-  const entry = array.caches.find((cache) => cache.appliance === array.appliance);
+  const entry = entryOf(array.caches, array);
   const refused = (overridable: boolean, text: string): CacheVerdict => ({ kind: "refused", overridable, text });
   if (header.kind === "refused") return refused(false, header.text);
-  if (header.kind === "blank") return { kind: "blank" };
+  const isNeeded = array.partner !== null && entry !== undefined && entry.current !== null && !entry.needless;
+  if (header.kind === "blank") {
+    if (!isNeeded) return { kind: "blank" };
+    return refused(
+      true,
+      `the write cache is blank, and the array's newest writes are in that of ${entry.appliance}; start ${array.partner}, ` +
+        "or start once with --accept-cache-loss, which gives them up",
+    );
+  }
   if (header.kind === "damaged") {
     // A very first header that a power loss has garbled: nothing was ever acknowledged on the strength of this cache.
     if (entry === undefined || entry.current === null) return { kind: "blank" };
@@ -48,6 +62,8 @@ export function judgeCache(
   }
   const isOf = (cache: CacheEntry) => header.nonce === cache.current || header.nonce === cache.next;
   if (entry !== undefined && isOf(entry)) return { kind: "trusted" };
+  // The partner has gone on without this copy, and the shelf has all of it.
+  if (array.partner !== null && entry?.needless === true) return { kind: "blank" };
   const owner = array.caches.find(isOf);
   if (owner !== undefined) {
     return refused(
@@ -56,11 +72,26 @@ export function judgeCache(
         "correct [array] appliance or [cache] path",
     );
   }
+  if (isNeeded) {
+    return refused(
+      true,
+      `the write cache is not the newest copy: ${entry.appliance} has gone on without it; ${untouched}; start ${array.partner}, ` +
+        "or start once with --accept-cache-loss, which gives up what only its cache holds",
+    );
+  }
   return refused(
     true,
     "the write cache is not the one that this array used last (a foreign nonce: an older image of it, or a swapped device); " +
       `${untouched}; put the right cache back, or start once with --accept-cache-loss`,
   );
+}
+
+/** What the shelf says of the cache that counts: the appliance's own, in a pair that of whoever has owned the array last. */
+export function entryOf(
+  caches: readonly CacheEntry[],
+  names: { readonly appliance: string; readonly partner: string | null },
+): CacheEntry | undefined {
+  return caches.find(({ appliance }) => appliance === names.appliance || appliance === names.partner);
 }
 
 /** Gives cache and shelf a fresh nonce. `save` makes the entry durable on the shelf. */
@@ -72,20 +103,22 @@ export function renewNonce(
     readonly appliance: string;
     /** What the shelf lists, for a cache that has no nonce yet. */
     readonly listed: string | null;
+    /** See `CacheEntry`. */
+    readonly needless: boolean;
   },
   save: (entry: CacheEntry, done: (error: StoreError | null) => void) => void,
   done: (error: StoreError | null) => void,
 ): void {
-  const { nvram, appliance, arrayId } = options;
+  const { nvram, appliance, arrayId, needless } = options;
   const next = toHex(options.entropy.fill(new Uint8Array(16)));
   // The nonce that the cache has now: after a crash in the middle of a renewal it may be the one that was listed as next.
   const header = nvram.readHeader();
   const current = header.kind === "formatted" ? header.nonce : options.listed;
-  save({ appliance, current, next }, (firstError) => {
+  save({ appliance, current, next, needless: false }, (firstError) => {
     if (firstError !== null) return done(firstError);
     nvram.writeHeader(next, arrayId, (outcome) => {
       if (outcome === "failed") return done({ code: "disk-failed", text: "the write cache could not be persisted" });
-      save({ appliance, current: next, next: null }, done);
+      save({ appliance, current: next, next: null, needless }, done);
     });
   });
 }

@@ -27,6 +27,8 @@ const magic = 0x564e4347;
 const version = 1;
 const coveredBytes = 128;
 const headerPageBytes = 4096;
+/** Both headers. */
+export const headerAreaBytes = 2 * headerPageBytes;
 const segmentsAt = 65536;
 
 /** A log that stores into the cache and wants to know when that is durable. */
@@ -96,7 +98,7 @@ export class Nvram {
   /** What the cache's header says. Everything else in the cache is to be believed only if the nonce is the expected one. */
   readHeader(): NvramHeader {
     const { bytes, view } = this.region;
-    const isBlank = bytes.subarray(0, 2 * headerPageBytes).every((byte) => byte === 0);
+    const isBlank = bytes.subarray(0, headerAreaBytes).every((byte) => byte === 0);
     let best: NvramHeader = { kind: isBlank ? "blank" : "damaged" };
     let bestGeneration = -1;
     for (const base of [0, headerPageBytes]) {

@@ -71,6 +71,11 @@ export class ShelfWriteThrough implements WriteThrough {
     return this.#running;
   }
 
+  /** The mode is on, and the shelf has everything that was acknowledged. */
+  get holdsAll(): boolean {
+    return this.active && !this.#ending && this.#validitySaved && this.#safe;
+  }
+
   /** Acknowledged bytes that only the failed cache holds. */
   get atRiskBytes(): number {
     if (this.#safe) return 0;

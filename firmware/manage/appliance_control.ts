@@ -2,12 +2,14 @@
 import type { Hal } from "../../hal/api/hal.ts";
 import type { ApplianceConfig } from "../appliance.ts";
 import type { Nvram } from "../cache/nvram.ts";
+import type { PairPort } from "../pair/pair_port.ts";
 import type { Pool } from "../store/store.ts";
 import {
   type Control,
   done,
   type GroupControl,
   type HostControl,
+  type PairControl,
   type Result,
   refused,
   type ScrubJson,
@@ -41,6 +43,8 @@ export interface ControlParts {
   readonly version: string;
   /** No new sessions, and the open ones end. */
   stopServing(): void;
+  /** null: an array of one appliance. */
+  readonly pair: PairPort | null;
 }
 
 /** An array has one pool in this version. */
@@ -50,6 +54,7 @@ export class ApplianceControl implements Control {
   readonly volumes: VolumeControl;
   readonly groups: GroupControl;
   readonly hosts: HostControl;
+  readonly pair: PairControl | null;
   readonly #parts: ControlParts;
   readonly #hardware: HardwareParts;
   readonly #groupCommands: GroupCommands;
@@ -58,17 +63,19 @@ export class ApplianceControl implements Control {
 
   constructor(parts: ControlParts) {
     this.#parts = parts;
-    const { hal, pool, nvram, groups, hosts, config } = parts;
+    const { hal, pool, nvram, groups, hosts, config, pair } = parts;
     const { appliance } = config.array;
-    this.#hardware = { hal, pool, poolName, nvram, groups, appliance };
+    const battery = () => pair?.mirror.localBattery() ?? hal.cache.battery();
+    this.#hardware = { hal, pool, poolName, nvram, groups, appliance, battery };
     this.volumes = new VolumeCommands({ groups, hosts, entropy: hal.entropy, poolName });
     this.#groupCommands = new GroupCommands({ groups, appliance });
     this.groups = this.#groupCommands;
     this.hosts = hosts;
+    this.pair = parts.pair;
   }
 
   status(): StatusJson {
-    const { config, version } = this.#parts;
+    const { config, version, pair } = this.#parts;
     const cache = cacheJson(this.#hardware);
     const list = this.#groupCommands.list();
     const settled = list.every((group) => group.settled);
@@ -84,10 +91,11 @@ export class ApplianceControl implements Control {
           cacheDirtyBytes: cache.dirtyBytes,
           cacheBytes: cache.sizeBytes,
         },
+        ...(pair === null ? [] : [pair.partnerJson()]),
       ],
-      pair: null,
+      pair: pair === null ? null : { state: pair.status().state, partner: pair.partner },
       groups: list,
-      warnings: [...hardwareWarnings(this.#hardware), ...roleWarnings(list)],
+      warnings: [...hardwareWarnings(this.#hardware), ...(pair?.warnings() ?? []), ...roleWarnings(list)],
     };
   }
 

@@ -24,6 +24,11 @@ const cacheSchema = v.object({
   /** While both are listed, a cache with either is the right one. */
   current: v.nullable(id),
   next: v.nullable(id),
+  /**
+   * Everything acknowledged is on the shelf: a start without this cache loses nothing. Said by the owner of a pair that has lost its
+   * partner. Absent in documents of the first version.
+   */
+  needless: v.optional(v.boolean(), false),
 });
 export type CacheEntry = v.InferOutput<typeof cacheSchema>;
 

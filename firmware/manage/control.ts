@@ -18,6 +18,7 @@ import type {
   GroupDetailJson,
   GroupJson,
   HostJson,
+  PairStatusJson,
   PeerArrayJson,
   PeerMode,
   PoolJson,
@@ -84,8 +85,22 @@ export interface Control {
   /** Reads everything that the pool holds, forks too, and compares it with its checksums; hosts go on meanwhile. */
   scrub(pool: string): Promise<Result<ScrubJson>>;
   caches(): CacheJson[];
+  /** null: an array of one appliance. */
+  readonly pair: PairControl | null;
   /** Orderly stop: sessions closed, cache persisted. Afterwards every command answers `stopping`. Idempotent. */
   stop(): Promise<void>;
+}
+
+export interface PairControl {
+  status(): PairStatusJson;
+  /** Hands the array to the partner, or to the one named; done when it serves. */
+  failover(to: string | null): Promise<Result<FailoverJson>>;
+}
+
+export interface FailoverJson {
+  /** False when `owner` owned already. */
+  readonly changed: boolean;
+  readonly owner: string;
 }
 
 export interface VolumeControl {

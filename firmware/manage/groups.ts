@@ -25,6 +25,8 @@ export interface GroupRegistryOptions {
   readonly config: ApplianceConfig;
   readonly events: EventSink;
   readonly shelfLogBytes: number;
+  /** Why the cache does not count as safe when its battery is said to have failed; a clause. */
+  whyUnsafe(): string;
 }
 
 export interface GroupEntry {
@@ -56,6 +58,8 @@ export class GroupRegistry {
   #cacheHealthy = true;
   /** Counts the turns of the cache's state: what an earlier good turn began ends nothing after a later fault. */
   #cacheGoodRounds = 0;
+  /** What one group had in the cache alone is on the shelf. */
+  onSafe: () => void = () => {};
   #onVolumesChanged: (gone: readonly GroupVolume[]) => void = () => {};
 
   constructor(options: GroupRegistryOptions) {
@@ -134,6 +138,10 @@ export class GroupRegistry {
     if (opened.error !== null || opened.value === null)
       return `group ${store.id}: ${opened.error?.text ?? "it cannot be opened"}`;
     const group = opened.value;
+    group.writeThrough.onSafe = () => {
+      events.emit("cache-data-safe", `group ${group.name}: what only the failed cache held is on the shelf`);
+      this.onSafe();
+    };
     if (group.cacheLostNow && config.acceptCacheLoss !== true) {
       return (
         `the write cache is empty, and ${group.name} had writes that only the former one holds: put that one back, ` +
@@ -269,6 +277,8 @@ export class GroupRegistry {
       const trouble = await this.#open(stored.value, { cacheTrusted: true });
       if (trouble !== null) return refused("failed", trouble);
       const entry = this.#entries.get(identity)!;
+      // Before its root says anything of the cache.
+      if (!this.#cacheHealthy) entry.group.writeThrough.begin();
       const error = await whenDone<StoreError>((done) => entry.group.settle(done));
       if (error !== null) {
         // What the pool holds of it is found by the next start.
@@ -276,6 +286,7 @@ export class GroupRegistry {
         entry.group.close();
         return refused("shelf-failed", error.text);
       }
+      // Also when it failed meanwhile.
       if (!this.#cacheHealthy) {
         entry.group.writeThrough.begin();
         if (hal.cache.battery() === "good") this.#cacheIsGood();
@@ -325,14 +336,19 @@ export class GroupRegistry {
     return this.#cacheHealthy;
   }
 
+  /** Write-through is on for every group, and the shelf has everything that was acknowledged. */
+  get allOnShelf(): boolean {
+    return !this.#cacheHealthy && this.all().every(({ writeThrough }) => writeThrough.holdsAll);
+  }
+
   /** Follows the cache's battery: write-through before the next acknowledgement after a fault. */
   watchBattery(): void {
     const { cache } = this.#options.hal;
     cache.onBattery((state) => {
-      if (state === "failed") this.#cacheHasFailed("the write cache's battery has failed");
+      if (state === "failed") this.#cacheHasFailed(this.#options.whyUnsafe());
       else this.#cacheIsGood();
     });
-    if (cache.battery() === "failed") this.#cacheHasFailed("the write cache's battery has failed");
+    if (cache.battery() === "failed") this.#cacheHasFailed(this.#options.whyUnsafe());
   }
 
   #cacheHasFailed(why: string): void {
@@ -367,7 +383,7 @@ export class GroupRegistry {
     this.#cacheHealthy = true;
     this.#options.events.emit(
       "cache-good",
-      "the write cache's battery is good again and its copy is complete: write-back",
+      "the write cache is good again and every copy of it is complete: write-back",
     );
   }
 

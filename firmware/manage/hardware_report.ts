@@ -1,5 +1,6 @@
 /** What `goldcopy shelf | disk | pool | cache` show. */
 import type { Hal } from "../../hal/api/hal.ts";
+import type { BatteryState } from "../../hal/api/write_cache.ts";
 import type { Nvram } from "../cache/nvram.ts";
 import type { Pool } from "../store/store.ts";
 import { damagedText, type GroupRegistry } from "./groups.ts";
@@ -12,6 +13,8 @@ export interface HardwareParts {
   readonly nvram: Nvram;
   readonly groups: GroupRegistry;
   readonly appliance: string;
+  /** Of the appliance's own module. */
+  battery(): BatteryState;
 }
 
 export function shelvesJson({ hal, pool }: HardwareParts): ShelfJson[] {
@@ -46,11 +49,11 @@ export function poolsJson({ pool, poolName, groups }: HardwareParts): PoolJson[]
   ];
 }
 
-export function cacheJson({ hal, groups, appliance }: HardwareParts): CacheJson {
+export function cacheJson({ hal, groups, appliance, battery }: HardwareParts): CacheJson {
   return {
     appliance,
     persistence: hal.cache.domain,
-    battery: hal.cache.battery(),
+    battery: battery(),
     mode: groups.cacheHealthy ? "write-back" : "write-through",
     sizeBytes: hal.cache.sizeBytes,
     dirtyBytes: groups.all().reduce((sum, group) => sum + group.destager.dirtyBytes, 0),

@@ -40,9 +40,30 @@ export interface ApplianceJson {
   readonly cacheBytes: number;
 }
 
+export const pairStates = [
+  "mirrored", // every acknowledgement is in both caches, or on the shelf
+  "copying", // the partner's copy of the cache is being completed; write-through until then
+  "degraded", // the partner does not answer, or its copy cannot be used; write-through
+  "isolated", // the interconnect is cut: the partner is alive and owns the array, and this one waits
+  "starting", // who owns the array is not settled yet
+] as const;
+
 export interface PairJson {
-  readonly state: string;
+  readonly state: (typeof pairStates)[number];
   readonly partner: string;
+}
+
+/** What `pair status` prints. */
+export interface PairStatusJson extends PairJson {
+  readonly appliance: string;
+  /** Of the appliance that answers. */
+  readonly role: "owner" | "standby" | "starting" | "free" | "refused" | "stopping";
+  /** Which appliance owns the array; null: not known here. */
+  readonly owner: string | null;
+  /** How much of the cache has been compared or copied. */
+  readonly copiedBytes: number;
+  readonly cacheBytes: number;
+  readonly nics: readonly { readonly name: string; readonly up: boolean }[];
 }
 
 export interface WarningJson {

@@ -2,11 +2,11 @@
  * Bytes to frames. The header comes from another array and is judged field by field; what is wrong with it is a value.
  *
  * Notes on protobufjs: a malformed header (truncated, a varint of 11 bytes, groups nested too deep) is an exception, caught here
- * and nowhere else; `uint64` arrives as a `Long`; `bytes` alias the input and are turned into hex at once.
+ * and nowhere else.
  */
 import protobuf from "protobufjs/minimal.js";
 import { goldcopy } from "../../proto/generated/peer.js";
-import { toHex } from "../codec/bytes.ts";
+import { HeaderCheck, type Wide } from "../codec/header_check.ts";
 import {
   type ByeCode,
   byeCodes,
@@ -36,90 +36,18 @@ export function decodeFrame(header: Uint8Array): DecodedFrame {
   } catch {
     return { kind: "malformed", text: "the header is not a protobuf message" };
   }
-  const check = new Check();
+  const check = new Check(linkLimits);
   const frame = toFrame(message, check);
   if (frame === null) return { kind: "malformed", text: "the header is of no known kind" };
   if (check.fault !== null) return { kind: "malformed", text: `${frame.kind}: ${check.fault}` };
   return { kind: "frame", frame };
 }
 
-interface LongLike {
-  readonly low: number;
-  readonly high: number;
-}
-
-type Wide = number | LongLike | null | undefined;
-
-/** Collects the first fault; every method returns a usable value so that a decoder reads straight down. */
-class Check {
-  fault: string | null = null;
-
-  #report(what: string): void {
-    if (this.fault === null) this.fault = what;
-  }
-
-  wide(value: Wide, name: string): number {
-    if (value === null || value === undefined) return 0;
-    const number =
-      typeof value === "number"
-        ? value
-        : value.high >>> 0 > 0x1fffff
-          ? Number.NaN
-          : (value.high >>> 0) * 4294967296 + (value.low >>> 0);
-    if (Number.isInteger(number) && number >= 0 && number <= linkLimits.numberMax) return number;
-    this.#report(`${name} is not a whole number up to 2^52`);
-    return 0;
-  }
-
-  id(bytes: Uint8Array | null | undefined, name: string): string {
-    if (bytes?.byteLength === 16) return toHex(bytes);
-    this.#report(`${name} is not an id of 16 bytes`);
-    return "0".repeat(32);
-  }
-
-  optionalId(bytes: Uint8Array | null | undefined, name: string): string | null {
-    return bytes === null || bytes === undefined || bytes.byteLength === 0 ? null : this.id(bytes, name);
-  }
-
-  name(text: string | null | undefined, name: string): string {
-    const given = text ?? "";
-    if (given.length > 0 && given.length <= linkLimits.nameBytesMax && !hasControls(given)) return given;
-    this.#report(`${name} is not a name`);
-    return "?";
-  }
-
-  /** A sentence for people: bounded, without control characters. */
-  text(text: string | null | undefined): string {
-    const given = (text ?? "").slice(0, linkLimits.textBytesMax);
-    return hasControls(given) ? "(unreadable)" : given;
-  }
-
+class Check extends HeaderCheck {
   mode(value: number | null | undefined, name: string): StreamMode {
-    if (value === 1) return "async";
     if (value === 2) return "sync";
-    this.#report(`${name} is not a known mode`);
+    this.that(value === 1, `${name} is not a known mode`);
     return "async";
-  }
-
-  code<Name extends string>(
-    table: Readonly<Record<Name, number>>,
-    value: number | null | undefined,
-    name: string,
-  ): Name {
-    const names = Object.keys(table) as Name[];
-    const found = names.find((candidate) => table[candidate] === value);
-    if (found === undefined) this.#report(`${name} is not a known code`);
-    return found ?? names[0]!;
-  }
-
-  count(length: number, max: number, name: string): boolean {
-    if (length <= max) return true;
-    this.#report(`${name} has ${length} entries, at most ${max}`);
-    return false;
-  }
-
-  that(holds: boolean, what: string): void {
-    if (!holds) this.#report(what);
   }
 
   lineage(entries: readonly goldcopy.peer.ILineageEntry[] | null | undefined): LineageEntry[] {
@@ -372,12 +300,4 @@ function toGrant(grant: goldcopy.peer.IPendingGrant | null | undefined, check: C
     timeline: check.id(grant.timeline, "grant.timeline"),
     seq: check.wide(grant.seq as Wide, "grant.seq"),
   };
-}
-
-function hasControls(text: string): boolean {
-  for (let index = 0; index < text.length; index++) {
-    const unit = text.charCodeAt(index);
-    if (unit < 32 || unit === 127) return true;
-  }
-  return false;
 }

@@ -4,6 +4,7 @@
  * Every disk has the same layout:
  *
  *     0            superblock copy A (one page)
+ *     8 KiB        heartbeats of a pair's two appliances (one page each, `pair/shelf_heart.ts`)
  *     64 KiB       superblock copy B (one page)
  *     128 KiB      pool document, slots A and B (`rootSlotBytes` each)
  *     ...          slab table, copy A of every page, then copy B of every page
@@ -34,6 +35,7 @@ export const disksMax = 64;
 export const rootSlotBytes = 128 * 1024;
 export const slabEntriesPerPage = 252;
 
+const heartbeatsOffset = 8192;
 const superblockOffsets = [0, 65536] as const;
 const poolDocumentOffset = 131072;
 
@@ -102,6 +104,11 @@ export function geometryOf(numbers: FormatNumbers): Geometry {
 /** copy 0 or 1. */
 export function superblockOffset(copy: number): number {
   return superblockOffsets[copy]!;
+}
+
+/** appliance 0 or 1. */
+export function heartbeatOffset(appliance: number): number {
+  return heartbeatsOffset + appliance * pageBytes;
 }
 
 export function poolDocumentSlotOffset(copy: number): number {

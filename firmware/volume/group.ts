@@ -172,8 +172,6 @@ export class Group {
     this.log.onSpecial = (header, at) => this.#special(header, at);
     this.writeThrough.onCopied = () => this.room.reclaim();
     this.writeThrough.onTrouble = (error) => this.#trouble("write-through-failed", error);
-    this.writeThrough.onSafe = () =>
-      this.events.emit("cache-data-safe", `group ${this.name}: what only the failed cache held is on the shelf`);
     nvram.onRoom(() => this.#roomCame());
     this.log.onDestaged(() => {
       this.shelfTrouble = null;

@@ -36,7 +36,7 @@ function nvramOf(memory: Uint8Array, clock = new ManualClock()): Nvram {
 
 function verdictOf(machine: Machine): ReturnType<typeof judgeCache> {
   const caches = machine.entry === undefined ? [] : [machine.entry];
-  return judgeCache(nvramOf(machine.memory).readHeader(), { id: arrayId, appliance: "oak-a", caches });
+  return judgeCache(nvramOf(machine.memory).readHeader(), { id: arrayId, appliance: "oak-a", partner: null, caches });
 }
 
 /** One start that dies after `steps` of: shelf says next, cache has it, shelf says current. */
@@ -50,6 +50,7 @@ function startDyingAfter(machine: Machine, steps: number): void {
       arrayId,
       appliance: "oak-a",
       listed: machine.entry?.current ?? machine.entry?.next ?? null,
+      needless: false,
     },
     (entry, done) => {
       if (left-- === 0) return;
@@ -112,7 +113,7 @@ test("another array's cache, and one of another size -> refused", () => {
   startDyingAfter(machine, 100);
   const caches = machine.entry === undefined ? [] : [machine.entry];
   const header = nvramOf(machine.memory).readHeader();
-  assert.is(judgeCache(header, { id: "b".repeat(32), appliance: "oak-a", caches }).kind, "refused");
+  assert.is(judgeCache(header, { id: "b".repeat(32), appliance: "oak-a", partner: null, caches }).kind, "refused");
   const larger = new Uint8Array(2 * cacheBytes);
   larger.set(machine.memory);
   assert.is(nvramOf(larger).readHeader().kind, "refused");

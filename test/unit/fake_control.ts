@@ -240,6 +240,7 @@ export function fakeControl(): FakeControl {
         value: { intact: true, checkedBytes: 4096, damagedBlocks: 0, damaged: [] },
       }),
       pools: () => [{ name: "oak", totalBytes: 1 << 30, freeBytes: 1 << 29, groups: [] }],
+      pair: null,
       caches: () => [
         {
           appliance: "oak-a",

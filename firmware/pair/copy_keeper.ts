@@ -1,0 +1,90 @@
+/**
+ * Keeps the shelf's word about the caches of a pair true: whether they are needed, and which copy is good.
+ *
+ *     needed, both good ──partner lost──▶ needed, own alone: write-through ──all on the shelf──▶ fresh nonce, needless
+ *     needless ──the partner's copy is complete──▶ needed (durably), then the copy is relied upon
+ *
+ * Invariants:
+ * - The partner's former copy is out (by the nonce) before it is written over, and only after the shelf has all that it would be
+ *   needed for: at every moment some way back to everything acknowledged exists without the own cache, or the loss is of two parts.
+ * - The copy is relied upon only after the shelf says that the caches are needed.
+ */
+import type { Clock } from "../../hal/api/clock.ts";
+import type { EventSink } from "../manage/events.ts";
+import type { StoreError } from "../store/store.ts";
+import { pairLimits } from "./limits.ts";
+import type { MirroredCache } from "./mirrored_cache.ts";
+
+export interface CopyKeeperParts {
+  readonly mirror: MirroredCache;
+  readonly clock: Clock;
+  readonly events: EventSink;
+  /** Write-through is on for every group, and the shelf has everything acknowledged. */
+  allOnShelf(): boolean;
+  /** Gives cache and shelf a fresh nonce, and says that the caches are needless. */
+  renounce(done: (error: StoreError | null) => void): void;
+  /** Says on the shelf that the caches are needed. */
+  need(done: (error: StoreError | null) => void): void;
+}
+
+export class CopyKeeper {
+  readonly #parts: CopyKeeperParts;
+  #needless = false;
+  #busy = false;
+  /** The partner's copy may be written over now. */
+  onFree: () => void = () => {};
+
+  constructor(parts: CopyKeeperParts) {
+    this.#parts = parts;
+  }
+
+  /** Whether nothing would be lost with the partner's copy. */
+  get partnerIsFree(): boolean {
+    return this.#needless && !this.#busy;
+  }
+
+  /** Called whenever the copy's state has changed, or the shelf has taken something. */
+  look(): void {
+    if (this.#busy) return;
+    const { mirror } = this.#parts;
+    if (mirror.state === "complete" && this.#needless) {
+      this.#run(
+        (done) => this.#parts.need(done),
+        () => {
+          this.#needless = false;
+          mirror.rely();
+        },
+      );
+    } else if (mirror.state === "complete") mirror.rely();
+    else if (mirror.state === "alone" && !this.#needless && this.#parts.allOnShelf()) {
+      this.#run(
+        (done) => this.#parts.renounce(done),
+        () => {
+          this.#needless = true;
+          this.onFree();
+        },
+      );
+    }
+  }
+
+  #run(step: (done: (error: StoreError | null) => void) => void, then: () => void): void {
+    const { clock, events } = this.#parts;
+    this.#busy = true;
+    step((error) => {
+      if (error !== null) {
+        events.emit(
+          "pair-copy-trouble",
+          `the shelf did not take what it has to know of the write caches: ${error.text}`,
+        );
+        clock.after(pairLimits.retryMs, () => {
+          this.#busy = false;
+          this.look();
+        });
+        return;
+      }
+      this.#busy = false;
+      then();
+      this.look();
+    });
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * The frames between partners as plain values, already judged; `frame_codec.ts` translates, nothing else sees protobuf.
+ *
+ * Invariants of every decoded frame: ids are 32 hex digits, numbers are safe integers from 0, names and texts are bounded. Whether
+ * offsets lie in the cache is judged by whoever has the cache.
+ */
+export const pairVersion = 1;
+/** The oldest version spoken here. Version N speaks N-1 as well, once there is one. */
+export const pairVersionMin = 1;
+export const pairMagic = 0x47435052;
+
+export const pairRoles = {
+  free: 1, // owns nothing, follows nobody: it has just started, or its owner is lost
+  standby: 2, // follows the partner, and opens the pool only after fencing it
+  starting: 3, // opens the pool
+  owner: 4,
+  refused: 5, // its cache is not the newest copy, or the pool could not be opened: it can only follow
+  stopping: 6, // ends in order; it opens nothing any more
+} as const;
+export type PairRole = keyof typeof pairRoles;
+
+export interface Portal {
+  readonly protocol: string;
+  readonly address: string;
+}
+
+export interface PairHello {
+  readonly kind: "hello";
+  readonly version: number;
+  readonly versionMin: number;
+  readonly array: string;
+  readonly appliance: string;
+  readonly session: string;
+  readonly theirs: string | null;
+  readonly portals: readonly Portal[];
+  readonly cacheBytes: number;
+  readonly domain: "battery" | "flush";
+}
+
+export interface PairState {
+  readonly kind: "state";
+  readonly role: PairRole;
+  /** Of its write cache; null: it has none, or none that is whole. */
+  readonly nonce: string | null;
+  readonly batteryGood: boolean;
+  /** Why it refuses; empty when it does not. */
+  readonly text: string;
+  /** It owns when both are free to. */
+  readonly preferred: boolean;
+}
+
+/** What arrives once and in order, whatever becomes of a NIC. */
+export type PairMessage =
+  | PairState
+  | { readonly kind: "lead" }
+  | { readonly kind: "follow" }
+  | { readonly kind: "handOver" }
+  | { readonly kind: "attach"; readonly nonce: string | null }
+  /** `refusal` empty: the copy may begin. */
+  | { readonly kind: "attached"; readonly refusal: string }
+  | { readonly kind: "compare"; readonly offset: number; readonly pageBytes: number }
+  | { readonly kind: "differs"; readonly offset: number; readonly pages: readonly number[] }
+  | {
+      readonly kind: "mirror";
+      readonly frame: number;
+      readonly offsets: readonly number[];
+      readonly lengths: readonly number[];
+    }
+  | { readonly kind: "mirrored"; readonly frame: number }
+  | { readonly kind: "mirrorFailed"; readonly text: string }
+  | {
+      readonly kind: "open";
+      readonly channel: number;
+      readonly protocol: string;
+      readonly port: number;
+      readonly remote: string;
+    }
+  | { readonly kind: "data"; readonly channel: number }
+  | { readonly kind: "took"; readonly channel: number; readonly bytes: number }
+  | { readonly kind: "end"; readonly channel: number }
+  | { readonly kind: "close"; readonly channel: number }
+  | { readonly kind: "call"; readonly id: number; readonly method: string; readonly path: string }
+  | { readonly kind: "answer"; readonly id: number; readonly status: number };
+
+export type PairMessageOf<Kind extends PairMessage["kind"]> = Extract<PairMessage, { kind: Kind }>;
+
+/** What a connection carries: messages with their number, and what belongs to the connection itself. */
+export type PairFrame =
+  | PairHello
+  | { readonly kind: "refuse"; readonly text: string }
+  | { readonly kind: "beat"; readonly received: number }
+  | { readonly kind: "message"; readonly number: number; readonly received: number; readonly message: PairMessage };
+
+export function mayCarryPayload(frame: PairFrame): boolean {
+  if (frame.kind !== "message") return false;
+  const { kind } = frame.message;
+  return kind === "mirror" || kind === "compare" || kind === "data" || kind === "call" || kind === "answer";
+}

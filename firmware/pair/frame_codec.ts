@@ -1,0 +1,224 @@
+/** Frames between partners to bytes and back. What arrives is judged field by field; what is wrong with it is a value. */
+import protobuf from "protobufjs/minimal.js";
+import { goldcopy } from "../../proto/generated/pair.js";
+import { assert } from "../codec/assert.ts";
+import { fromHex } from "../codec/bytes.ts";
+import { type FrameCodec, framePrefixBytes } from "../codec/frame_parser.ts";
+import { HeaderCheck, type Wide } from "../codec/header_check.ts";
+import { mayCarryPayload, type PairFrame, type PairHello, type PairMessage, pairMagic, pairRoles } from "./frame.ts";
+import { pairLimits } from "./limits.ts";
+
+const { Frame } = goldcopy.pair;
+const writer = protobuf.Writer.create();
+const noBytes = new Uint8Array(0);
+
+export const pairCodec: FrameCodec<PairFrame> = {
+  headerBytesMax: pairLimits.headerBytesMax,
+  payloadBytesMax: pairLimits.payloadBytesMax,
+  encode,
+  decode,
+  mayCarryPayload,
+};
+
+function encode(frame: PairFrame, payloadBytes: number): Uint8Array {
+  assert(payloadBytes === 0 || mayCarryPayload(frame), `a ${frame.kind} frame has no payload`);
+  assert(payloadBytes <= pairLimits.payloadBytesMax, "a frame's payload is bounded");
+  writer.reset();
+  const header = Frame.encode(toMessage(frame), writer).finish(true);
+  assert(header.byteLength <= pairLimits.headerBytesMax, "a frame's header is bounded");
+  const bytes = new Uint8Array(framePrefixBytes + header.byteLength);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, header.byteLength, true);
+  view.setUint32(4, payloadBytes, true);
+  bytes.set(header, framePrefixBytes);
+  return bytes;
+}
+
+function toMessage(frame: PairFrame): goldcopy.pair.IFrame {
+  switch (frame.kind) {
+    case "hello":
+      return { hello: helloMessage(frame) };
+    case "refuse":
+      return { refuse: { text: clip(frame.text) } };
+    case "beat":
+      return { received: frame.received, beat: {} };
+    case "message":
+      return { ...bodyOf(frame.message), number: frame.number, received: frame.received };
+  }
+}
+
+function helloMessage(hello: PairHello): goldcopy.pair.IHello {
+  return {
+    magic: pairMagic,
+    version: hello.version,
+    versionMin: hello.versionMin,
+    array: hello.array,
+    appliance: hello.appliance,
+    session: fromHex(hello.session),
+    theirs: optionalId(hello.theirs),
+    portals: hello.portals.slice(0, pairLimits.portalsMax).map((portal) => ({ ...portal })),
+    cacheBytes: hello.cacheBytes,
+    domain: hello.domain === "battery" ? 1 : 2,
+  };
+}
+
+function bodyOf(message: PairMessage): goldcopy.pair.IFrame {
+  switch (message.kind) {
+    case "state":
+      return {
+        state: {
+          role: pairRoles[message.role],
+          nonce: optionalId(message.nonce),
+          batteryGood: message.batteryGood,
+          text: clip(message.text),
+          preferred: message.preferred,
+        },
+      };
+    case "attach":
+      return { attach: { nonce: optionalId(message.nonce) } };
+    case "attached":
+      return { attached: { refusal: clip(message.refusal) } };
+    case "mirror": {
+      const { frame, offsets, lengths } = message;
+      return { mirror: { frame, offsets: offsets as number[], lengths: lengths as number[] } };
+    }
+    case "differs":
+      return { differs: { offset: message.offset, pages: message.pages as number[] } };
+    case "mirrorFailed":
+      return { mirrorFailed: { text: clip(message.text) } };
+    case "open":
+      return { open: { ...message, remote: clip(message.remote) } };
+    default:
+      return { [message.kind]: message };
+  }
+}
+
+function decode(
+  header: Uint8Array,
+): { readonly kind: "frame"; readonly frame: PairFrame } | { readonly kind: "malformed"; readonly text: string } {
+  let message: goldcopy.pair.Frame;
+  try {
+    const reader = protobuf.Reader.create(header);
+    reader.discardUnknown = true;
+    message = Frame.decode(reader);
+  } catch {
+    return { kind: "malformed", text: "the header is not a protobuf message" };
+  }
+  const check = new HeaderCheck(pairLimits);
+  const frame = toFrame(message, check);
+  if (frame === null) return { kind: "malformed", text: "the header is of no known kind" };
+  const name = frame.kind === "message" ? frame.message.kind : frame.kind;
+  if (check.fault !== null) return { kind: "malformed", text: `${name}: ${check.fault}` };
+  return { kind: "frame", frame };
+}
+
+function toFrame(message: goldcopy.pair.Frame, check: HeaderCheck): PairFrame | null {
+  const received = check.wide(message.received as Wide, "received");
+  if (message.hello) return toHello(message.hello, check);
+  if (message.refuse) return { kind: "refuse", text: check.text(message.refuse.text) };
+  if (message.beat) return { kind: "beat", received };
+  const body = toBody(message, check);
+  if (body === null) return null;
+  const number = check.wide(message.number as Wide, "number");
+  check.that(number > 0, "a message has a number");
+  return { kind: "message", number, received, message: body };
+}
+
+function toHello(hello: goldcopy.pair.IHello, check: HeaderCheck): PairHello {
+  check.that(hello.magic === pairMagic, "the magic number is wrong");
+  check.that(hello.domain === 1 || hello.domain === 2, "the persistence domain is not known");
+  const portals = hello.portals ?? [];
+  check.count(portals.length, pairLimits.portalsMax, "portals");
+  return {
+    kind: "hello",
+    version: hello.version ?? 0,
+    versionMin: hello.versionMin ?? 0,
+    array: check.name(hello.array, "array"),
+    appliance: check.name(hello.appliance, "appliance"),
+    session: check.id(hello.session, "session"),
+    theirs: check.optionalId(hello.theirs, "theirs"),
+    portals: portals.map((portal) => ({
+      protocol: check.name(portal.protocol, "protocol"),
+      address: check.name(portal.address, "address"),
+    })),
+    cacheBytes: check.wide(hello.cacheBytes as Wide, "cacheBytes"),
+    domain: hello.domain === 1 ? "battery" : "flush",
+  };
+}
+
+function toBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {
+  const { mirror, mirrored, data, took } = message;
+  if (mirror) {
+    const offsets = mirror.offsets ?? [];
+    const lengths = mirror.lengths ?? [];
+    check.that(offsets.length === lengths.length, "as many lengths as offsets");
+    check.count(offsets.length, pairLimits.rangesMax, "offsets");
+    return { kind: "mirror", frame: check.wide(mirror.frame as Wide, "frame"), offsets, lengths };
+  }
+  if (mirrored) return { kind: "mirrored", frame: check.wide(mirrored.frame as Wide, "frame") };
+  if (data) return { kind: "data", channel: data.channel ?? 0 };
+  if (took) return { kind: "took", channel: took.channel ?? 0, bytes: took.bytes ?? 0 };
+  return toCopyBody(message, check) ?? toSessionBody(message, check);
+}
+
+function toCopyBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {
+  const { state, attach, attached, compare, differs, mirrorFailed } = message;
+  if (message.lead) return { kind: "lead" };
+  if (message.follow) return { kind: "follow" };
+  if (message.handOver) return { kind: "handOver" };
+  if (state) {
+    return {
+      kind: "state",
+      role: check.code(pairRoles, state.role, "role"),
+      nonce: check.optionalId(state.nonce, "nonce"),
+      batteryGood: state.batteryGood === true,
+      text: check.text(state.text),
+      preferred: state.preferred === true,
+    };
+  }
+  if (attach) return { kind: "attach", nonce: check.optionalId(attach.nonce, "nonce") };
+  if (attached) return { kind: "attached", refusal: check.text(attached.refusal) };
+  if (compare) {
+    const pageBytes = compare.pageBytes ?? 0;
+    check.that(pageBytes === pairLimits.comparePageBytes, "pages are of 64 KiB");
+    return { kind: "compare", offset: compare.offset ?? 0, pageBytes };
+  }
+  if (differs) {
+    const pages = differs.pages ?? [];
+    check.count(pages.length, pairLimits.comparePagesMax, "pages");
+    check.that(
+      pages.every((page, index) => page < pairLimits.comparePagesMax && (index === 0 || page > pages[index - 1]!)),
+      "the pages are in order",
+    );
+    return { kind: "differs", offset: differs.offset ?? 0, pages };
+  }
+  if (mirrorFailed) return { kind: "mirrorFailed", text: check.text(mirrorFailed.text) };
+  return null;
+}
+
+function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {
+  const { open, end, close, call, answer } = message;
+  if (open) {
+    return {
+      kind: "open",
+      channel: open.channel ?? 0,
+      protocol: check.name(open.protocol, "protocol"),
+      port: open.port ?? 0,
+      remote: check.text(open.remote),
+    };
+  }
+  if (end) return { kind: "end", channel: end.channel ?? 0 };
+  if (close) return { kind: "close", channel: close.channel ?? 0 };
+  if (call) return { kind: "call", id: call.id ?? 0, method: check.text(call.method), path: check.text(call.path) };
+  if (answer) return { kind: "answer", id: answer.id ?? 0, status: answer.status ?? 0 };
+  return null;
+}
+
+function optionalId(id: string | null): Uint8Array {
+  return id === null ? noBytes : fromHex(id);
+}
+
+/** 3 bytes of UTF-8 per UTF-16 unit at most. */
+function clip(text: string): string {
+  return text.slice(0, Math.floor(pairLimits.textBytesMax / 3));
+}

@@ -1,0 +1,399 @@
+/**
+ * The partner, as one conversation over all interconnect NICs: messages arrive once and in order whatever becomes of one NIC.
+ *
+ *   apart ──hellos agree on both sessions, over the first NIC──▶ met ──nothing heard for `limitMs`, proven dead, or it has begun anew──▶ apart
+ *
+ * A session is one stretch of knowing each other: both sides have drawn an id for it, and give it up together with all that was
+ * under way. Each NIC has one connection, dialled by the partner whose name comes first; each carries heartbeats. Messages go over
+ * one of them; when that breaks, what the partner has not confirmed is sent again over another.
+ *
+ * Invariants:
+ * - `onMet` and `onLost` alternate; messages come only between them, each once, in the order of `send`.
+ * - A message's payload may be memory that changes: what is sent again is what it holds by then.
+ * - Whoever does not belong here is told why, once, and closed.
+ */
+import type { ByteStream, StreamHandler } from "../../hal/api/byte_stream.ts";
+import type { Clock, Timer } from "../../hal/api/clock.ts";
+import type { Entropy } from "../../hal/api/entropy.ts";
+import type { Nic } from "../../hal/api/nic.ts";
+import { toHex } from "../codec/bytes.ts";
+import { FrameLink } from "../codec/frame_link.ts";
+import type { EventSink } from "../manage/events.ts";
+import { type PairFrame, type PairHello, type PairMessage, type Portal, pairVersion, pairVersionMin } from "./frame.ts";
+import { pairCodec } from "./frame_codec.ts";
+import { type PairTimes, pairLimits } from "./limits.ts";
+
+export interface InterconnectOwner {
+  onMet(theirs: PairHello): void;
+  onLost(why: string): void;
+  onMessage(message: PairMessage, payload: Uint8Array): void;
+  /** Whether the partner is proven dead now; asked while no connection is left. */
+  partnerIsDead(): boolean;
+}
+
+export interface InterconnectOptions {
+  readonly clock: Clock;
+  readonly entropy: Entropy;
+  readonly events: EventSink;
+  /** `addresses[i]` is where the partner's NIC answers that `nics[i]` is wired to. */
+  readonly nics: readonly Nic[];
+  readonly addresses: readonly string[];
+  readonly array: string;
+  readonly appliance: string;
+  readonly partner: string;
+  readonly times: PairTimes;
+  readonly cacheBytes: number;
+  readonly domain: "battery" | "flush";
+  portals(): readonly Portal[];
+}
+
+type PairLink = FrameLink<PairFrame>;
+
+interface Wire {
+  readonly nic: Nic;
+  readonly address: string;
+  link: PairLink | null;
+  /** Both sides know both sessions over it. */
+  joined: boolean;
+  /** Which of the partner's sessions was named in the last hello that went out here. */
+  told: string | null;
+  dialling: boolean;
+}
+
+interface Unconfirmed {
+  readonly number: number;
+  readonly message: PairMessage;
+  readonly payload: readonly Uint8Array[];
+}
+
+export class Interconnect {
+  readonly #options: InterconnectOptions;
+  readonly #owner: InterconnectOwner;
+  readonly #wires: readonly Wire[];
+  readonly #strangers = new Set<PairLink>();
+  readonly #told = new Set<string>();
+  #session: string;
+  #theirs: string | null = null;
+  #hello: PairHello | null = null;
+  #met = false;
+  #active: Wire | null = null;
+  #sent = 0;
+  #received = 0;
+  #unconfirmed: Unconfirmed[] = [];
+  #unconfirmedAt = 0;
+  #lastHeardMs = 0;
+  #look: Timer | null = null;
+  #stopped = false;
+
+  constructor(options: InterconnectOptions, owner: InterconnectOwner) {
+    this.#options = options;
+    this.#owner = owner;
+    this.#wires = options.nics.map((nic, index) => ({
+      nic,
+      address: options.addresses[index]!,
+      link: null,
+      joined: false,
+      told: null,
+      dialling: false,
+    }));
+    this.#session = this.#newSession();
+  }
+
+  get met(): boolean {
+    return this.#met;
+  }
+
+  /** What the partner said of itself; null: apart. */
+  get partner(): PairHello | null {
+    return this.#met ? this.#hello : null;
+  }
+
+  /** Whether each NIC reaches the partner. */
+  nics(): { readonly name: string; readonly up: boolean }[] {
+    return this.#wires.map(({ nic, joined }) => ({ name: nic.name, up: joined }));
+  }
+
+  /** Listens on every NIC; `done` with the errors, a text per NIC that could not be opened. */
+  start(done: (errors: readonly string[]) => void): void {
+    const errors: string[] = [];
+    let open = this.#wires.length;
+    for (const wire of this.#wires) {
+      wire.nic.listen(
+        (stream) => this.#accept(wire, stream),
+        (error) => {
+          if (error !== null) errors.push(error);
+          else this.#dial(wire);
+          if (--open === 0) done(errors);
+        },
+      );
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#look?.cancel();
+    for (const wire of this.#wires) {
+      wire.nic.close();
+      wire.link?.close("closed", "the appliance stops");
+    }
+    for (const stranger of [...this.#strangers]) stranger.abort("aborted", "stopping");
+  }
+
+  /** Nothing happens while apart: what it was about is gone with the session. */
+  send(message: PairMessage, payload: readonly Uint8Array[] = []): void {
+    if (!this.#met) return;
+    const number = ++this.#sent;
+    this.#unconfirmed.push({ number, message, payload });
+    this.#active?.link?.send({ kind: "message", number, received: this.#received, message }, payload);
+  }
+
+  // ---------------------------------------------------------------- connections
+
+  /** The partner whose name comes first dials; the other one answers. */
+  #dial(wire: Wire): void {
+    const { appliance, partner } = this.#options;
+    if (this.#stopped || appliance > partner || wire.dialling || wire.link !== null) return;
+    wire.dialling = true;
+    wire.nic.connect(
+      wire.address,
+      (stream) => {
+        wire.dialling = false;
+        return this.#take(wire, stream, true);
+      },
+      () => {
+        wire.dialling = false;
+        this.#dialLater(wire);
+      },
+    );
+  }
+
+  #dialLater(wire: Wire): void {
+    if (!this.#stopped) this.#options.clock.after(pairLimits.dialWaitMs, () => this.#dial(wire));
+  }
+
+  #accept(wire: Wire, stream: ByteStream): StreamHandler {
+    if (this.#strangers.size >= pairLimits.strangersMax) {
+      const [oldest] = this.#strangers;
+      oldest?.abort("aborted", "too many strangers");
+    }
+    return this.#take(wire, stream, false);
+  }
+
+  #take(wire: Wire, stream: ByteStream, dialled: boolean): StreamHandler {
+    const { clock, times, appliance, partner } = this.#options;
+    const linkTimes = { heartbeatMs: times.heartbeatMs, peerTimeoutMs: times.limitMs };
+    const link: PairLink = new FrameLink(stream, dialled, clock, linkTimes, pairCodec);
+    if (this.#stopped || (!dialled && appliance < partner)) {
+      clock.defer(() => link.abort("aborted", "not wanted here"));
+      return link.handler;
+    }
+    this.#strangers.add(link);
+    link.owner = {
+      onFrame: (frame) => {
+        if (frame.kind !== "hello") return this.#turnAway(link, `a ${frame.kind} came before a hello`);
+        const fault = this.#judge(frame);
+        if (fault !== null) {
+          link.send({ kind: "refuse", text: fault });
+          return this.#turnAway(link, fault);
+        }
+        this.#strangers.delete(link);
+        // The other end dials again only when it has given up the former connection.
+        this.#drop(wire, "another connection has come");
+        this.#join(wire, link);
+        this.#onHello(wire, frame);
+      },
+      onLost: (_reason, text) => {
+        if (!this.#strangers.delete(link)) return;
+        if (dialled) this.#dialLater(wire);
+        else if (text.startsWith("the header")) this.#tell(`${stream.remote}: ${text}`);
+      },
+      onBeat: () => {},
+    };
+    if (dialled) {
+      // The stream may be used once its handler is known to it.
+      clock.defer(() => link.send(this.#helloNow()));
+    }
+    return link.handler;
+  }
+
+  #turnAway(link: PairLink, why: string): void {
+    this.#tell(`${link.remote}: ${why}`);
+    link.close("closed", why);
+  }
+
+  #tell(text: string): void {
+    if (this.#told.has(text)) return;
+    if (this.#told.size >= 100) this.#told.clear();
+    this.#told.add(text);
+    this.#options.events.emit("pair-stranger", `the interconnect refused ${text}`);
+  }
+
+  #judge(theirs: PairHello): string | null {
+    const { array, partner } = this.#options;
+    if (theirs.versionMin > pairVersion || theirs.version < pairVersionMin) {
+      const ours = `${pairVersionMin} to ${pairVersion}`;
+      return `${theirs.appliance} speaks versions ${theirs.versionMin} to ${theirs.version} of the pair's language, and this one ${ours}`;
+    }
+    if (theirs.array !== array)
+      return `it is of array ${theirs.array}, and this one of ${array}; correct [pair] addresses`;
+    if (theirs.appliance !== partner)
+      return `it is ${theirs.appliance}, and the partner here is ${partner}; correct [pair] addresses`;
+    return null;
+  }
+
+  #join(wire: Wire, link: PairLink): void {
+    wire.link = link;
+    wire.told = null;
+    link.owner = {
+      onFrame: (frame, payload) => this.#onFrame(wire, link, frame, payload),
+      onLost: (_reason, text) => {
+        if (wire.link === link) this.#wireDown(wire, text);
+      },
+      onBeat: () => link.send({ kind: "beat", received: this.#received }),
+    };
+  }
+
+  #drop(wire: Wire, why: string): void {
+    const { link } = wire;
+    if (link === null) return;
+    link.abort("aborted", why);
+  }
+
+  #wireDown(wire: Wire, why: string): void {
+    const was = wire.joined;
+    wire.link = null;
+    wire.joined = false;
+    if (this.#active === wire) this.#active = null;
+    this.#dialLater(wire);
+    if (!was || !this.#met) return;
+    const next = this.#wires.find(({ joined }) => joined);
+    this.#options.events.emit(
+      "interconnect-nic-down",
+      `${wire.nic.name} does not reach ${this.#options.partner}: ${why}`,
+      {
+        nic: wire.nic.name,
+      },
+    );
+    if (next !== undefined) this.#activate(next);
+    else this.#watchSilence();
+  }
+
+  // ---------------------------------------------------------------- sessions
+
+  #newSession(): string {
+    return toHex(this.#options.entropy.fill(new Uint8Array(16)));
+  }
+
+  #helloNow(): PairHello {
+    const { array, appliance, cacheBytes, domain } = this.#options;
+    return {
+      kind: "hello",
+      version: pairVersion,
+      versionMin: pairVersionMin,
+      array,
+      appliance,
+      session: this.#session,
+      theirs: this.#theirs,
+      portals: this.#options.portals(),
+      cacheBytes,
+      domain,
+    };
+  }
+
+  #onFrame(wire: Wire, link: PairLink, frame: PairFrame, payload: Uint8Array): void {
+    if (frame.kind === "hello") {
+      if (this.#judge(frame) === null) this.#onHello(wire, frame);
+      return;
+    }
+    if (frame.kind === "refuse") {
+      this.#tell(`${this.#options.partner}: ${frame.text}`);
+      link.abort("aborted", frame.text);
+      return;
+    }
+    if (!wire.joined) return;
+    this.#lastHeardMs = this.#options.clock.nowMs();
+    this.#confirm(frame.received);
+    if (frame.kind !== "message" || frame.number <= this.#received) return;
+    if (frame.number !== this.#received + 1) {
+      link.abort("malformed", `message ${frame.number} came behind ${this.#received}`);
+      return;
+    }
+    this.#received = frame.number;
+    this.#owner.onMessage(frame.message, payload);
+  }
+
+  #onHello(wire: Wire, theirs: PairHello): void {
+    if (this.#met && theirs.session !== this.#theirs) this.#lost(`${theirs.appliance} has begun anew`, wire);
+    this.#theirs = theirs.session;
+    this.#hello = theirs;
+    if (wire.told !== theirs.session) {
+      wire.told = theirs.session;
+      wire.link?.send(this.#helloNow());
+    }
+    if (theirs.theirs !== this.#session || wire.joined) return;
+    wire.joined = true;
+    this.#lastHeardMs = this.#options.clock.nowMs();
+    this.#look?.cancel();
+    this.#look = null;
+    this.#options.events.emit("interconnect-nic-up", `${wire.nic.name} reaches ${theirs.appliance}`, {
+      nic: wire.nic.name,
+    });
+    if (this.#active === null) this.#activate(wire);
+    if (this.#met) return;
+    this.#met = true;
+    this.#owner.onMet(theirs);
+  }
+
+  #activate(wire: Wire): void {
+    this.#active = wire;
+    for (let index = this.#unconfirmedAt; index < this.#unconfirmed.length; index++) {
+      const { number, message, payload } = this.#unconfirmed[index]!;
+      wire.link?.send({ kind: "message", number, received: this.#received, message }, payload);
+    }
+  }
+
+  #confirm(received: number): void {
+    const entries = this.#unconfirmed;
+    while (this.#unconfirmedAt < entries.length && entries[this.#unconfirmedAt]!.number <= received)
+      this.#unconfirmedAt++;
+    if (this.#unconfirmedAt === entries.length) {
+      entries.length = 0;
+      this.#unconfirmedAt = 0;
+    } else if (this.#unconfirmedAt > 1024) {
+      entries.splice(0, this.#unconfirmedAt);
+      this.#unconfirmedAt = 0;
+    }
+  }
+
+  /** No connection is left: it comes back in time, or the partner is dead, or it counts as lost. */
+  #watchSilence(): void {
+    const { clock, times } = this.#options;
+    const silentMs = clock.nowMs() - this.#lastHeardMs;
+    if (this.#owner.partnerIsDead()) return this.#lost(`${this.#options.partner} is dead`, null);
+    if (silentMs >= times.limitMs) {
+      return this.#lost(`nothing was heard of ${this.#options.partner} for ${Math.round(silentMs)} ms`, null);
+    }
+    this.#look = clock.after(pairLimits.lookMs, () => this.#watchSilence());
+  }
+
+  /** `except`: a connection that is of the next session already. */
+  #lost(why: string, except: Wire | null): void {
+    this.#met = false;
+    this.#look?.cancel();
+    this.#look = null;
+    this.#session = this.#newSession();
+    this.#theirs = null;
+    this.#hello = null;
+    this.#active = null;
+    this.#sent = 0;
+    this.#received = 0;
+    this.#unconfirmed = [];
+    this.#unconfirmedAt = 0;
+    for (const wire of this.#wires) {
+      wire.joined = false;
+      wire.told = null;
+      if (wire !== except) this.#drop(wire, why);
+    }
+    this.#owner.onLost(why);
+  }
+}

@@ -1,0 +1,57 @@
+/** Every limit of the pair, with its arithmetic. Sizes in bytes, times in milliseconds. */
+import { assert } from "../codec/assert.ts";
+
+export const pairLimits = {
+  /** A mirror frame has at most `rangesMax` ranges of twice 5 bytes, a Differs as many pages: 11 KiB, and a hello less. */
+  headerBytesMax: 32 * 1024,
+  /** One frame of stores: a heartbeat waits behind it for 8 ms at 1 Gbit/s. */
+  payloadBytesMax: 1024 * 1024,
+  rangesMax: 1024,
+  /** Offsets are 32-bit words. */
+  cacheBytesMax: 0xffff_f000,
+  /** Pages are compared in slices: 64 digests of 8 bytes for 4 MiB. */
+  comparePageBytes: 64 * 1024,
+  comparePagesMax: 64,
+  /** Slices asked about and not yet copied: 16 MiB, so that live writes wait for no more than that. */
+  compareSlicesMax: 4,
+  portalsMax: 32,
+  nameBytesMax: 255,
+  textBytesMax: 1000,
+  numberMax: 2 ** 52,
+  /** Connections that have not said hello. */
+  strangersMax: 16,
+  /** Between two attempts to connect one NIC. */
+  dialWaitMs: 50,
+  /** Between two looks whether a silent partner is dead. */
+  lookMs: 5,
+  /** A start waits so long for a partner that is down, so that both of a site that gets its power back meet first. */
+  meetMs: 500,
+  /** What the owner could not do for its copy (the shelf did not answer) is tried again after so long. */
+  retryMs: 500,
+  /** A hand-over waits so long for disk operations under way. */
+  quietMs: 5000,
+  /** Host sessions brought to the owner: as many as its own ports take. */
+  channelsMax: 2048,
+  /** Bytes of one host session that are under way in one direction: a command of 1 MiB, and the next one. */
+  windowBytes: 2 * 1024 * 1024,
+  /** The answer of a forwarded management request. */
+  callMs: 65_000,
+  callBytesMax: 4 * 1024 * 1024,
+} as const;
+
+/** What a board profile may change. */
+export interface PairTimes {
+  /** A heartbeat goes out on every NIC, and through the shelf, so often. */
+  readonly heartbeatMs: number;
+  /** A partner of whom nothing was heard for so long is lost. */
+  readonly limitMs: number;
+}
+
+export function checkTimes(times: PairTimes): void {
+  assert(times.heartbeatMs >= 1, "heartbeats have an interval");
+  assert(times.limitMs >= 3 * times.heartbeatMs, "a partner outlives two lost heartbeats");
+}
+
+assert(pairLimits.rangesMax * 10 + 1024 <= pairLimits.headerBytesMax, "a full mirror frame fits");
+assert(pairLimits.comparePagesMax <= pairLimits.rangesMax, "all pages of a slice fit into one answer");
+assert(pairLimits.comparePageBytes <= pairLimits.payloadBytesMax, "a page fits into one frame");

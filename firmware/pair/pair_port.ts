@@ -1,0 +1,15 @@
+/** What the firmware that owns a pair's array knows of the pair: implemented by `partnership.ts`. */
+import type { PairControl } from "../manage/control.ts";
+import type { ApplianceJson, WarningJson } from "../manage/status_json.ts";
+import type { CopyKeeper } from "./copy_keeper.ts";
+import type { MirroredCache } from "./mirrored_cache.ts";
+
+export interface PairPort extends PairControl {
+  readonly partner: string;
+  readonly mirror: MirroredCache;
+  /** Called once the groups are open, before the first host is served. */
+  keptBy(keeper: CopyKeeper): void;
+  /** How the partner is, for the status document. */
+  partnerJson(): ApplianceJson;
+  warnings(): WarningJson[];
+}

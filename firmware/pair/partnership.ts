@@ -1,0 +1,564 @@
+/**
+ * One appliance of a pair: who owns the array, and what becomes of it when the partner, the interconnect or both are lost.
+ *
+ *     free ──the partner owns or leads──▶ standby ──partner lost──▶ free
+ *     free ──elected and followed, or the partner proven dead──▶ starting ──pool open──▶ owner ──hand-over──▶ standby
+ *     standby ──hand-over──▶ starting          starting ──refused──▶ refused ──the partner leads──▶ standby
+ *
+ * Invariants:
+ * - The pool is opened only while the partner has promised to follow in this session, has handed it over, or is proven dead. Whoever
+ *   has promised opens it only after proof of the other's death: the power port's, below the firmware (L1).
+ * - While the partner is heard through the shelf it is not killed: a cut interconnect moves nothing.
+ * - An owner that loses its partner goes on by itself: nobody opens the pool beside it without killing it first.
+ */
+import type { Timer } from "../../hal/api/clock.ts";
+import type { Hal } from "../../hal/api/hal.ts";
+import type { Nic } from "../../hal/api/nic.ts";
+import type { StartOutcome } from "../appliance.ts";
+import { Nvram } from "../cache/nvram.ts";
+import { assert } from "../codec/assert.ts";
+import { done, type FailoverJson, type Result, refused } from "../manage/control.ts";
+import type { EventSink } from "../manage/events.ts";
+import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
+import type { CopyKeeper } from "./copy_keeper.ts";
+import { CopyTarget } from "./copy_target.ts";
+import { elect } from "./election.ts";
+import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
+import { HardwareLease } from "./hardware_lease.ts";
+import { HostPorts } from "./host_ports.ts";
+import { Interconnect } from "./interconnect.ts";
+import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
+import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
+import type { PairPort } from "./pair_port.ts";
+import { ShelfHeart } from "./shelf_heart.ts";
+
+export interface PairConfig {
+  readonly partner: string;
+  /** Names of the NICs that are the interconnect. */
+  readonly nics: readonly string[];
+  /** The partner's interconnect NICs, one for each of `nics`. */
+  readonly addresses: readonly string[];
+  readonly preferred: boolean;
+  readonly heartbeatMs: number;
+  readonly limitMs: number;
+}
+
+export interface PartnershipOptions {
+  readonly hal: Hal;
+  readonly array: string;
+  readonly appliance: string;
+  readonly pair: PairConfig;
+  readonly events: EventSink;
+  /** Starts the array's firmware on `hal`. */
+  open(hal: Hal, pair: PairPort): Promise<StartOutcome>;
+  /** The appliance cannot be of any use any more: the process ends; `text` says why. */
+  end(text: string): void;
+}
+
+export type Engine = Extract<StartOutcome, { ok: true }>;
+
+export class Partnership implements PairPort {
+  readonly partner: string;
+  readonly mirror: MirroredCache;
+  /** The array's firmware has begun, or has ended, to run here. */
+  onEngine: () => void = () => {};
+  readonly #options: PartnershipOptions;
+  readonly #times: PairTimes;
+  readonly #interconnect: Interconnect;
+  readonly #heart: ShelfHeart;
+  readonly #target: CopyTarget;
+  readonly #ports: HostPorts;
+  readonly #peerNics: readonly Nic[];
+  readonly #startedMs: number;
+  #role: PairRole = "free";
+  #refusal = "";
+  #theirs: PairState | null = null;
+  /** This side has been elected, and waits for the promise. */
+  #leading = false;
+  #everMet = false;
+  #lostMs: number;
+  #killing = false;
+  #look: Timer | null = null;
+  #engine: Engine | null = null;
+  #lease: HardwareLease | null = null;
+  #keeper: CopyKeeper | null = null;
+  #copyWaiters: (() => void)[] = [];
+  /** The partner's cache has been found unfit in this session; a sentence. */
+  #copyRefused = "";
+
+  constructor(options: PartnershipOptions) {
+    const { hal, pair, events, array, appliance } = options;
+    this.#options = options;
+    this.partner = pair.partner;
+    this.#times = { heartbeatMs: pair.heartbeatMs, limitMs: pair.limitMs };
+    checkTimes(this.#times);
+    assert(hal.power?.target === pair.partner, "the power port switches the partner off");
+    const { clock, entropy, digests, cache } = hal;
+    this.mirror = new MirroredCache(cache, clock, digests);
+    this.mirror.onState = (state, why) => this.#copyMoved(state, why);
+    this.#startedMs = clock.nowMs();
+    this.#lostMs = this.#startedMs;
+    const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
+    this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
+    this.#ports = new HostPorts(hal.hbaPorts, clock, () => null);
+    this.#interconnect = new Interconnect(
+      {
+        clock,
+        entropy,
+        events,
+        nics: pair.nics.map((name) => hal.nics.find((nic) => nic.name === name)!),
+        addresses: pair.addresses,
+        array,
+        appliance,
+        partner: pair.partner,
+        times: this.#times,
+        cacheBytes: cache.sizeBytes,
+        domain: cache.domain,
+        portals: () => hal.hbaPorts.map(({ protocol, address }) => ({ protocol, address })),
+      },
+      {
+        onMet: (theirs) => this.#met(theirs),
+        onLost: (why) => this.#lost(why),
+        onMessage: (message, payload) => this.#received(message, payload),
+        partnerIsDead: () => hal.power!.isDead(),
+      },
+    );
+    this.#heart = new ShelfHeart({
+      clock,
+      entropy,
+      digests,
+      shelves: hal.shelves,
+      array,
+      place: appliance < pair.partner ? 0 : 1,
+      heartbeatMs: pair.heartbeatMs,
+    });
+    this.#target = new CopyTarget({
+      cache,
+      digests,
+      nonce: () => this.#nonce(),
+      send: (message, payload) => this.#interconnect.send(message, payload),
+      broken: (text) => {
+        events.emit("pair-language", `${pair.partner} has sent what cannot be: ${text}; its copy here is given up`);
+        this.#interconnect.send({ kind: "mirrorFailed", text: `its messages were refused: ${text}` });
+      },
+    });
+    cache.onBattery(() => this.#tellState());
+  }
+
+  get role(): PairRole {
+    return this.#role;
+  }
+
+  get engine(): Engine | null {
+    return this.#engine;
+  }
+
+  /** Takes the addresses and looks for the partner; a sentence says which address could not be taken. */
+  async start(): Promise<string | null> {
+    const ports = await new Promise<string | null>((resolve) => this.#ports.open(resolve));
+    if (ports !== null) return ports;
+    const nics = await new Promise<readonly string[]>((resolve) => this.#interconnect.start(resolve));
+    if (nics.length > 0) return nics.join("; ");
+    this.#heart.start();
+    this.#watch();
+    return null;
+  }
+
+  // ---------------------------------------------------------------- meeting and losing
+
+  #met(theirs: PairHello): void {
+    const { events, hal } = this.#options;
+    this.#everMet = true;
+    this.#copyRefused = "";
+    const { cacheBytes, domain } = theirs;
+    if (cacheBytes !== hal.cache.sizeBytes || domain !== hal.cache.domain) {
+      this.#copyRefused = `its write cache has ${cacheBytes} bytes of domain ${domain}, and this one ${hal.cache.sizeBytes} of ${hal.cache.domain}; give both the same [cache]`;
+    }
+    events.emit("partner-met", `${this.partner} answers on the interconnect`);
+    this.#tellState();
+    hal.clock.defer(() => this.#decide());
+  }
+
+  #lost(why: string): void {
+    this.#options.events.emit("partner-lost", `${this.partner} is lost: ${why}`, { role: this.#role });
+    this.#theirs = null;
+    this.#leading = false;
+    this.#lostMs = this.#options.hal.clock.nowMs();
+    this.#target.close();
+    this.mirror.detach(`${this.partner} is lost`);
+    if (this.#role === "standby") this.#become("free");
+    // The pool may have been made since the start.
+    this.#heart.findPool(() => {});
+    this.#watch();
+  }
+
+  #received(message: PairMessage, payload: Uint8Array): void {
+    switch (message.kind) {
+      case "state":
+        this.#theirs = message;
+        this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
+        return this.#decide();
+      case "lead":
+        return this.#led();
+      case "follow":
+        if (this.#leading && this.#role === "free") void this.#open();
+        this.#leading = false;
+        return;
+      case "handOver":
+        if (this.#role !== "standby") return;
+        this.#target.close();
+        this.mirror.adopt((sent, parts) => this.#interconnect.send(sent, parts));
+        this.#options.events.emit("pair-handed-over", `${this.partner} hands array ${this.#options.array} over`);
+        void this.#open();
+        return;
+      case "attach":
+      case "mirror":
+      case "compare":
+        if (this.#role === "standby") this.#target.onMessage(message, payload);
+        return;
+      default:
+        this.mirror.onMessage(message);
+    }
+  }
+
+  /** What the two roles mean for each other. */
+  #decide(): void {
+    const theirs = this.#theirs;
+    if (theirs === null || !this.#interconnect.met) return;
+    if (this.#role === "owner" || this.#role === "starting") {
+      if (theirs.role === "owner" || theirs.role === "starting") this.#twoOwners();
+      else if (this.#role === "owner") this.#bringCopy();
+      return;
+    }
+    if (this.#role === "stopping") return;
+    if (this.#role === "standby") {
+      // It has come to nothing over there.
+      if (theirs.role === "owner" || theirs.role === "starting") return;
+      if (theirs.role === "standby" || theirs.role === "stopping") return;
+      this.#become(this.#refusal === "" ? "free" : "refused");
+    }
+    const { appliance } = this.#options;
+    const outcome = elect({ appliance, state: this.#state() }, { appliance: this.partner, state: theirs });
+    if (outcome === "partner" && (theirs.role === "owner" || theirs.role === "starting")) this.#become("standby");
+    else if (outcome === "own" && !this.#leading) {
+      this.#leading = true;
+      this.#interconnect.send({ kind: "lead" });
+    } else if (outcome === "nobody") this.#options.end(this.#refusal);
+  }
+
+  #led(): void {
+    if (this.#role === "free" || this.#role === "refused") {
+      this.#leading = false;
+      this.#become("standby");
+    }
+    // From here on the pool is opened only after the partner has been fenced, or has handed it over.
+    if (this.#role === "standby") this.#interconnect.send({ kind: "follow" });
+    else this.#tellState();
+  }
+
+  /** Can only come about when a proof of death was false. */
+  #twoOwners(): void {
+    this.#options.end(
+      `${this.partner} owns array ${this.#options.array} as well; this appliance ends before it writes more`,
+    );
+  }
+
+  // ---------------------------------------------------------------- alone
+
+  /** While apart and not owner: the partner comes back, is heard through the shelf, or is proven dead. */
+  #watch(): void {
+    this.#look?.cancel();
+    this.#look = null;
+    if (this.#interconnect.met || (this.#role !== "free" && this.#role !== "refused")) return;
+    const { clock, power } = this.#options.hal;
+    const nowMs = clock.nowMs();
+    // Both of a site that gets its power back are to meet before one of them counts the other dead.
+    const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
+    if (mayLook && power!.isDead()) return this.#takeOver("is proven dead");
+    if (!this.#killing && this.#isSilent(nowMs)) return this.#fence();
+    this.#look = clock.after(pairLimits.lookMs, () => this.#watch());
+  }
+
+  #isSilent(nowMs: number): boolean {
+    const apartMs = nowMs - this.#lostMs;
+    const { limitMs } = this.#times;
+    const { silentMs } = this.#heart;
+    // One that has not been met yet may be starting as well.
+    const patienceMs = this.#everMet ? 0 : 5 * limitMs;
+    if (apartMs < patienceMs) return false;
+    return silentMs === null ? apartMs >= limitMs : silentMs >= limitMs;
+  }
+
+  #fence(): void {
+    const { clock, power } = this.#options.hal;
+    this.#killing = true;
+    this.#options.events.emit(
+      "partner-fenced",
+      `${this.partner} is silent on the interconnect and on the shelf: it is switched off`,
+    );
+    power!.kill((dead) => {
+      this.#killing = false;
+      if (this.#interconnect.met || (this.#role !== "free" && this.#role !== "refused")) return;
+      if (dead) return this.#takeOver("was switched off");
+      this.#options.events.emit(
+        "partner-not-fenced",
+        `${this.partner} could not be proven dead: nothing is taken over; switch it off by hand`,
+      );
+      this.#look = clock.after(this.#times.limitMs, () => this.#watch());
+    });
+  }
+
+  #takeOver(how: string): void {
+    if (this.#role === "refused") return this.#options.end(this.#refusal);
+    const { events, array, appliance } = this.#options;
+    events.emit("pair-takeover", `${this.partner} ${how}: ${appliance} takes array ${array}`);
+    void this.#open();
+  }
+
+  // ---------------------------------------------------------------- owning
+
+  async #open(): Promise<void> {
+    const { hal } = this.#options;
+    this.#become("starting");
+    if (this.mirror.state === "alone" && this.#theirs?.nonce != null && this.#theirs.nonce === this.#nonce()) {
+      await this.#completeCopy();
+    }
+    const lease = new HardwareLease({
+      ...hal,
+      cache: this.mirror,
+      hbaPorts: this.#ports.ports,
+      nics: this.#peerNics,
+    });
+    this.#lease = lease;
+    const outcome = await this.#options.open(lease.hal, this);
+    if (!lease.open) return;
+    if (!outcome.ok) {
+      await lease.end();
+      this.#lease = null;
+      this.#keeper = null;
+      this.mirror.detach(`${this.#options.appliance} has refused to start`);
+      this.#refusal = outcome.text;
+      this.#become("refused");
+      if (this.#interconnect.met) this.#decide();
+      else this.#options.end(outcome.text);
+      return;
+    }
+    this.#engine = outcome;
+    this.#become("owner");
+    this.#heart.findPool(() => {});
+    this.onEngine();
+    this.#keeper?.look();
+    this.#decide();
+  }
+
+  /** Both caches have the same nonce: they differ in what was never acknowledged, if at all, and are made alike before the start. */
+  #completeCopy(): Promise<void> {
+    if (this.#copyRefused !== "") return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#copyWaiters.push(resolve);
+      this.mirror.attach(this.#nonce(), (sent, parts) => this.#interconnect.send(sent, parts));
+    });
+  }
+
+  keptBy(keeper: CopyKeeper): void {
+    this.#keeper = keeper;
+    keeper.onFree = () => this.#bringCopy();
+  }
+
+  #bringCopy(): void {
+    if (this.#role !== "owner" || this.#theirs?.role !== "standby" || this.#copyRefused !== "") return;
+    if (this.mirror.state !== "alone" || this.#keeper?.partnerIsFree !== true) return;
+    this.mirror.attach(this.#nonce(), (sent, parts) => this.#interconnect.send(sent, parts));
+  }
+
+  #copyMoved(state: CopyState, why: string): void {
+    const { events } = this.#options;
+    if (state === "copying") events.emit("pair-copying", `${this.partner} gets a copy of the write cache`);
+    if (state === "mirrored") events.emit("pair-mirrored", `the write caches of both appliances are alike from now on`);
+    if (state === "alone" && (this.#role === "owner" || this.#role === "starting")) {
+      events.emit("pair-unmirrored", `the write cache has no copy at ${this.partner}: ${why}`);
+      if (this.#interconnect.met) this.#copyRefused = why;
+    }
+    if (state === "complete" && this.#role === "starting") this.mirror.rely();
+    if (state === "alone" || state === "mirrored") for (const wake of this.#copyWaiters.splice(0)) wake();
+    this.#keeper?.look();
+  }
+
+  // ---------------------------------------------------------------- handing over
+
+  async failover(to: string | null): Promise<Result<FailoverJson>> {
+    const { appliance, array } = this.#options;
+    if (to !== null && to !== appliance && to !== this.partner)
+      return refused(
+        "not-found",
+        `array ${array} has no appliance ${to}; its appliances are ${appliance} and ${this.partner}`,
+      );
+    if (to === appliance) return done({ changed: false, owner: appliance });
+    if (this.#role !== "owner" || this.#lease === null)
+      return refused(
+        "busy",
+        `${appliance} does not own array ${array}, or is just handing it over; ask again in a moment`,
+      );
+    if (this.mirror.state !== "mirrored" || this.#theirs?.role !== "standby") {
+      return refused(
+        "not-connected",
+        `${this.partner} has no complete copy of the write cache (goldcopy pair status tells more); wait until the pair is mirrored`,
+      );
+    }
+    await this.#handOver();
+    await this.#whenTaken();
+    if (this.#partnerOwns()) return done({ changed: true, owner: this.partner });
+    return refused("failed", `${this.partner} did not take the array over; goldcopy log tells why`);
+  }
+
+  /** Everything of the array's firmware ends here; what it has stored is at the partner before the hand-over is. */
+  async #handOver(): Promise<void> {
+    const lease = this.#lease!;
+    this.#lease = null;
+    this.#engine = null;
+    this.#keeper = null;
+    this.#options.events.emit("pair-handing-over", `array ${this.#options.array} is handed over to ${this.partner}`);
+    const hung = this.#options.hal.clock.after(pairLimits.quietMs, () =>
+      this.#options.end(
+        "a disk has not answered while the array was handed over; the partner takes it when this process is dead",
+      ),
+    );
+    await lease.end();
+    await new Promise<void>((resolve) => this.mirror.persist(() => resolve()));
+    hung.cancel();
+    this.onEngine();
+    if (!this.#interconnect.met || this.mirror.state !== "mirrored") {
+      // It was lost meanwhile: nothing was handed over, and nothing runs here.
+      this.#become("free");
+      this.#watch();
+      return;
+    }
+    this.#interconnect.send({ kind: "handOver" });
+    this.#become("standby");
+    this.mirror.detach("handed over");
+    this.#target.adopt();
+  }
+
+  /** An orderly end: the partner gets the array where it can, and otherwise everything goes home. */
+  async stop(): Promise<void> {
+    const engine = this.#engine;
+    const mayHandOver = this.mirror.state === "mirrored" && this.#theirs?.role === "standby";
+    if (engine !== null && mayHandOver) {
+      await this.#handOver();
+      await this.#whenTaken();
+    } else if (engine !== null) await engine.control.stop();
+    this.#become("stopping");
+    this.#look?.cancel();
+    await this.#lease?.end();
+    this.#ports.stop();
+    this.#heart.stop();
+    this.#interconnect.stop();
+  }
+
+  // ---------------------------------------------------------------- what is shown
+
+  status(): PairStatusJson {
+    const { appliance, hal } = this.#options;
+    return {
+      state: this.#pairState(),
+      partner: this.partner,
+      appliance,
+      role: this.#role,
+      owner: this.#owner(),
+      copiedBytes: this.mirror.state === "mirrored" ? hal.cache.sizeBytes : this.mirror.progress.doneBytes,
+      cacheBytes: hal.cache.sizeBytes,
+      nics: this.#interconnect.nics(),
+    };
+  }
+
+  #owner(): string | null {
+    if (this.#role === "owner" || this.#role === "starting") return this.#options.appliance;
+    if (this.#role === "standby") return this.partner;
+    return null;
+  }
+
+  #pairState(): PairStatusJson["state"] {
+    if (this.#role === "owner") {
+      if (this.mirror.state === "mirrored") return "mirrored";
+      return this.mirror.state === "alone" ? "degraded" : "copying";
+    }
+    if (this.#role === "free" && !this.#interconnect.met && this.#everMet) return "isolated";
+    return "starting";
+  }
+
+  partnerJson(): ApplianceJson {
+    const theirs = this.#theirs;
+    return {
+      name: this.partner,
+      state: !this.#interconnect.met ? "down" : theirs?.role === "standby" ? "up" : "starting",
+      battery: theirs === null ? "unknown" : theirs.batteryGood ? "good" : "failed",
+      cacheDirtyBytes: 0,
+      cacheBytes: this.#interconnect.partner?.cacheBytes ?? 0,
+    };
+  }
+
+  warnings(): WarningJson[] {
+    const warnings: WarningJson[] = [];
+    const state = this.#pairState();
+    if (state === "degraded") {
+      const why = this.#interconnect.met
+        ? this.#copyRefused || "the shelf is getting what only its cache would have"
+        : "it does not answer";
+      warnings.push({ code: "pair-degraded", text: `${this.partner} has no copy of the write cache: ${why}` });
+    }
+    if (this.#interconnect.met) {
+      for (const { name, up } of this.#interconnect.nics())
+        if (!up)
+          warnings.push({
+            code: "interconnect-nic-down",
+            text: `${name} does not reach ${this.partner}; look at its cable`,
+          });
+    }
+    return warnings;
+  }
+
+  // ---------------------------------------------------------------- helpers
+
+  #become(role: PairRole): void {
+    if (this.#role === role) return;
+    this.#role = role;
+    if (role === "owner") this.#refusal = "";
+    this.#tellState();
+  }
+
+  #state(): PairState {
+    return {
+      kind: "state",
+      role: this.#role,
+      nonce: this.#nonce(),
+      batteryGood: this.mirror.localBattery() === "good",
+      text: this.#refusal,
+      preferred: this.#options.pair.preferred,
+    };
+  }
+
+  #tellState(): void {
+    this.#interconnect.send(this.#state());
+  }
+
+  #nonce(): string | null {
+    const { cache, clock, digests } = this.#options.hal;
+    const header = new Nvram(cache, clock, digests).readHeader();
+    return header.kind === "formatted" ? header.nonce : null;
+  }
+
+  #partnerOwns(): boolean {
+    return this.#theirs?.role === "owner";
+  }
+
+  /** After a hand-over: the partner has the array, or it has come to nothing. */
+  #whenTaken(): Promise<void> {
+    return new Promise((resolve) => {
+      const look = (): void => {
+        if (this.#partnerOwns() || this.#role !== "standby") return resolve();
+        this.#options.hal.clock.after(pairLimits.lookMs, look);
+      };
+      look();
+    });
+  }
+}

@@ -1,0 +1,357 @@
+/** Array oak as a pair on one shelf, running the whole firmware on the mock hardware, and a host with a path to each appliance. */
+import type { Result } from "../../../firmware/manage/control.ts";
+import type { Partnership } from "../../../firmware/pair/partnership.ts";
+import { createPairAppliance } from "../../../firmware/pair_appliance.ts";
+import type { MockAppliance } from "../../../hal/mock/appliance.ts";
+import type { MockShelf } from "../../../hal/mock/shelf.ts";
+import { World } from "../../../hal/mock/world.ts";
+import { NbdClient } from "../../sim/nbd_client.ts";
+import { asBuffer, stampAt, stampSectors } from "../../sim/stamp.ts";
+
+const mebibyte = 1048576;
+const patienceMs = 60_000;
+export const blockBytes = 4096;
+
+export interface PairBenchOptions {
+  readonly cacheBytes?: number;
+  readonly domain?: "battery" | "flush";
+  readonly heartbeatMs?: number;
+  readonly limitMs?: number;
+}
+
+export class PairMachine {
+  readonly name: string;
+  readonly machine: MockAppliance;
+  partnership: Partnership | null = null;
+  /** Why the process ended by itself. */
+  ended: string | null = null;
+  readonly events: { readonly code: string; readonly text: string; readonly atMs: number }[] = [];
+
+  constructor(name: string, machine: MockAppliance) {
+    this.name = name;
+    this.machine = machine;
+  }
+
+  get address(): string {
+    return `${this.name}:10809`;
+  }
+
+  get role(): string {
+    return this.machine.isUp ? (this.partnership?.role ?? "down") : "down";
+  }
+
+  get state(): string {
+    return this.machine.isUp ? (this.partnership?.status().state ?? "down") : "down";
+  }
+
+  saw(code: string): boolean {
+    return this.events.some((event) => event.code === code);
+  }
+}
+
+export class PairBench {
+  readonly world: World;
+  readonly shelf: MockShelf;
+  readonly a: PairMachine;
+  readonly b: PairMachine;
+  readonly #options: PairBenchOptions;
+
+  constructor(seed: number, options: PairBenchOptions = {}) {
+    this.#options = options;
+    this.world = new World({ seed });
+    this.shelf = this.world.addShelf({
+      name: "shelf0",
+      slots: [4096 * mebibyte, 4096 * mebibyte],
+      fencing: "power",
+    });
+    this.a = this.#machine("oak-a", "oak-b");
+    this.b = this.#machine("oak-b", "oak-a");
+  }
+
+  #machine(name: string, partner: string): PairMachine {
+    const { cacheBytes = 8 * mebibyte, domain = "battery" } = this.#options;
+    const machine = this.world.addAppliance({
+      name,
+      cache: { sizeBytes: cacheBytes, domain },
+      shelves: [this.shelf],
+      hbaPorts: [{ name: "hba0", address: `${name}:10809`, protocol: "nbd" }],
+      nics: [
+        { name: "nic0", address: `${name}:7400` },
+        { name: "ic0", address: `${name}:7500` },
+        { name: "ic1", address: `${name}:7501` },
+      ],
+      power: { target: partner, how: "process" },
+    });
+    return new PairMachine(name, machine);
+  }
+
+  get machines(): readonly PairMachine[] {
+    return [this.a, this.b];
+  }
+
+  get owner(): PairMachine {
+    const owner = this.machines.find(({ role }) => role === "owner");
+    if (owner === undefined) throw new Error(`nobody owns: ${this.describe()}`);
+    return owner;
+  }
+
+  other(machine: PairMachine): PairMachine {
+    return machine === this.a ? this.b : this.a;
+  }
+
+  describe(): string {
+    const machines = this.machines.map(({ name, role, state, ended, events }) => {
+      const tail = events.slice(-8).map(({ code, text, atMs }) => `    ${atMs.toFixed(1)} ${code}: ${text}`);
+      return `  ${name}: ${role}, ${state}, ${ended ?? "runs"}\n${tail.join("\n")}`;
+    });
+    return `${this.world.nowMs.toFixed(1)} ms\n${machines.join("\n")}`;
+  }
+
+  start(which: PairMachine, words: { readonly acceptCacheLoss?: boolean } = {}): void {
+    const { heartbeatMs = 100, limitMs = 1000 } = this.#options;
+    which.partnership = null;
+    which.ended = null;
+    const partner = this.other(which).name;
+    which.machine.start((hal) => {
+      const partnership = createPairAppliance({
+        hal,
+        config: {
+          array: { name: "oak", appliance: which.name },
+          peers: [],
+          link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
+          ...words,
+        },
+        pair: {
+          partner,
+          nics: ["ic0", "ic1"],
+          addresses: [`${partner}:7500`, `${partner}:7501`],
+          preferred: which === this.a,
+          heartbeatMs,
+          limitMs,
+        },
+        events: { emit: (code, text) => which.events.push({ code, text, atMs: this.world.nowMs }) },
+        version: "test",
+        end: (text) => {
+          which.ended = text;
+          which.machine.crash();
+        },
+      });
+      which.partnership = partnership;
+      void partnership.start().then((trouble) => {
+        if (trouble !== null) throw new Error(trouble);
+      });
+    });
+  }
+
+  /** Runs the world until it is so; throws when it is not within `limitMs`. */
+  until(what: string, condition: () => boolean, limitMs = patienceMs): void {
+    this.world.runUntil(condition, limitMs);
+    if (!condition()) throw new Error(`not within ${limitMs} ms: ${what}\n${this.describe()}`);
+  }
+
+  runFor(ms: number): void {
+    this.world.runFor(ms);
+  }
+
+  /** Both run, one owns, and the copy is complete. */
+  startBoth(): void {
+    this.start(this.a);
+    this.start(this.b);
+    this.untilMirrored();
+  }
+
+  untilMirrored(): void {
+    this.until("the pair is mirrored", () => this.machines.some(({ state }) => state === "mirrored"));
+  }
+
+  answer<T>(promise: Promise<T>): T {
+    let result: { value: T } | null = null;
+    promise.then((value) => {
+      result = { value };
+    });
+    this.until("an answer", () => result !== null);
+    return (result as unknown as { value: T }).value;
+  }
+
+  succeed<T>(promise: Promise<Result<T>>): T {
+    const answer = this.answer(promise);
+    if (!answer.ok) throw new Error(answer.error.text);
+    return answer.value;
+  }
+
+  addVolume(name: string, sizeBytes: number): void {
+    const { volumes, hosts } = this.owner.partnership!.engine!.control;
+    this.succeed(volumes.create({ name, sizeBytes, group: null, pool: null }));
+    if (!hosts.list().some((host) => host.name === "any"))
+      this.succeed(hosts.add({ name: "any", any: true, addresses: [], iqns: [], tlsNames: [] }));
+    this.succeed(hosts.map("any", { volume: name, lun: null, readOnly: false }));
+  }
+
+  /** What has been stored and needs no persist of its own goes along with the next. */
+  settleStores(): void {
+    this.answer(new Promise<string>((resolve) => this.owner.partnership!.mirror.persist(resolve)));
+  }
+
+  /** Both caches hold the same, byte for byte. */
+  cachesAreAlike(): boolean {
+    return Buffer.compare(this.a.machine.nvram.image().bytes, this.b.machine.nvram.image().bytes) === 0;
+  }
+
+  host(volume: string, blocks: number): PathHost {
+    return new PathHost(this, volume, blocks);
+  }
+}
+
+/**
+ * A host that writes without pause to one block after the other, each block's writes numbered, over whichever path answers; what was
+ * not answered when a path broke is written again.
+ */
+export class PathHost {
+  readonly #bench: PairBench;
+  readonly #volume: string;
+  readonly #blocks: number;
+  #client: NbdClient | null = null;
+  #ready = false;
+  #connecting = false;
+  #paths: PairMachine[];
+  #next = 1;
+  #cookie = 1;
+  /** By block: the newest number that was acknowledged, and the newest that was sent. */
+  readonly acked: number[];
+  readonly sent: number[];
+  readonly #underWay = new Map<number, { block: number; number: number }>();
+  #running = false;
+  acks = 0;
+  lastAckMs = 0;
+  longestGapMs = 0;
+  #depth = 8;
+  #reading: ((data: Uint8Array | null) => void) | null = null;
+
+  constructor(bench: PairBench, volume: string, blocks: number) {
+    this.#bench = bench;
+    this.#volume = volume;
+    this.#blocks = blocks;
+    this.#paths = [...bench.machines];
+    this.acked = new Array<number>(blocks).fill(0);
+    this.sent = new Array<number>(blocks).fill(0);
+  }
+
+  run(): void {
+    this.#running = true;
+    this.lastAckMs = this.#bench.world.nowMs;
+    this.#connect();
+    this.#issue();
+  }
+
+  /** Stops writing, and waits for what is under way. */
+  rest(): void {
+    this.#running = false;
+    this.#bench.until("the host's writes are answered", () => this.#underWay.size === 0);
+  }
+
+  /** Every block holds what was acknowledged last, or something newer that was sent. */
+  verify(): string | null {
+    for (let block = 0; block < this.#blocks; block++) {
+      const data = this.#read(block);
+      const stamp = stampAt(asBuffer(data), 0, 0, block * 8);
+      if (stamp < this.acked[block]! || stamp > this.sent[block]!)
+        return `block ${block} holds ${stamp}, acknowledged was ${this.acked[block]}, sent ${this.sent[block]}`;
+    }
+    return null;
+  }
+
+  #read(block: number): Uint8Array {
+    for (let tries = 0; tries < 20; tries++) {
+      this.#connect();
+      this.#bench.until("a path", () => this.#ready);
+      let result: Uint8Array | null = null;
+      let isOver = false;
+      this.#reading = (data) => {
+        result = data;
+        isOver = true;
+      };
+      this.#client!.send("read", this.#cookie++, block * blockBytes, blockBytes, null);
+      this.#bench.until("an answer to a read", () => isOver);
+      if (result !== null) return result;
+    }
+    throw new Error(`block ${block} cannot be read\n${this.#bench.describe()}`);
+  }
+
+  #connect(): void {
+    if (this.#client !== null || this.#connecting) return;
+    this.#connecting = true;
+    const path = this.#paths[0]!;
+    const failed = () => {
+      this.#connecting = false;
+      this.#client = null;
+      this.#ready = false;
+      this.#reading?.(null);
+      this.#reading = null;
+      this.#paths = [...this.#paths.slice(1), path];
+      this.#bench.world.hostClock.after(20, () => this.#connect());
+    };
+    this.#bench.world.connectHost(
+      path.address,
+      (stream) => {
+        this.#connecting = false;
+        this.#client = new NbdClient(stream, this.#volume, true, {
+          ready: () => {
+            this.#ready = true;
+            for (const [cookie, { block, number }] of [...this.#underWay]) {
+              this.#underWay.delete(cookie);
+              this.#send(block, number);
+            }
+            this.#issue();
+          },
+          reply: (cookie, errno, data) => this.#answered(cookie, errno, data),
+          closed: failed,
+          broken: (what) => {
+            throw new Error(what);
+          },
+        });
+        return this.#client;
+      },
+      failed,
+    );
+  }
+
+  #issue(): void {
+    while (this.#running && this.#ready && this.#underWay.size < this.#depth) {
+      const number = this.#next++;
+      const busy = new Set([...this.#underWay.values()].map(({ block }) => block));
+      let block = number % this.#blocks;
+      while (busy.has(block)) block = (block + 1) % this.#blocks;
+      this.sent[block] = number;
+      this.#send(block, number);
+    }
+  }
+
+  #send(block: number, number: number): void {
+    const payload = new Uint8Array(blockBytes);
+    stampSectors(payload, number, 0, block * 8);
+    const cookie = this.#cookie++;
+    this.#underWay.set(cookie, { block, number });
+    this.#client!.send("write", cookie, block * blockBytes, blockBytes, payload);
+  }
+
+  #answered(cookie: number, errno: number, data: Uint8Array | null): void {
+    const write = this.#underWay.get(cookie);
+    if (write === undefined) {
+      const reading = this.#reading;
+      this.#reading = null;
+      reading?.(errno === 0 ? data : null);
+      return;
+    }
+    this.#underWay.delete(cookie);
+    if (errno !== 0) {
+      this.#send(write.block, write.number);
+      return;
+    }
+    this.acked[write.block] = write.number;
+    this.acks++;
+    const { nowMs } = this.#bench.world;
+    this.longestGapMs = Math.max(this.longestGapMs, nowMs - this.lastAckMs);
+    this.lastAckMs = nowMs;
+    this.#issue();
+  }
+}
