@@ -35,8 +35,9 @@ export class HostServers {
   constructor(parts: HostServersParts) {
     this.#parts = parts;
     const { hal, luns, reservations, targetName } = parts;
-    const relativePorts = this.#iscsiPorts().map((_, index) => index + 1);
-    this.#device = new TargetDevice({ clock: hal.clock, luns, reservations, targetName, ports: () => relativePorts });
+    const ports = this.#iscsiPorts().map((_, index) => index + 1);
+    const alone = { id: 1, state: "active-optimized", preferred: false, ports } as const;
+    this.#device = new TargetDevice({ clock: hal.clock, luns, reservations, targetName, portGroups: () => [alone] });
   }
 
   /** Whether a SCSI host's reservation forbids hosts without SCSI to read the volume, or to change it. */
