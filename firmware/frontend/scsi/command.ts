@@ -33,6 +33,11 @@ export interface Command {
   readonly medium: boolean;
   /** Also when a unit attention waits, and then leaves it (SPC-5 6.6.1, 6.33). */
   readonly ignoresAttention?: boolean;
+  /**
+   * The worst state of a target port in which the command is accepted there (SPC-4 5.16.2.4.4, 5.16.2.4.5). Absent: through active ports
+   * alone.
+   */
+  readonly worstPort?: "standby" | "unavailable";
   /** Also for a LUN that is none. */
   readonly withoutUnit?: boolean;
   /** Seconds: the nominal and the recommended time (SPC-5 6.37.4). Default 0 and 30. */

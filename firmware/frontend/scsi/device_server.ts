@@ -25,8 +25,9 @@ export interface NexusIdentity {
   readonly host: HostIdentity;
   /** iSCSI: `IQN,i,0xISID` (RFC 7143 appendix on SCSI ports): the initiator port's name and TransportID. */
   readonly initiatorPort: string;
-  /** The target port group of the portal (ALUA), and the port's relative identifier (SPC-5 4.3.4), both from 1. */
+  /** iSCSI: the target portal group tag (RFC 7143 4.2.7), from 1. */
   readonly portalGroup: number;
+  /** The relative target port identifier (SPC-5 4.3.4), 1 to 65535; its target port group is the device server's to know. */
   readonly relativePort: number;
 }
 

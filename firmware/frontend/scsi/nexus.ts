@@ -1,13 +1,13 @@
 /**
  * An I_T nexus: judges and executes the tasks of one initiator port (SAM-5 4.8), see `device_server.ts` and `task.ts`.
  *
- * The order in which a header is judged (SPC-5 4.2, 5.x): LUN, unit attention, reservation, operation code, what the unit's state
- * forbids, the command's own fields.
+ * The order in which a header is judged (SPC-5 4.2, 5.x): LUN, unit attention, what the target port's state forbids, reservation,
+ * operation code, what the unit's state forbids, the command's own fields.
  */
 import { assert } from "../../codec/assert.ts";
 import type { BlockError, BlockTarget } from "../../volume/block_request.ts";
 import type { LunInfo } from "../../volume/host_access.ts";
-import { type Command, fail, failWith, good, notSanitized } from "./command.ts";
+import { type Command, fail, failWith, good, notSanitized, refuse } from "./command.ts";
 import type { CommandTable } from "./command_table.ts";
 import {
   type Nexus,
@@ -21,8 +21,8 @@ import { decodeLun } from "./lun.ts";
 import type { PartBuffers } from "./part_buffers.ts";
 import { Asc, SenseKey } from "./sense.ts";
 import { CopyRecords } from "./spc_copy.ts";
-import type { PortGroup } from "./spc_report.ts";
 import type { Standing, StandingPool } from "./standing.ts";
+import type { TargetPortGroups } from "./target_port_groups.ts";
 import { ScsiStatus, type ScsiTask } from "./task.ts";
 import { UnitAccess } from "./unit_access.ts";
 
@@ -31,6 +31,7 @@ export interface NexusOwner {
   readonly table: CommandTable;
   readonly pool: StandingPool;
   readonly parts: PartBuffers;
+  readonly portGroups: TargetPortGroups;
   /** The SCSI device name: the target's iSCSI name. */
   readonly targetName: string;
   luns(nexus: ScsiNexus): readonly LunInfo[];
@@ -39,7 +40,6 @@ export interface NexusOwner {
   /** For work that outlives the nexus. */
   openForItself(nexus: ScsiNexus, info: LunInfo): BlockTarget | "not-ready" | "unknown";
   nexuses(): Iterable<ScsiNexus>;
-  portGroups(): readonly PortGroup[];
   closed(nexus: ScsiNexus): void;
   /** Nobody has the unit mapped, and something of it has ended. */
   unitUnused(unit: LogicalUnit): void;
@@ -167,6 +167,7 @@ export class ScsiNexus implements Nexus {
         fail(standing, SenseKey.unitAttention, access.takeAttention()!);
         return false;
       }
+      if (command !== null && !this.#isReachable(standing, command)) return false;
       if (command !== null && this.#meetsReservation(task, access, command)) return false;
     }
     if (command === null) {
@@ -179,6 +180,16 @@ export class ScsiNexus implements Nexus {
     if (access !== null && command.medium && !this.#isReady(standing, access)) return false;
     standing.command = command;
     return command.judge === undefined || command.judge(standing);
+  }
+
+  /** What the state of the target port's group leaves of the commands (SPC-4 5.16.2.4). */
+  #isReachable(standing: Standing, command: Command): boolean {
+    const state = this.owner.portGroups.of(this.identity.relativePort)?.state;
+    if (state === "unavailable" && command.worstPort !== "unavailable")
+      return refuse(standing, SenseKey.notReady, Asc.targetPortInUnavailableState);
+    if (state === "standby" && command.worstPort === undefined)
+      return refuse(standing, SenseKey.notReady, Asc.targetPortInStandbyState);
+    return true;
   }
 
   /** True: its status is set. */

@@ -28,6 +28,8 @@ export const Asc = {
   becomingReady: 0x0401,
   notReadyCause: 0x0400,
   initializingRequired: 0x0402,
+  targetPortInStandbyState: 0x040b,
+  targetPortInUnavailableState: 0x040c,
   logicalUnitCommunicationFailure: 0x0800,
   writeError: 0x0c00,
   thirdPartyDeviceFailure: 0x0d01,

@@ -17,6 +17,14 @@ const revision = "0001";
 /** Qualifier 011b, type 1Fh: no unit can be here (SPC-5 6.7.2). */
 const noUnit = 0x7f;
 const directAccess = 0x00;
+/** Qualifier 001b, type 00h: the unit cannot be reached this way now (SPC-4 5.16.2.4.5). */
+const outOfReach = 0x20;
+
+function peripheralOf(standing: Standing): number {
+  const { access, nexus } = standing;
+  if (access === null) return noUnit;
+  return nexus.owner.portGroups.isUnavailable(nexus.identity.relativePort) ? outOfReach : directAccess;
+}
 
 const standardBytes = 96;
 /** SPC-5 table 144: SAM-5, iSCSI, SPC-4, SBC-3, all without a version claimed. */
@@ -24,13 +32,13 @@ const versionDescriptors = [0x00a0, 0x0960, 0x0460, 0x04c0];
 
 function standardInquiry(standing: Standing): Uint8Array {
   const bytes = new Uint8Array(standardBytes);
-  bytes[0] = standing.access === null ? noUnit : directAccess;
+  bytes[0] = peripheralOf(standing);
   // SPC-4.
   bytes[2] = 0x06;
   // HISUP; response data format 2.
   bytes[3] = 0x12;
   bytes[4] = standardBytes - 5;
-  // TPGS 01b: implicit asymmetric access; 3PC: third-party copy.
+  // TPGS 01b: implicit asymmetric access alone (SPC-4 table 178); 3PC: third-party copy.
   bytes[5] = 0x18;
   // MULTIP.
   bytes[6] = 0x10;
@@ -71,22 +79,29 @@ function nameString(text: string): Uint8Array {
   return bytes;
 }
 
+/** Two reserved bytes, two of value (SPC-5 7.7.6.8, 7.7.6.9). */
+function inFourBytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  putU16(bytes, 2, value);
+  return bytes;
+}
+
 function deviceIdentification(standing: Standing): Uint8Array {
   const { identity, owner } = standing.nexus;
   const { uuid } = standing.unit;
   const t10 = new Uint8Array(8 + uuid.length);
   putText(t10, 0, 8, vendor);
   putText(t10, 8, uuid.length, uuid);
-  const relativePort = new Uint8Array(4);
-  putU16(relativePort, 2, identity.relativePort);
-  const portGroup = new Uint8Array(4);
-  putU16(portGroup, 2, identity.portalGroup);
+  // Of the port that the command came in by (SPC-4 5.16.2.7).
+  const ofPort = (type: number, value: number): Uint8Array =>
+    designator(iscsiProtocol | codeSet.binary, protocolValid | association.port | type, inFourBytes(value));
+  const group = owner.portGroups.of(identity.relativePort);
   const targetPort = `${owner.targetName},t,0x${identity.portalGroup.toString(16).padStart(4, "0")}`;
   return concat([
     designator(codeSet.binary, association.unit | 0x03, naaOf(uuid)),
     designator(codeSet.ascii, association.unit | 0x01, t10),
-    designator(iscsiProtocol | codeSet.binary, protocolValid | association.port | 0x04, relativePort),
-    designator(iscsiProtocol | codeSet.binary, protocolValid | association.port | 0x05, portGroup),
+    ofPort(0x04, identity.relativePort),
+    ...(group === null ? [] : [ofPort(0x05, group.id)]),
     designator(iscsiProtocol | codeSet.utf8, protocolValid | association.port | 0x08, nameString(targetPort)),
     designator(iscsiProtocol | codeSet.utf8, protocolValid | association.device | 0x08, nameString(owner.targetName)),
   ]);
@@ -200,7 +215,7 @@ function runInquiry(standing: Standing): Outcome {
   if (access !== null && access.target === null) nexus.owner.open(nexus, access);
   const body = page(standing);
   const bytes = new Uint8Array(4 + body.byteLength);
-  bytes[0] = directAccess;
+  bytes[0] = peripheralOf(standing);
   bytes[1] = code;
   putU16(bytes, 2, body.byteLength);
   bytes.set(body, 4);
@@ -250,6 +265,7 @@ function concat(parts: readonly Uint8Array[]): Uint8Array {
 export const inquiryCommands: readonly Command[] = [
   {
     name: "INQUIRY",
+    worstPort: "unavailable",
     opcode: 0x12,
     serviceAction: null,
     cdbBytes: 6,
@@ -262,6 +278,7 @@ export const inquiryCommands: readonly Command[] = [
   },
   {
     name: "REPORT LUNS",
+    worstPort: "unavailable",
     opcode: 0xa0,
     serviceAction: null,
     cdbBytes: 12,

@@ -8,6 +8,7 @@ import { answer, badField, badParameter, type Command, fail, good, type Outcome,
 import { ModeParameters } from "./mode_parameters.ts";
 import { Asc, SenseKey } from "./sense.ts";
 import type { Standing } from "./standing.ts";
+import type { TargetPortGroups } from "./target_port_groups.ts";
 
 const pageControl = { current: 0, changeable: 1, default: 2, saved: 3 } as const;
 const allPages = 0x3f;
@@ -18,7 +19,7 @@ interface ModePage {
   /** null: a page in page_0 format. */
   readonly subpage: number | null;
   /** The parameters behind the page's header, as they are. */
-  readonly current: (parameters: ModeParameters) => readonly number[];
+  readonly current: (parameters: ModeParameters, portGroups: TargetPortGroups) => readonly number[];
   /** Which bits MODE SELECT may change. */
   readonly changeable: readonly number[];
   /** `values`: the new parameters; bits that may not be changed are as they were. */
@@ -69,8 +70,13 @@ const pages: readonly ModePage[] = [
       parameters.taskAbortedStatus = (values[3]! & control.tas) !== 0;
     },
   },
-  // Control extension (SPC-5 7.5.9): no time stamp, the maximum sense data length 252.
-  { code: 0x0a, subpage: 0x01, current: () => [0, 0, 252, ...zeros(25)], changeable: zeros(28) },
+  // Control extension (SPC-5 7.5.9): no time stamp, IALUAE where the states of ports may change, the maximum sense data length 252.
+  {
+    code: 0x0a,
+    subpage: 0x01,
+    current: (_, { isAsymmetric }) => [isAsymmetric ? 0x01 : 0, 0, 252, ...zeros(25)],
+    changeable: zeros(28),
+  },
   // Informational exceptions control (SPC-5 7.5.14): MRIE 0, none are reported this way.
   { code: 0x1c, subpage: null, current: () => zeros(10), changeable: zeros(10) },
 ];
@@ -89,9 +95,10 @@ function encodePage(page: ModePage, values: readonly number[]): Uint8Array {
   return bytes;
 }
 
-function valuesOf(page: ModePage, parameters: ModeParameters, what: number): readonly number[] {
+function valuesOf(page: ModePage, standing: Standing, what: number): readonly number[] {
   if (what === pageControl.changeable) return page.changeable;
-  return page.current(what === pageControl.default ? defaults : parameters);
+  const { unit, nexus } = standing;
+  return page.current(what === pageControl.default ? defaults : unit.parameters, nexus.owner.portGroups);
 }
 
 function chosenPages(code: number, subpage: number): readonly ModePage[] {
@@ -126,7 +133,7 @@ function runModeSense(standing: Standing): Outcome {
     (cdb[1]! & disableBlockDescriptors) !== 0
       ? new Uint8Array(0)
       : blockDescriptor(standing.volume.blockCount(), isLong && (cdb[1]! & longLba) !== 0);
-  const body = chosen.map((page) => encodePage(page, valuesOf(page, unit.parameters, what)));
+  const body = chosen.map((page) => encodePage(page, valuesOf(page, standing, what)));
   const headerBytes = isLong ? 8 : 4;
   const totalBytes = headerBytes + descriptor.byteLength + body.reduce((sum, page) => sum + page.byteLength, 0);
   const bytes = new Uint8Array(totalBytes);
@@ -218,7 +225,7 @@ function runModeSelect(standing: Standing): Outcome {
     const from = at + pageHeaderBytes;
     if (from + valueBytes > list.byteLength) return tooShort();
     const values = list.subarray(from, from + valueBytes);
-    const present = page.current(parameters);
+    const present = page.current(parameters, standing.nexus.owner.portGroups);
     for (const [index, value] of values.entries()) {
       const fixed = ~page.changeable[index]! & 0xff;
       if ((value & fixed) !== (present[index]! & fixed)) return badParameter(standing, from + index);
@@ -232,8 +239,9 @@ function runModeSelect(standing: Standing): Outcome {
   return good(standing);
 }
 
-const sense = { access: "look", medium: true, run: runModeSense } as const;
-const select = { access: "change", medium: true, judge: judgeModeSelect, run: runModeSelect } as const;
+const both = { medium: true, worstPort: "standby" } as const;
+const sense = { ...both, access: "look", run: runModeSense } as const;
+const select = { ...both, access: "change", judge: judgeModeSelect, run: runModeSelect } as const;
 
 export const modeCommands: readonly Command[] = [
   {

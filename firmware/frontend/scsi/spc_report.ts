@@ -1,5 +1,5 @@
 /**
- * What the target says of itself: REPORT TARGET PORT GROUPS (SPC-5 6.37), REPORT SUPPORTED OPERATION CODES (6.35), REPORT SUPPORTED TASK
+ * What the target says of itself: REPORT TARGET PORT GROUPS (SPC-4 6.37), REPORT SUPPORTED OPERATION CODES (6.35), REPORT SUPPORTED TASK
  * MANAGEMENT FUNCTIONS (6.36).
  */
 
@@ -7,35 +7,31 @@ import { putU16, putU32, u16, u32 } from "./cdb.ts";
 import { answer, badField, type Command, fail, type Outcome } from "./command.ts";
 import { Asc, SenseKey } from "./sense.ts";
 import type { Standing } from "./standing.ts";
+import { accessStateCode } from "./target_port_groups.ts";
 
-/** SPC-5 5.16.2: ASYMMETRIC ACCESS STATE. */
-export const AccessState = { optimised: 0, nonOptimised: 1, standby: 2, unavailable: 3, transitioning: 15 } as const;
-
-export interface PortGroup {
-  readonly group: number;
-  readonly state: number;
-  /** Relative target port identifiers. */
-  readonly ports: readonly number[];
-}
-
-/** Every state but transitioning may be reported: U_SUP, S_SUP, AN_SUP, AO_SUP. */
+/** What a group may be in (SPC-4 table 306): U_SUP, S_SUP, AN_SUP, AO_SUP; neither T_SUP, O_SUP nor LBD_SUP. */
 const supportedStates = 0x0f;
+const preferredBit = 0x80;
+/** SPC-4 table 308. */
+const statusCode = { none: 0x00, alteredImplicitly: 0x02 } as const;
 
 function runPortGroups(standing: Standing): Outcome {
   const { cdb } = standing.task;
-  // PARAMETER DATA FORMAT: length only, or extended header.
+  // PARAMETER DATA FORMAT: length only, or extended header (tables 304 and 305). IMPLICIT TRANSITION TIME 0: not specified.
   const isExtended = cdb[1]! >> 5 === 1;
-  const groups = standing.nexus.owner.portGroups();
+  const { portGroups } = standing.nexus.owner;
+  const groups = portGroups.present;
   const headerBytes = isExtended ? 8 : 4;
   const totalBytes = headerBytes + groups.reduce((sum, { ports }) => sum + 8 + 4 * ports.length, 0);
   const bytes = new Uint8Array(totalBytes);
   putU32(bytes, 0, totalBytes - 4);
   if (isExtended) bytes[4] = 0x10;
   let at = headerBytes;
-  for (const { group, state, ports } of groups) {
-    bytes[at] = state;
+  for (const { id, state, preferred, ports } of groups) {
+    bytes[at] = (preferred ? preferredBit : 0) | accessStateCode[state];
     bytes[at + 1] = supportedStates;
-    putU16(bytes, at + 2, group);
+    putU16(bytes, at + 2, id);
+    bytes[at + 5] = portGroups.isAltered(id) ? statusCode.alteredImplicitly : statusCode.none;
     bytes[at + 7] = ports.length;
     at += 8;
     for (const port of ports) {
@@ -133,6 +129,7 @@ export const reportCommands: readonly Command[] = [
   {
     ...report,
     name: "REPORT TARGET PORT GROUPS",
+    worstPort: "unavailable",
     serviceAction: 0x0a,
     usage: [0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
     run: runPortGroups,

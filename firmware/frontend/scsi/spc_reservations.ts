@@ -295,9 +295,10 @@ function runPlainRelease(standing: Standing): Outcome {
 
 // --------------------------------------------------------------------
 
-const reserveIn = { opcode: 0x5e, cdbBytes: 10, access: "free", medium: false } as const;
+const reserving = { cdbBytes: 10, access: "free", medium: false, worstPort: "standby" } as const;
+const reserveIn = { ...reserving, opcode: 0x5e } as const;
 const usageIn = (action: number) => [0x5e, action, 0, 0, 0, 0, 0, 0xff, 0xff, 0];
-const reserveOut = { opcode: 0x5f, cdbBytes: 10, access: "free", medium: false } as const;
+const reserveOut = { ...reserving, opcode: 0x5f } as const;
 const usageOut = (action: number, typed: boolean) => [0x5f, action, typed ? 0xff : 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0];
 const plain = { serviceAction: null, access: "free", medium: false, judge: judgePlain } as const;
 

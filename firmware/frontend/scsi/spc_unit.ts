@@ -12,12 +12,14 @@ const describe = 0x01;
 
 /** Sense data as data, with GOOD: a unit attention that waits is told and gone with this (SPC-5 6.39). */
 function runRequestSense(standing: Standing): Outcome {
-  const { access, task } = standing;
+  const { access, nexus, task } = standing;
   const inDescriptors = (task.cdb[1]! & describe) !== 0;
   return answer(standing, senseNow(), task.cdb[4]!);
 
   function senseNow(): Uint8Array {
-    if (access === null) return encodeSense(inDescriptors, SenseKey.illegalRequest, Asc.logicalUnitNotSupported);
+    // As INQUIRY has it: peripheral qualifier 011b, or 001b (SPC-4 6.39).
+    if (access === null || nexus.owner.portGroups.isUnavailable(nexus.identity.relativePort))
+      return encodeSense(inDescriptors, SenseKey.illegalRequest, Asc.logicalUnitNotSupported);
     const attention = access.takeAttention();
     if (attention !== null) return encodeSense(inDescriptors, SenseKey.unitAttention, attention);
     const { sanitize } = access.unit;
@@ -74,6 +76,7 @@ export const unitCommands: readonly Command[] = [
   },
   {
     name: "REQUEST SENSE",
+    worstPort: "unavailable",
     opcode: 0x03,
     serviceAction: null,
     cdbBytes: 6,
@@ -110,6 +113,7 @@ export const unitCommands: readonly Command[] = [
   },
   {
     name: "SEND DIAGNOSTIC",
+    worstPort: "standby",
     opcode: 0x1d,
     serviceAction: null,
     cdbBytes: 6,
@@ -121,6 +125,7 @@ export const unitCommands: readonly Command[] = [
   },
   {
     name: "RECEIVE DIAGNOSTIC RESULTS",
+    worstPort: "standby",
     opcode: 0x1c,
     serviceAction: null,
     cdbBytes: 6,

@@ -15,8 +15,8 @@ import { type NexusOwner, ScsiNexus } from "./nexus.ts";
 import { PartBuffers } from "./part_buffers.ts";
 import { isKept, UnitReservations } from "./reservations.ts";
 import { Asc } from "./sense.ts";
-import { AccessState, type PortGroup } from "./spc_report.ts";
 import { StandingPool } from "./standing.ts";
+import { type TargetPortGroup, TargetPortGroups } from "./target_port_groups.ts";
 import type { UnitAccess } from "./unit_access.ts";
 
 export interface TargetDeviceParts {
@@ -25,14 +25,15 @@ export interface TargetDeviceParts {
   readonly reservations: ReservationShelf;
   /** The target's iSCSI name: its SCSI device name. */
   readonly targetName: string;
-  /** Relative target port identifiers of this appliance's portals. */
-  readonly ports: () => readonly number[];
+  /** All target port groups of the array as they are now. Called at the first nexus' first question, and by `portGroupsChanged`. */
+  readonly portGroups: () => readonly TargetPortGroup[];
 }
 
 export class TargetDevice implements DeviceServer, NexusOwner {
   readonly table = new CommandTable();
   readonly pool = new StandingPool();
   readonly parts = new PartBuffers((task) => this.defer(task));
+  readonly portGroups: TargetPortGroups;
   readonly targetName: string;
   readonly #parts: TargetDeviceParts;
   readonly #nexuses = new Set<ScsiNexus>();
@@ -41,6 +42,7 @@ export class TargetDevice implements DeviceServer, NexusOwner {
   constructor(parts: TargetDeviceParts) {
     this.#parts = parts;
     this.targetName = parts.targetName;
+    this.portGroups = new TargetPortGroups(parts.portGroups);
     parts.luns.onChanged(() => this.#mappingsChanged());
   }
 
@@ -57,6 +59,15 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     // Nobody has it mapped: what there may be is what was kept over the last stop.
     if (!isKept(this.#parts.reservations.load(uuid))) return false;
     return this.#unit(uuid).reservations.forbidsStranger(changes);
+  }
+
+  /**
+   * The target port groups may have changed: from here on commands are judged by what they are now. Where a state is another, every
+   * nexus is told of it at every logical unit (SPC-4 5.16.2.5); where none is, nothing happens.
+   */
+  portGroupsChanged(): void {
+    if (!this.portGroups.refresh()) return;
+    for (const unit of this.#units.values()) unit.establish(Asc.asymmetricAccessStateChanged);
   }
 
   // ------------------------------------------------------------------ for the nexuses
@@ -84,10 +95,6 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     access.toldBlocks = opened.blockCount();
     opened.onEnded((reason) => nexus.host.nexusEnded(reason));
     return "open";
-  }
-
-  portGroups(): readonly PortGroup[] {
-    return [{ group: 1, state: AccessState.optimised, ports: this.#parts.ports() }];
   }
 
   defer(task: () => void): void {

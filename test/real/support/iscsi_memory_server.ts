@@ -34,7 +34,7 @@ const deviceServer = new TargetDevice({
   luns,
   reservations: new MemoryReservations(clock),
   targetName,
-  ports: () => ports.map((_, index) => index + 1),
+  portGroups: () => [{ id: 1, state: "active-optimized", preferred: false, ports: ports.map((_, index) => index + 1) }],
 });
 const server = new IscsiServer({
   clock,

@@ -3,6 +3,7 @@
  */
 import type { Nexus, NexusHost, NexusIdentity } from "../../../firmware/frontend/scsi/device_server.ts";
 import { TargetDevice } from "../../../firmware/frontend/scsi/target_device.ts";
+import type { TargetPortGroup } from "../../../firmware/frontend/scsi/target_port_groups.ts";
 import { type ScsiStatus, type ScsiTask, TaskAttribute } from "../../../firmware/frontend/scsi/task.ts";
 import { type BlockRequest, type BlockTarget, logicalBlockBytes } from "../../../firmware/volume/block_request.ts";
 import { ManualClock } from "./manual_clock.ts";
@@ -177,6 +178,8 @@ export class ScsiBench {
   readonly kept = new Map<string, unknown>();
   /** What the shelf says to the next saves; null: it keeps them. */
   saveError: string | null = null;
+  /** What `device.portGroupsChanged` finds. */
+  portGroups: readonly TargetPortGroup[] = [{ id: 1, state: "active-optimized", preferred: false, ports: [1, 2] }];
   device: TargetDevice;
 
   constructor(volumes = 1, sizeBytes = 8 << 20) {
@@ -203,7 +206,7 @@ export class ScsiBench {
         },
       },
       targetName,
-      ports: () => [1, 2],
+      portGroups: () => this.portGroups,
     });
     return this.device;
   }
