@@ -77,6 +77,14 @@ export type PairMessage =
     }
   | { readonly kind: "data"; readonly channel: number }
   | { readonly kind: "took"; readonly channel: number; readonly bytes: number }
+  | { readonly kind: "startTls"; readonly channel: number }
+  | {
+      readonly kind: "tlsStarted";
+      readonly channel: number;
+      readonly ok: boolean;
+      readonly named: boolean;
+      readonly text: string;
+    }
   | { readonly kind: "end"; readonly channel: number }
   | { readonly kind: "close"; readonly channel: number }
   | { readonly kind: "call"; readonly id: number; readonly method: string; readonly path: string }

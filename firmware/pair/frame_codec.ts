@@ -86,6 +86,8 @@ function bodyOf(message: PairMessage): goldcopy.pair.IFrame {
       return { differs: { offset: message.offset, pages: message.pages as number[] } };
     case "mirrorFailed":
       return { mirrorFailed: { text: clip(message.text) } };
+    case "tlsStarted":
+      return { tlsStarted: { ...message, text: clip(message.text) } };
     case "open":
       return { open: { ...message, remote: clip(message.remote) } };
     default:
@@ -197,7 +199,7 @@ function toCopyBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessa
 }
 
 function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {
-  const { open, end, close, call, answer } = message;
+  const { open, end, close, call, answer, startTls, tlsStarted } = message;
   if (open) {
     return {
       kind: "open",
@@ -205,6 +207,16 @@ function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMe
       protocol: check.name(open.protocol, "protocol"),
       port: open.port ?? 0,
       remote: check.text(open.remote),
+    };
+  }
+  if (startTls) return { kind: "startTls", channel: startTls.channel ?? 0 };
+  if (tlsStarted) {
+    return {
+      kind: "tlsStarted",
+      channel: tlsStarted.channel ?? 0,
+      ok: tlsStarted.ok === true,
+      named: tlsStarted.named === true,
+      text: check.text(tlsStarted.text),
     };
   }
   if (end) return { kind: "end", channel: end.channel ?? 0 };

@@ -34,6 +34,8 @@ export const pairLimits = {
   channelsMax: 2048,
   /** Bytes of one host session that are under way in one direction: a command of 1 MiB, and the next one. */
   windowBytes: 2 * 1024 * 1024,
+  /** What was taken of a session is told in steps: an eighth of the window. */
+  creditBytes: 256 * 1024,
   /** The answer of a forwarded management request. */
   callMs: 65_000,
   callBytesMax: 4 * 1024 * 1024,
