@@ -10,7 +10,7 @@ import { build } from "./build.ts";
 import { runDemo } from "./lab_demo/demo.ts";
 import * as lab from "./lab_site/commands.ts";
 import type { LinkChange } from "./lab_site/links.ts";
-import { LabError } from "./lab_site/site.ts";
+import { defaultProfile, LabError } from "./lab_site/site.ts";
 import { repositoryRoot } from "./tools.ts";
 
 interface LabCommand {
@@ -21,26 +21,36 @@ interface LabCommand {
   readonly run: (given: Given, dir: string) => Promise<lab.Printed> | lab.Printed;
 }
 
-const name: ArgSpec = { name: "NAME", what: "an appliance: oak-a, elm-a" };
+const name: ArgSpec = { name: "NAME", what: "an appliance: oak-a, oak-b, elm-a" };
 const sides: readonly ArgSpec[] = [
   { name: "A", what: "an appliance, or an array for all its appliances" },
   { name: "B", what: "the other side" },
 ];
-const nic: OptionSpec = { name: "nic", kind: "integer", value: "N", what: "only this NIC (0, 1)" };
+const nic: OptionSpec = {
+  name: "nic",
+  kind: "text",
+  value: "NIC",
+  what: "only this NIC: its number (0, 1), or its name (nic0 between arrays, ic0 between partners)",
+};
 const oneWay: OptionSpec = { name: "one-way", kind: "flag", what: "only from A to B" };
 const onOff = ["on", "off"];
 
 function linkWish(given: Given, change: LinkChange["change"]): LinkChange {
-  return { from: given.arg(0), to: given.arg(1), oneWay: given.has("one-way"), nic: given.number("nic"), change };
+  return { from: given.arg(0), to: given.arg(1), oneWay: given.has("one-way"), nic: given.text("nic"), change };
 }
 
 const commands: readonly LabCommand[] = [
   {
     verb: "up",
-    summary: "start everything; on a new lab make group demo and wait until elm is in-sync",
+    summary: "start everything; on a new lab make group demo and wait until elm is in-sync and a pair mirrored",
     args: [],
     options: [
-      { name: "profile", kind: "text", value: "single|pair|FILE", what: "the site (default single: oak-a and elm-a)" },
+      {
+        name: "profile",
+        kind: "text",
+        value: "single|pair|FILE",
+        what: `the site: single (oak-a, elm-a), pair (oak-a and oak-b on one shelf, elm-a) or a file (default ${defaultProfile})`,
+      },
       { name: "mode", kind: "text", choices: ["sync", "async", "delta"], what: "of the demo group (async)" },
       { name: "persistence", kind: "text", choices: ["battery", "flush"], what: "the cache's domain (battery)" },
     ],
@@ -70,13 +80,19 @@ const commands: readonly LabCommand[] = [
   },
   {
     verb: "start",
-    summary: "start one; done when every group's role has settled",
+    summary: "start one; done when every group's role has settled, or it is up beside its partner",
     args: [name],
     options: [],
     run: (given, dir) => lab.start(dir, given.arg(0)),
   },
   { verb: "pause", summary: "SIGSTOP", args: [name], options: [], run: (given, dir) => lab.pause(dir, given.arg(0)) },
-  { verb: "resume", summary: "SIGCONT", args: [name], options: [], run: (given, dir) => lab.resume(dir, given.arg(0)) },
+  {
+    verb: "resume",
+    summary: "SIGCONT; exit 1 when it was fenced dead meanwhile",
+    args: [name],
+    options: [],
+    run: (given, dir) => lab.resume(dir, given.arg(0)),
+  },
   {
     verb: "fault",
     summary: "a hardware fault",
@@ -99,7 +115,7 @@ const commands: readonly LabCommand[] = [
   },
   {
     verb: "cut",
-    summary: "cut the network between two sides; survives restarts",
+    summary: "cut the network between two sides (of two partners: the interconnect); survives restarts",
     args: sides,
     options: [oneWay, nic],
     run: (given, dir) => lab.link(dir, linkWish(given, { cut: true })),

@@ -33,6 +33,8 @@ export interface BoardHardware {
   readonly shelves: readonly BoardShelf[];
   readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string | null } | null;
   readonly nicShapingFile: string | null;
+  /** Left out: an appliance without a partner, or one that cannot switch it off. */
+  readonly power?: { readonly target: string; readonly lockPath: string; readonly targetLockPath: string };
 }
 
 export interface BoardShelf {
@@ -53,6 +55,8 @@ export interface BoardConfig {
     readonly appliances: readonly { readonly name: string; readonly addresses: readonly string[] }[];
   }[];
   readonly link: { readonly heartbeatMs: number; readonly peerTimeoutMs: number };
+  /** null: this appliance has the array's shelves to itself. */
+  readonly pair: PairConfig | null;
   readonly goldenAccess: "none" | "read-only";
   /** Whether NBD hosts may, or have to, change over to TLS. */
   readonly tls: { readonly nbd: "off" | "optional" | "required" };
@@ -62,6 +66,19 @@ export interface BoardConfig {
     /** What the target proves of itself (mutual CHAP). */
     readonly chap: { readonly user: string; readonly secretFile: string } | null;
   };
+}
+
+export interface PairConfig {
+  readonly partner: string;
+  /** The NICs that are the interconnect, by name; they serve no peers. */
+  readonly nics: readonly string[];
+  /** The partner's interconnect NICs, one for each of `nics`, in their order. */
+  readonly addresses: readonly string[];
+  /** This one owns when both are free to. */
+  readonly preferred: boolean;
+  readonly heartbeatMs: number;
+  /** A partner that has not been heard for so long is lost. */
+  readonly limitMs: number;
 }
 
 export type BoardProfileOutcome =
@@ -84,7 +101,9 @@ export function parseBoardProfile(fileName: string, document: unknown): BoardPro
   return conflict === null ? { ok: true, profile } : { ok: false, text: `${fileName}: ${conflict}` };
 }
 
-function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfile {
+type ProfileDocument = v.InferOutput<typeof profileDocument>;
+
+function toProfile(document: ProfileDocument): BoardProfile {
   const { array, cache, iscsi, tls } = document;
   return {
     board: {
@@ -105,11 +124,13 @@ function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfil
       })),
       tls: tls === undefined ? null : { certificate: tls.certificate, key: tls.key, ca: tls.ca ?? null },
       nicShapingFile: document.nic_shaping?.file ?? null,
+      ...powerOf(document),
     },
     config: {
       array: { name: array.name, appliance: array.appliance },
       peers: document.peer,
       link: { heartbeatMs: document.link.heartbeat_ms, peerTimeoutMs: document.link.peer_timeout_ms },
+      pair: pairOf(document),
       goldenAccess: array.golden_access,
       tls: { nbd: tls?.nbd ?? "off" },
       iscsi: {
@@ -123,6 +144,18 @@ function toProfile(document: v.InferOutput<typeof profileDocument>): BoardProfil
     socket: document.manage.socket,
     logFile: document.log.file,
   };
+}
+
+/** The power port's target is the partner; [power] without [pair] has none and is a conflict. */
+function powerOf({ pair, power }: ProfileDocument): Pick<BoardHardware, "power"> {
+  if (power === undefined) return {};
+  return { power: { target: pair?.partner ?? "", lockPath: power.lock, targetLockPath: power.target_lock } };
+}
+
+function pairOf({ pair }: ProfileDocument): PairConfig | null {
+  if (pair === undefined) return null;
+  const { partner, nics, addresses, preferred, heartbeat_ms: heartbeatMs, missed_max: missedMax } = pair;
+  return { partner, nics, addresses, preferred, heartbeatMs, limitMs: heartbeatMs * missedMax };
 }
 
 const valueCharsMax = 60;

@@ -1,5 +1,6 @@
 /** What is wrong between the fields of a board profile though each of them is right. */
 import type { BoardProfile } from "./board_profile.ts";
+import { exampleOf } from "./board_profile_schema.ts";
 
 /** One peer heartbeat may be lost and another late before the peer counts as gone. */
 const heartbeatsPerTimeoutMin = 3;
@@ -13,7 +14,7 @@ export function profileConflict(profile: BoardProfile): string | null {
       ...board.nics.map(({ name }, index) => ({ value: name, field: `nic[${index}].name` })),
     ]) ??
     wildcardPortal(profile) ??
-    firstTwice("address", "give each port its own address", listenAddresses(profile)) ??
+    firstTwice("address", "give each port its own address", portAddresses(profile)) ??
     firstTwice(
       "name",
       "give each shelf its own name",
@@ -21,6 +22,7 @@ export function profileConflict(profile: BoardProfile): string | null {
     ) ??
     diskConflict(profile) ??
     firstTwice("path", "give each its own file", paths(profile)) ??
+    pairConflict(profile) ??
     peerConflict(profile) ??
     (config.link.peerTimeoutMs < heartbeatsPerTimeoutMin * config.link.heartbeatMs
       ? `link.peer_timeout_ms: ${config.link.peerTimeoutMs} is less than ${heartbeatsPerTimeoutMin} heartbeats of ` +
@@ -53,11 +55,14 @@ function firstTwice(what: string, remedy: string, uses: readonly Used[]): string
   return null;
 }
 
-function listenAddresses({ board }: BoardProfile): Used[] {
+/** The partner's belong to them: an appliance that called itself would find a partner. */
+function portAddresses({ board, config }: BoardProfile): Used[] {
   const uses = [
     ...board.hbas.map(({ listen }, index) => ({ value: listen, field: `hba[${index}].listen` })),
     ...board.nics.map(({ listen }, index) => ({ value: listen, field: `nic[${index}].listen` })),
   ];
+  for (const [index, address] of (config.pair?.addresses ?? []).entries())
+    uses.push({ value: address, field: `pair.addresses[${index}]` });
   // Port 0 takes a free one each time.
   return uses.filter(({ value }) => !/:0+$/.test(value));
 }
@@ -68,6 +73,10 @@ function paths({ board, socket, logFile }: BoardProfile): Used[] {
     { value: logFile, field: "log.file" },
     { value: board.cache.path, field: "cache.path" },
   ];
+  if (board.power !== undefined) {
+    uses.push({ value: board.power.lockPath, field: "power.lock" });
+    uses.push({ value: board.power.targetLockPath, field: "power.target_lock" });
+  }
   if (board.nicShapingFile !== null) uses.push({ value: board.nicShapingFile, field: "nic_shaping.file" });
   for (const [index, { disks }] of board.shelves.entries()) {
     for (const [at, { path }] of disks.entries()) uses.push({ value: path, field: `shelf[${index}].disk[${at}].path` });
@@ -89,11 +98,62 @@ function diskConflict({ board }: BoardProfile): string | null {
   return null;
 }
 
+/** What holds two appliances apart on one set of shelves, and what connects them. */
+function pairConflict(profile: BoardProfile): string | null {
+  const { board, config } = profile;
+  const { pair, array, peers } = config;
+  const fencing = fencingConflict(profile);
+  if (fencing !== null) return fencing;
+  if (pair === null) {
+    return board.power === undefined
+      ? null
+      : "power: there is no [pair], so nobody could be switched off; describe the partner in [pair], or remove [power]";
+  }
+  if (pair.partner === array.appliance)
+    return `pair.partner: "${pair.partner}" is this appliance itself; name the other one`;
+  const named = pair.nics.map((value, index) => ({ value, field: `pair.nics[${index}]` }));
+  const twice = firstTwice("name", "name each NIC of the interconnect once", named);
+  if (twice !== null) return twice;
+  const nics = board.nics.map(({ name }) => name);
+  const unknown = named.find(({ value }) => !nics.includes(value));
+  if (unknown !== undefined)
+    return `${unknown.field}: there is no [[nic]] ${JSON.stringify(unknown.value)}; name some of ${nics.join(", ")}`;
+  if (pair.addresses.length !== pair.nics.length) {
+    return (
+      `pair.addresses: ${pair.addresses.length} for ${pair.nics.length} NICs; ` +
+      "write one address of the partner for each of pair.nics, in their order"
+    );
+  }
+  if (peers.length > 0 && nics.length === pair.nics.length) {
+    return (
+      "pair.nics: every [[nic]] is the interconnect, and none is left for the [[peer]] tables; " +
+      "add a [[nic]] for peers, or name fewer"
+    );
+  }
+  return null;
+}
+
+function fencingConflict({ board, config }: BoardProfile): string | null {
+  for (const [index, { fencing }] of board.shelves.entries()) {
+    const field = `shelf[${index}].fencing`;
+    if (fencing === "atomic")
+      return `${field}: this version's Linux HAL supports no device with "atomic" fencing; write "power" in a pair, else "none"`;
+    if (config.pair !== null && fencing === "none")
+      return `${field}: \`none\` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power"`;
+    if (config.pair !== null && board.power === undefined)
+      return `power: missing, but ${field} = "power" needs it to switch the partner off; write for example ${exampleOf(["power"])}`;
+    if (config.pair === null && fencing === "power")
+      return `${field}: "power" is for pairs and locks no disk, and there is no [pair]; write fencing = "none", or describe [pair] and [power]`;
+  }
+  return null;
+}
+
 function peerConflict({ config }: BoardProfile): string | null {
-  const { peers, array } = config;
+  const { peers, array, pair } = config;
   const own = peers.findIndex((peer) => peer.array === array.name);
   if (own >= 0) return `peer[${own}].array: "${array.name}" is this array itself; name the other one`;
   const appliances: Used[] = [{ value: array.appliance, field: "array.appliance" }];
+  if (pair !== null) appliances.push({ value: pair.partner, field: "pair.partner" });
   for (const [index, peer] of peers.entries()) {
     for (const [at, { name }] of peer.appliances.entries()) {
       appliances.push({ value: name, field: `peer[${index}].appliances[${at}].name` });

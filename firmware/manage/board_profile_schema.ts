@@ -104,6 +104,18 @@ const peer = v.strictObject(
   noTable,
 );
 
+const pair = v.strictObject(
+  {
+    partner: name,
+    nics: listOf(portName, 1),
+    addresses: listOf(remoteAddress, 1),
+    preferred: v.optional(v.boolean("is not true or false"), false),
+    heartbeat_ms: v.optional(wholeNumber(10, 10_000), 100),
+    missed_max: v.optional(wholeNumber(3, 100), 10),
+  },
+  noTable,
+);
+
 export const profileDocument = v.strictObject(
   {
     array: v.strictObject(
@@ -139,6 +151,8 @@ export const profileDocument = v.strictObject(
     hba: listOf(hba, 2),
     nic: listOf(nic, 2),
     shelf: listOf(shelf, 1),
+    pair: v.optional(pair),
+    power: v.optional(v.strictObject({ lock: path, target_lock: path }, noTable)),
     peer: v.optional(v.array(peer, "is not a list"), []),
     link: v.optional(
       v.strictObject(
@@ -200,12 +214,22 @@ const examples: Readonly<Record<string, string>> = {
   "nic.listen": 'listen = "127.0.0.1:7000"',
   shelf: 'a [[shelf]] table with name = "shelf0" and its [[shelf.disk]] tables',
   "shelf.name": 'name = "shelf0"',
-  "shelf.fencing": 'fencing = "none", "power" or "atomic"',
+  "shelf.fencing": 'fencing = "none", or "power" in a pair',
   "shelf.disk": 'a [[shelf.disk]] table with slot = 0, path = "/srv/shelf0/0.disk" and size = "10GiB"',
   "shelf.disk.slot": "slot = 0",
   "shelf.disk.path": 'path = "/srv/shelf0/0.disk"',
   "shelf.disk.size": '"10GiB"',
   "shelf.disk.create": "create = true",
+  pair: '[pair] with partner = "oak-b", nics = ["ic0", "ic1"] and addresses = ["192.0.2.21:7500", "192.0.2.22:7500"]',
+  "pair.partner": 'partner = "oak-b"',
+  "pair.nics": 'nics = ["ic0", "ic1"]',
+  "pair.addresses": 'addresses = ["192.0.2.21:7500", "192.0.2.22:7500"]',
+  "pair.preferred": "preferred = true",
+  "pair.heartbeat_ms": "heartbeat_ms = 100",
+  "pair.missed_max": "missed_max = 10",
+  power: '[power] with lock = "/run/goldcopy/oak-a.life" and target_lock = "/run/goldcopy/oak-b.life"',
+  "power.lock": 'lock = "/run/goldcopy/oak-a.life"',
+  "power.target_lock": 'target_lock = "/run/goldcopy/oak-b.life"',
   peer: 'a [[peer]] table with array = "elm" and its appliances',
   "peer.array": 'array = "elm"',
   "peer.appliances": 'appliances = [{ name = "elm-a", addresses = ["127.0.0.1:7100"] }]',

@@ -2,12 +2,31 @@
 import { existsSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { GroupJson, PeerMode } from "../../firmware/manage/status_json.ts";
-import { type ApplianceView, demand, labView, launch, startLimitMs, whenSettled } from "./appliances.ts";
+import { demand, launch } from "./appliances.ts";
 import { changeLinks, type LinkChange } from "./links.ts";
 import { prepareDemo } from "./prepare_demo.ts";
-import { killAppliance, outputPath, runningProcess, signal, stopAppliance } from "./process.ts";
-import { applianceOf, createLab, type Lab, LabError, loadLab, pathIn, requireLab } from "./site.ts";
+import {
+  killAppliance,
+  outputPath,
+  pauseAppliance,
+  resumeAppliance,
+  runningProcess,
+  stopAppliance,
+} from "./process.ts";
+import { startLimitMs, timeLeft, whenSettled } from "./settling.ts";
+import {
+  applianceOf,
+  createLab,
+  defaultProfile,
+  isBuiltIn,
+  type Lab,
+  LabError,
+  loadLab,
+  pathIn,
+  requireLab,
+} from "./site.ts";
 import { siteOf } from "./site_file.ts";
+import { type ApplianceView, labView } from "./views.ts";
 
 export interface Printed {
   readonly json: unknown;
@@ -16,20 +35,17 @@ export interface Printed {
 
 export interface UpWishes {
   readonly dir: string;
-  /** null: `single`, or what the lab has. */
+  /** null: the default, or what the lab has. */
   readonly profile: string | null;
   readonly mode: PeerMode | null;
   readonly persistence: "battery" | "flush" | null;
 }
 
 export async function up(wishes: UpWishes): Promise<Printed> {
-  const startedMs = performance.now();
-  if (wishes.profile === "pair") {
-    throw new LabError("--profile pair is not in this version: use single", "not-in-this-version");
-  }
+  const left = timeLeft(startLimitMs);
   if (wishes.mode === "delta")
     throw new LabError("--mode delta is not in this version: use async or sync", "not-in-this-version");
-  const isFile = wishes.profile !== null && wishes.profile !== "single";
+  const isFile = wishes.profile !== null && !isBuiltIn(wishes.profile);
   const profile = isFile ? resolve(wishes.profile) : wishes.profile;
   const existing = loadLab(wishes.dir);
   if (existing !== null) refuseOtherWishes(existing, { ...wishes, profile });
@@ -38,19 +54,18 @@ export async function up(wishes: UpWishes): Promise<Printed> {
     (await createLab(
       wishes.dir,
       siteOf({
-        profile: profile ?? "single",
+        profile: profile ?? defaultProfile,
         mode: wishes.mode ?? "async",
         persistence: wishes.persistence ?? "battery",
       }),
     ));
   const names = lab.site.appliances.map((appliance) => appliance.name);
   for (const name of names) {
-    if (runningProcess(lab, name)?.paused) signal(lab, name, "SIGCONT");
+    if (runningProcess(lab, name)?.paused) resumeAppliance(lab, name);
     launch(lab, name);
   }
-  const left = () => Math.max(0, startLimitMs - (performance.now() - startedMs));
+  if (!lab.site.prepared) await prepareDemo(lab, left);
   await Promise.all(names.map((name) => whenSettled(lab, name, left())));
-  if (!lab.site.prepared) await prepareDemo(lab, left());
   return await status(wishes.dir);
 }
 
@@ -66,8 +81,9 @@ function refuseOtherWishes(lab: Lab, wishes: UpWishes): void {
 export async function status(dir: string): Promise<Printed> {
   const view = await labView(requireLab(dir));
   const width = Math.max(...view.appliances.map(({ name }) => name.length));
-  const line = ({ name, state, pid, at, nbdPortals, iscsiPortals, iqn }: ApplianceView) =>
-    `${name.padEnd(width)}  ${state.padEnd(8)}  ${pid === null ? "" : `pid ${pid}`}\n` +
+  const line = ({ name, state, pid, pair, at, nbdPortals, iscsiPortals, iqn }: ApplianceView) =>
+    `${name.padEnd(width)}  ${state.padEnd(8)}  ${pid === null ? "" : `pid ${pid}`}` +
+    `${pair === null ? "" : `  pair with ${pair.partner}: ${pair.state}`}\n` +
     nbdPortals.map((portal) => `  nbd  ${portal}/VOLUME\n`).join("") +
     iscsiPortals.map((portal) => `  iscsi  iscsi://${portal}/${iqn}/LUN\n`).join("") +
     (iscsiPortals.length > 0
@@ -106,7 +122,7 @@ function groupLine({ name, role, writable, why }: Pick<GroupJson, "name" | "role
 export function pause(dir: string, name: string): Printed {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  if (!signal(lab, name, "SIGSTOP")) throw new LabError(`${name} is not running: scripts/lab start ${name}`, "down");
+  if (!pauseAppliance(lab, name)) throw new LabError(`${name} is not running: scripts/lab start ${name}`, "down");
   return { json: { name, state: "paused" }, text: `${name} is paused` };
 }
 
@@ -114,8 +130,10 @@ export function pause(dir: string, name: string): Printed {
 export function resume(dir: string, name: string): Printed {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  if (!signal(lab, name, "SIGCONT"))
-    throw new LabError(`${name} is not running any more: scripts/lab start ${name}`, "down");
+  const outcome = resumeAppliance(lab, name);
+  if (outcome === "fenced")
+    throw new LabError(`${name} was fenced dead while it was paused: scripts/lab start ${name}`, "fenced");
+  if (outcome === "down") throw new LabError(`${name} is not running any more: scripts/lab start ${name}`, "down");
   return { json: { name, state: "resumed" }, text: `${name} goes on` };
 }
 
@@ -138,7 +156,7 @@ export async function link(dir: string, wish: LinkChange): Promise<Printed> {
     const rate = shape.rateBytesPerSecond === null ? "" : `, ${(shape.rateBytesPerSecond * 8) / 1e6} Mbit/s`;
     const loss = shape.loss === 0 ? "" : `, ${shape.loss * 100} % lost`;
     const state = shape.cut ? "cut" : `open, ${shape.latencyMs} ms ± ${shape.jitterMs} ms${rate}${loss}`;
-    return `${from} nic${nic} -> ${to}: ${state}`;
+    return `${from} ${nic} -> ${to}: ${state}`;
   });
   return { json: { links: changed }, text: lines.join("\n") };
 }

@@ -1,20 +1,26 @@
 /**
  * Brings a new lab to where `up` promises it: group `demo` with its volumes on the first array, a golden copy on every other one,
- * in sync, all exports open to any host. Every step may have been done by an `up` that was interrupted.
+ * in sync, pairs mirrored, all exports open to any host. Every step may have been done by an `up` that was interrupted.
+ *
+ * An array is asked through whichever of its appliances is up first: a standby forwards to the owner.
  */
 import type { GroupJson, HostJson, VolumeJson } from "../../firmware/manage/status_json.ts";
 import { ask, demand, statusOf } from "./appliances.ts";
+import { endedError, runningProcess } from "./process.ts";
+import { type TimeLeft, whenOneSettled, whenWhole } from "./settling.ts";
 import { demoGroup, type Lab, LabError, saveLab } from "./site.ts";
 import { waitUntil } from "./wait.ts";
 
 const anyHost = "any";
 
-export async function prepareDemo(lab: Lab, limitMs: number): Promise<void> {
-  const [first, ...others] = lab.site.arrays;
-  const primary = first?.appliances[0];
-  if (first === undefined || primary === undefined) throw new LabError("the site has no appliances");
-  const endMs = performance.now() + limitMs;
-  const left = () => Math.max(0, endMs - performance.now());
+export async function prepareDemo(lab: Lab, left: TimeLeft): Promise<void> {
+  const answering: { name: string; appliance: string }[] = [];
+  for (const array of lab.site.arrays) {
+    answering.push({ name: array.name, appliance: await whenOneSettled(lab, array, left) });
+  }
+  const [first, ...others] = answering;
+  if (first === undefined) throw new LabError("the site has no arrays");
+  const primary = first.appliance;
 
   await create(lab, primary, "/v1/groups", { name: demoGroup });
   for (const { name, sizeBytes } of lab.site.volumes) {
@@ -27,11 +33,10 @@ export async function prepareDemo(lab: Lab, limitMs: number): Promise<void> {
   }
   for (const other of others) {
     await inSync(lab, primary, other.name, left());
-    for (const appliance of other.appliances.slice(0, 1)) {
-      await volumesThere(lab, appliance, left());
-      await openToAnyHost(lab, appliance);
-    }
+    await volumesThere(lab, other.appliance, left());
+    await openToAnyHost(lab, other.appliance);
   }
+  await whenWhole(lab, left);
   for (const appliance of lab.site.appliances) await exportsOpen(lab, appliance.name, left());
   lab.site.prepared = true;
   saveLab(lab);
@@ -69,19 +74,34 @@ export async function inSync(lab: Lab, primary: string, array: string, limitMs: 
 }
 
 async function volumesThere(lab: Lab, appliance: string, limitMs: number): Promise<void> {
-  const wanted = lab.site.volumes.map((volume) => volume.name);
-  const found = await waitUntil(limitMs, 30, async () => {
-    const volumes = await demand<VolumeJson[]>(lab, appliance, "GET", "/v1/volumes");
-    return wanted.every((name) => volumes.some((volume) => volume.name === name)) ? true : null;
-  });
-  if (found === null) throw new LabError(`${appliance} does not have ${wanted.join(", ")} in time`, "timeout");
+  await volumesShow(lab, appliance, limitMs, "the volumes", () => true);
 }
 
 async function exportsOpen(lab: Lab, appliance: string, limitMs: number): Promise<void> {
+  await volumesShow(lab, appliance, limitMs, "the exports", ({ exported }) => exported !== "no");
+}
+
+/** A refusal is waited out: a standby whose owner is busy cannot forward the question. */
+async function volumesShow(
+  lab: Lab,
+  appliance: string,
+  limitMs: number,
+  what: string,
+  isRight: (volume: VolumeJson) => boolean,
+): Promise<void> {
+  const wanted = lab.site.volumes.map(({ name }) => name);
+  let last = "";
   const found = await waitUntil(limitMs, 30, async () => {
-    const volumes = await demand<VolumeJson[]>(lab, appliance, "GET", "/v1/volumes");
-    const wanted = volumes.filter((volume) => lab.site.volumes.some(({ name }) => name === volume.name));
-    return wanted.length === lab.site.volumes.length && wanted.every(({ exported }) => exported !== "no") ? true : null;
+    const answer = await ask<VolumeJson[]>(lab, appliance, "GET", "/v1/volumes");
+    if (!answer.ok && runningProcess(lab, appliance) === null) throw endedError(lab, appliance);
+    const right = answer.ok ? answer.value.filter(isRight).map(({ name }) => name) : [];
+    const absent = wanted.filter((name) => !right.includes(name));
+    last = answer.ok ? `not ${absent.join(", ")}` : answer.text;
+    return answer.ok && absent.length === 0 ? true : null;
   });
-  if (found === null) throw new LabError(`the exports of ${appliance} are not open in time`, "timeout");
+  if (found !== null) return;
+  throw new LabError(
+    `${what} of ${appliance} are not there in time (${last}): scripts/lab logs ${appliance}`,
+    "timeout",
+  );
 }

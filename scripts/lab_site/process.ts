@@ -34,21 +34,36 @@ function procStat(pid: number): ProcStat | null {
   }
 }
 
+interface NotedProcess {
+  readonly pid: number;
+  readonly startTicks: number;
+  /** The lab has stopped it: should it be gone before it is resumed, somebody has fenced it. */
+  readonly paused?: boolean;
+}
+
 const processFile = (lab: Lab, name: string): string => pathIn(lab, name, "process.json");
 
-/** null: not running (a process that has ended and was not collected is not running). */
-export function runningProcess(lab: Lab, name: string): RunningProcess | null {
+function notedProcess(lab: Lab, name: string): NotedProcess | null {
   const path = processFile(lab, name);
   if (!existsSync(path)) return null;
-  let noted: { pid: number; startTicks: number };
   try {
-    noted = JSON.parse(readFileSync(path, "utf8"));
+    return JSON.parse(readFileSync(path, "utf8"));
   } catch {
     return null;
   }
-  const stat = procStat(noted.pid);
-  if (stat === null || stat.startTicks !== noted.startTicks || stat.state === "Z" || stat.state === "X") return null;
-  return { ...noted, paused: stat.state === "T" || stat.state === "t" };
+}
+
+function noteProcess(lab: Lab, name: string, noted: NotedProcess): void {
+  writeWhole(processFile(lab, name), `${JSON.stringify(noted)}\n`);
+}
+
+/** null: not running (a process that has ended and was not collected is not running). */
+export function runningProcess(lab: Lab, name: string): RunningProcess | null {
+  const noted = notedProcess(lab, name);
+  const stat = noted === null ? null : procStat(noted.pid);
+  if (noted === null || stat === null || stat.startTicks !== noted.startTicks) return null;
+  if (stat.state === "Z" || stat.state === "X") return null;
+  return { pid: noted.pid, startTicks: noted.startTicks, paused: stat.state === "T" || stat.state === "t" };
 }
 
 export function outputPath(lab: Lab, name: string): string {
@@ -73,7 +88,7 @@ export function spawnAppliance(lab: Lab, name: string): RunningProcess {
     const pid = child.pid;
     const stat = pid === undefined ? null : procStat(pid);
     if (pid === undefined || stat === null) throw new LabError(`${name} could not be started`);
-    writeWhole(processFile(lab, name), `${JSON.stringify({ pid, startTicks: stat.startTicks })}\n`);
+    noteProcess(lab, name, { pid, startTicks: stat.startTicks });
     return { pid, startTicks: stat.startTicks, paused: false };
   } finally {
     closeSync(output);
@@ -81,7 +96,7 @@ export function spawnAppliance(lab: Lab, name: string): RunningProcess {
 }
 
 /** Sends a signal to exactly that process. False: it is gone. */
-export function signal(lab: Lab, name: string, kind: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): boolean {
+function signal(lab: Lab, name: string, kind: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): boolean {
   const running = runningProcess(lab, name);
   if (running === null) return false;
   try {
@@ -90,6 +105,27 @@ export function signal(lab: Lab, name: string, kind: "SIGKILL" | "SIGTERM" | "SI
   } catch {
     return false;
   }
+}
+
+/** False: it is not running. */
+export function pauseAppliance(lab: Lab, name: string): boolean {
+  const running = runningProcess(lab, name);
+  if (running === null) return false;
+  const { pid, startTicks } = running;
+  // Noted first: from the moment it stands still its partner may kill it.
+  noteProcess(lab, name, { pid, startTicks, paused: true });
+  if (signal(lab, name, "SIGSTOP")) return true;
+  noteProcess(lab, name, { pid, startTicks });
+  return false;
+}
+
+/** `fenced`: it was killed while it was paused. */
+export function resumeAppliance(lab: Lab, name: string): "resumed" | "fenced" | "down" {
+  const noted = notedProcess(lab, name);
+  if (noted === null) return "down";
+  if (!signal(lab, name, "SIGCONT")) return noted.paused === true ? "fenced" : "down";
+  noteProcess(lab, name, { pid: noted.pid, startTicks: noted.startTicks });
+  return "resumed";
 }
 
 /** Returns when the process is gone. */
@@ -111,8 +147,13 @@ async function gone(lab: Lab, name: string, limitMs: number): Promise<void> {
   rmSync(processFile(lab, name), { force: true });
 }
 
+/** For whoever waits for something that the process does not live to do. */
+export function endedError(lab: Lab, name: string): LabError {
+  return new LabError(`${name} has ended: ${lastOutput(lab, name)}`, "ended");
+}
+
 /** The end of what the process printed, for messages. */
-export function lastOutput(lab: Lab, name: string): string {
+function lastOutput(lab: Lab, name: string): string {
   const path = outputPath(lab, name);
   if (!existsSync(path)) return "it printed nothing";
   const lines = readFileSync(path, "utf8").split("\n");

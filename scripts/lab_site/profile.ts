@@ -1,6 +1,15 @@
 /** The board profile of each appliance of a lab, as the firmware reads it. */
-import { join } from "node:path";
-import { type Lab, pathIn, type SiteAppliance, socketOf, writeWhole } from "./site.ts";
+import {
+  diskPath,
+  isPreferred,
+  type Lab,
+  partnerOf,
+  pathIn,
+  type SiteAppliance,
+  shelfName,
+  socketOf,
+  writeWhole,
+} from "./site.ts";
 
 /** TOML basic strings have JSON's escapes for all that file names hold. */
 const quoted = (text: string): string => JSON.stringify(text);
@@ -9,13 +18,17 @@ export function profilePath(lab: Lab, name: string): string {
   return pathIn(lab, name, "profile.toml");
 }
 
+/** The port names that `links.ts` shapes by. */
+export const peerNicName = (index: number): string => `nic${index}`;
+export const interconnectNicName = (index: number): string => `ic${index}`;
+
 export function writeProfile(lab: Lab, appliance: SiteAppliance): void {
   writeWhole(profilePath(lab, appliance.name), profileText(lab, appliance));
 }
 
 export function profileText(lab: Lab, appliance: SiteAppliance): string {
   const { site } = lab;
-  const shelf = "shelf0";
+  const partner = partnerOf(lab, appliance);
   const lines = [
     "# Written by scripts/lab.",
     "[array]",
@@ -43,28 +56,54 @@ export function profileText(lab: Lab, appliance: SiteAppliance): string {
     const name = `hba${appliance.nbdPorts.length + index}`;
     lines.push("", "[[hba]]", `name = "${name}"`, `listen = "127.0.0.1:${port}"`, 'protocol = "iscsi"');
   }
-  for (const [index, port] of appliance.nicPorts.entries()) {
-    lines.push("", "[[nic]]", `name = "nic${index}"`, `listen = "127.0.0.1:${port}"`);
+  const nics = [
+    ...appliance.nicPorts.map((port, index) => ({ port, name: peerNicName(index) })),
+    ...appliance.interconnectPorts.map((port, index) => ({ port, name: interconnectNicName(index) })),
+  ];
+  for (const { port, name } of nics) {
+    lines.push("", "[[nic]]", `name = "${name}"`, `listen = "127.0.0.1:${port}"`);
   }
-  lines.push("", "[[shelf]]", `name = "${shelf}"`, 'fencing = "none"');
+  if (partner !== null) lines.push(...pairLines(lab, appliance, partner));
+  lines.push("", "[[shelf]]", `name = "${shelfName}"`, `fencing = "${partner === null ? "none" : "power"}"`);
   for (let slot = 0; slot < site.disksPerShelf; slot++) {
-    const path = join(lab.dir, appliance.array, `${shelf}-${slot}.disk`);
     lines.push(
       "",
       "[[shelf.disk]]",
       `slot = ${slot}`,
-      `path = ${quoted(path)}`,
+      `path = ${quoted(diskPath(lab, appliance.array, slot))}`,
       `size = ${site.diskBytes}`,
-      "create = true",
+      // The lab has made a shared shelf's.
+      `create = ${partner === null}`,
     );
   }
   for (const array of site.arrays.filter((candidate) => candidate.name !== appliance.array)) {
     lines.push("", "[[peer]]", `array = ${quoted(array.name)}`);
     for (const name of array.appliances) {
       const ports = site.appliances.find((candidate) => candidate.name === name)?.nicPorts ?? [];
-      const addresses = ports.map((port) => quoted(`127.0.0.1:${port}`)).join(", ");
-      lines.push("", "[[peer.appliances]]", `name = ${quoted(name)}`, `addresses = [${addresses}]`);
+      lines.push("", "[[peer.appliances]]", `name = ${quoted(name)}`, `addresses = ${addressList(ports)}`);
     }
   }
   return `${lines.join("\n")}\n`;
+}
+
+const lifeLockPath = (lab: Lab, { name }: SiteAppliance): string => pathIn(lab, name, "life.lock");
+
+function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): string[] {
+  const nics = appliance.interconnectPorts.map((_, index) => quoted(interconnectNicName(index)));
+  return [
+    "",
+    "[pair]",
+    `partner = ${quoted(partner.name)}`,
+    `nics = [${nics.join(", ")}]`,
+    `addresses = ${addressList(partner.interconnectPorts)}`,
+    `preferred = ${isPreferred(lab, appliance)}`,
+    "",
+    "[power]",
+    `lock = ${quoted(lifeLockPath(lab, appliance))}`,
+    `target_lock = ${quoted(lifeLockPath(lab, partner))}`,
+  ];
+}
+
+function addressList(ports: readonly number[]): string {
+  return `[${ports.map((port) => quoted(`127.0.0.1:${port}`)).join(", ")}]`;
 }

@@ -4,7 +4,17 @@
  *
  * Layout: `lab.json`, `ARRAY/` (shelves), `APPLIANCE/` (profile, cache, socket, logs, process).
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import * as v from "valibot";
@@ -45,6 +55,8 @@ const siteSchema = v.strictObject({
       nicPorts: v.array(port),
       /** Absent in sites from before iSCSI: their appliances serve NBD alone until the lab is made anew. */
       iscsiPorts: v.optional(v.array(port), []),
+      /** Towards the partner; none in an array of one appliance, and absent in sites from before pairs. */
+      interconnectPorts: v.optional(v.array(port), []),
     }),
   ),
 });
@@ -68,8 +80,20 @@ export interface SiteWishes {
   readonly persistence: "battery" | "flush";
 }
 
-/** The site of `--profile single`: what a `FILE` may change of it is in `site_file.ts`. */
-export function singleSite(wishes: SiteWishes): Omit<Site, "appliances"> {
+/** By profile: the appliances of oak. The first of a pair is the preferred one. */
+const oakAppliances = { single: ["oak-a"], pair: ["oak-a", "oak-b"] } as const;
+export type BuiltInProfile = keyof typeof oakAppliances;
+
+/** What `up` makes when nothing is said, and what a `FILE` starts from. */
+export const defaultProfile: BuiltInProfile = "single";
+
+export function isBuiltIn(profile: string): profile is BuiltInProfile {
+  return Object.hasOwn(oakAppliances, profile);
+}
+
+/** The site of `--profile single` or `pair`: what a `FILE` may change of it is in `site_file.ts`. */
+export function builtInSite(wishes: SiteWishes): Omit<Site, "appliances"> {
+  const profile = isBuiltIn(wishes.profile) ? wishes.profile : defaultProfile;
   return {
     version: 1,
     ...wishes,
@@ -83,7 +107,7 @@ export function singleSite(wishes: SiteWishes): Omit<Site, "appliances"> {
       { name: "demo-2", sizeBytes: 1024 ** 3 },
     ],
     arrays: [
-      { name: "oak", appliances: ["oak-a"] },
+      { name: "oak", appliances: [...oakAppliances[profile]] },
       { name: "elm", appliances: ["elm-a"] },
     ],
   };
@@ -91,7 +115,9 @@ export function singleSite(wishes: SiteWishes): Omit<Site, "appliances"> {
 
 export async function createLab(dirText: string, plan: Omit<Site, "appliances">): Promise<Lab> {
   const dir = resolve(dirText);
-  const ports = await freePorts(plan.arrays.flatMap((array) => array.appliances).length * 6);
+  const interconnectCount = (array: Site["arrays"][number]) => (array.appliances.length > 1 ? 2 : 0);
+  const portCounts = plan.arrays.map((array) => array.appliances.length * (6 + interconnectCount(array)));
+  const ports = await freePorts(portCounts.reduce((sum, count) => sum + count, 0));
   const appliances = plan.arrays.flatMap((array) =>
     array.appliances.map((applianceName) => ({
       name: applianceName,
@@ -99,6 +125,7 @@ export async function createLab(dirText: string, plan: Omit<Site, "appliances">)
       nbdPorts: ports.splice(0, 2),
       nicPorts: ports.splice(0, 2),
       iscsiPorts: ports.splice(0, 2),
+      interconnectPorts: ports.splice(0, interconnectCount(array)),
     })),
   );
   const lab: Lab = { dir, site: { ...plan, appliances } };
@@ -106,6 +133,7 @@ export async function createLab(dirText: string, plan: Omit<Site, "appliances">)
   mkdirSync(dir, { recursive: true });
   for (const array of plan.arrays) mkdirSync(join(dir, array.name), { recursive: true });
   for (const appliance of appliances) mkdirSync(join(dir, appliance.name), { recursive: true });
+  for (const array of plan.arrays.filter(({ appliances: { length } }) => length > 1)) makeSharedDisks(lab, array.name);
   saveLab(lab);
   return lab;
 }
@@ -151,6 +179,33 @@ export function applianceOf(lab: Lab, applianceName: string): SiteAppliance {
 export function appliancesOf(lab: Lab, nameText: string): SiteAppliance[] {
   const ofArray = lab.site.appliances.filter((appliance) => appliance.array === nameText);
   return ofArray.length > 0 ? ofArray : [applianceOf(lab, nameText)];
+}
+
+/** null: it is its array's only one. */
+export function partnerOf(lab: Lab, appliance: SiteAppliance): SiteAppliance | null {
+  return lab.site.appliances.find(({ array, name }) => array === appliance.array && name !== appliance.name) ?? null;
+}
+
+/** Whether it owns when both are free to: the first one that the site names. */
+export function isPreferred(lab: Lab, appliance: SiteAppliance): boolean {
+  return lab.site.arrays.some(({ appliances }) => appliances[0] === appliance.name);
+}
+
+/** An array has one shelf, which its appliances share. */
+export const shelfName = "shelf0";
+
+export function diskPath(lab: Lab, array: string, slot: number): string {
+  return join(lab.dir, array, `${shelfName}-${slot}.disk`);
+}
+
+/** Two appliances that start at once must find their shelf; a single one makes the files itself. */
+function makeSharedDisks(lab: Lab, array: string): void {
+  for (let slot = 0; slot < lab.site.disksPerShelf; slot++) {
+    const fd = openSync(diskPath(lab, array, slot), "a", 0o600);
+    // An `up` that was interrupted may have left it.
+    if (fstatSync(fd).size === 0) ftruncateSync(fd, lab.site.diskBytes);
+    closeSync(fd);
+  }
 }
 
 export function pathIn(lab: Lab, applianceName: string, file: string): string {

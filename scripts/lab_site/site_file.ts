@@ -5,12 +5,14 @@
  *     disks = 2                       # on each array's shelf
  *     disk_size = "8GiB"              # sparse files
  *     volumes = [{ name = "demo-1", size = "1GiB" }]
- *     arrays = [{ name = "oak", appliances = ["oak-a"] }, { name = "elm", appliances = ["elm-a"] }]
+ *     arrays = [{ name = "oak", appliances = ["oak-a", "oak-b"] }, { name = "elm", appliances = ["elm-a"] }]
+ *
+ * An array of two appliances is a pair on one shared shelf; the first one is preferred.
  */
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { parseSize } from "../../firmware/codec/sizes.ts";
-import { LabError, type Site, type SiteWishes, singleSite } from "./site.ts";
+import { builtInSite, isBuiltIn, LabError, type Site, type SiteWishes } from "./site.ts";
 
 const size = v.pipe(
   v.union([v.string(), v.number()]),
@@ -32,18 +34,30 @@ const fileSchema = v.strictObject({
       v.array(
         v.strictObject({
           name,
-          appliances: v.pipe(v.array(name), v.length(1, "must hold one appliance: pairs are not in this version")),
+          appliances: v.pipe(
+            v.array(name),
+            v.minLength(1, "must hold one appliance, or the two of a pair"),
+            v.maxLength(2, "must hold one appliance, or the two of a pair"),
+          ),
         }),
       ),
       v.minLength(1),
       v.maxLength(8),
+      v.check(
+        (arrays) => !hasTwice(arrays.flatMap((array) => [array.name, ...array.appliances])),
+        "must give every array and every appliance a name of its own",
+      ),
     ),
   ),
 });
 
+function hasTwice(names: readonly string[]): boolean {
+  return new Set(names).size < names.length;
+}
+
 export function siteOf(wishes: SiteWishes): Omit<Site, "appliances"> {
-  const site = singleSite(wishes);
-  if (wishes.profile === "single") return site;
+  const site = builtInSite(wishes);
+  if (isBuiltIn(wishes.profile)) return site;
   const file = readSiteFile(wishes.profile);
   return {
     ...site,

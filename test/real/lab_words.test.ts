@@ -6,7 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { runningProcess } from "../../scripts/lab_site/process.ts";
 import { profileText } from "../../scripts/lab_site/profile.ts";
-import { createLab, type Lab, loadLab, singleSite } from "../../scripts/lab_site/site.ts";
+import { builtInSite, createLab, defaultProfile, type Lab, loadLab } from "../../scripts/lab_site/site.ts";
 import { siteOf } from "../../scripts/lab_site/site_file.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -53,7 +53,7 @@ test("words that mean nothing -> exit 2, one line, nothing made", async ({ dir }
 });
 
 test("a lab from before iSCSI -> shown without portals, and how to get them", async ({ dir }) => {
-  const { site } = await createLab(join(dir, "lab"), singleSite(wishes));
+  const { site } = await createLab(join(dir, "lab"), builtInSite(wishes));
   const old = { ...site, appliances: site.appliances.map(({ iscsiPorts: _, ...appliance }) => appliance) };
   writeFileSync(join(dir, "lab", "lab.json"), JSON.stringify(old));
   const told = await lab("status", dir);
@@ -64,11 +64,9 @@ test("a lab from before iSCSI -> shown without portals, and how to get them", as
 });
 
 test("what this version does not have -> exit 1, not-in-this-version", async ({ dir }) => {
-  for (const line of ["up --profile pair --json", "up --mode delta --json"]) {
-    const { code, out } = await lab(line, dir);
-    assert.is(code, 1, line);
-    assert.is(JSON.parse(out).error.code, "not-in-this-version", line);
-  }
+  const { code, out } = await lab("up --mode delta --json", dir);
+  assert.is(code, 1);
+  assert.is(JSON.parse(out).error.code, "not-in-this-version");
 });
 
 test("no lab -> exit 1, and down is content", async ({ dir }) => {
@@ -86,7 +84,10 @@ test("bad site file -> exit 2, one line that names file and field", async ({ dir
     ['cache = "12XB"', "cache"],
     ["speed = 3", "speed"],
     ['volumes = [{ name = "a b", size = "1GiB" }]', "volumes"],
-    ['arrays = [{ name = "oak", appliances = ["oak-a", "oak-b"] }]', "pairs are not in this version"],
+    ['arrays = [{ name = "oak", appliances = ["oak-a", "oak-b", "oak-c"] }]', "or the two of a pair"],
+    ['arrays = [{ name = "oak", appliances = [] }]', "or the two of a pair"],
+    ['arrays = [{ name = "oak", appliances = ["oak-a", "oak-a"] }]', "a name of its own"],
+    ['arrays = [{ name = "oak", appliances = ["oak"] }]', "a name of its own"],
   ];
   const path = join(dir, "site.toml");
   for (const [text, field] of rows) {
@@ -105,11 +106,21 @@ test("site file -> what it says, the rest as in the built-in one", ({ dir }) => 
   const site = siteOf({ ...wishes, profile: path });
   assert.is(site.cacheBytes, 64 * 1024 ** 2);
   assert.equal(site.volumes, [{ name: "v", sizeBytes: 2 * 1024 ** 3 }]);
-  assert.is(site.disksPerShelf, singleSite(wishes).disksPerShelf);
+  assert.is(site.disksPerShelf, builtInSite(wishes).disksPerShelf);
+  assert.equal(site.arrays, builtInSite({ ...wishes, profile: defaultProfile }).arrays);
+  const arrays = [
+    { name: "ash", appliances: ["ash-a"] },
+    { name: "fir", appliances: ["fir-b", "fir-a"] },
+  ];
+  const lines = arrays.map(
+    ({ name, appliances }) => `{ name = "${name}", appliances = ${JSON.stringify(appliances)} }`,
+  );
+  writeFileSync(path, `arrays = [${lines.join(", ")}]`);
+  assert.equal(siteOf({ ...wishes, profile: path }).arrays, arrays);
 });
 
 test("new lab -> ports that differ, below the range of outgoing connections; kept when loaded", async ({ dir }) => {
-  const made = await createLab(join(dir, "lab"), singleSite(wishes));
+  const made = await createLab(join(dir, "lab"), builtInSite(wishes));
   const ports = made.site.appliances.flatMap(({ nbdPorts, nicPorts }) => [...nbdPorts, ...nicPorts]);
   assert.is(ports.length, 8);
   assert.is(new Set(ports).size, 8);
@@ -122,7 +133,7 @@ test("new lab -> ports that differ, below the range of outgoing connections; kep
 
 test("directory too long for sockets -> refused before anything is made", async ({ dir }) => {
   const long = join(dir, "x".repeat(100));
-  const outcome = await createLab(long, singleSite(wishes)).then(
+  const outcome = await createLab(long, builtInSite(wishes)).then(
     () => "made",
     (error: Error) => error.message,
   );
@@ -131,7 +142,7 @@ test("directory too long for sockets -> refused before anything is made", async 
 });
 
 test("noted process whose id was reused -> not running", async ({ dir }) => {
-  const made: Lab = await createLab(join(dir, "lab"), singleSite(wishes));
+  const made: Lab = await createLab(join(dir, "lab"), builtInSite(wishes));
   const path = join(made.dir, "oak-a", "process.json");
   mkdirSync(join(made.dir, "oak-a"), { recursive: true });
   const stat = readFileSync(`/proc/${process.pid}/stat`, "utf8");

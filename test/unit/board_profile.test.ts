@@ -89,6 +89,7 @@ test("a full profile -> hardware, config and files, with the defaults filled in"
     array: { name: "oak", appliance: "oak-a" },
     peers: [{ array: "elm", appliances: [{ name: "elm-a", addresses: ["127.0.0.1:7100"] }] }],
     link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
+    pair: null,
     goldenAccess: "read-only",
     tls: { nbd: "off" },
     iscsi: { targetName: null, chap: null },
@@ -133,7 +134,7 @@ test("iSCSI ports and an [iscsi] table -> portals, the target's name and secret;
 test("the example profiles -> accepted", () => {
   const directory = join(import.meta.dirname, "../../images/profiles");
   const names = readdirSync(directory);
-  assert.ok(names.length >= 2);
+  assert.ok(names.length >= 4);
   for (const name of names) {
     const outcome = parseBoardProfile(name, Bun.TOML.parse(readFileSync(join(directory, name), "utf8")));
     assert.ok(outcome.ok, outcome.ok ? "" : outcome.text);
@@ -252,6 +253,147 @@ test("a wrong value, an unknown key, something missing -> one line with file, fi
   }
 });
 
+const paired = `${valid.replace('name = "shelf0"', 'name = "shelf0"\nfencing = "power"')}
+[[nic]]
+name = "ic0"
+listen = "127.0.0.1:7500"
+[[nic]]
+name = "ic1"
+listen = "127.0.0.1:7510"
+[pair]
+partner = "oak-b"
+nics = ["ic0", "ic1"]
+addresses = ["127.0.0.1:7501", "127.0.0.1:7511"]
+[power]
+lock = "/run/oak-a.life"
+target_lock = "/run/oak-b.life"
+`;
+
+test("[pair] and [power] -> the partner, its interconnect and the power port, with the defaults filled in", () => {
+  const { board, config } = accepted(paired);
+  const hardware: LinuxBoard = board;
+  assert.equal(hardware.power, {
+    target: "oak-b",
+    lockPath: "/run/oak-a.life",
+    targetLockPath: "/run/oak-b.life",
+  });
+  assert.is(hardware.shelves[0]?.fencing, "power");
+  assert.equal(config.pair, {
+    partner: "oak-b",
+    nics: ["ic0", "ic1"],
+    addresses: ["127.0.0.1:7501", "127.0.0.1:7511"],
+    preferred: false,
+    heartbeatMs: 100,
+    limitMs: 1000,
+  });
+  const chosen = accepted(
+    paired.replace("[power]", "preferred = true\nheartbeat_ms = 20\nmissed_max = 5\n[power]"),
+  ).config;
+  assert.is(chosen.pair?.preferred, true);
+  assert.is(chosen.pair?.heartbeatMs, 20);
+  assert.is(chosen.pair?.limitMs, 100);
+});
+
+test("a pair that could not be held together or apart -> one line with field, fault and remedy", () => {
+  const power = paired.slice(paired.indexOf("[power]"));
+  const pairAndPower = paired.slice(paired.indexOf("[pair]"));
+  const nics = 'nics = ["ic0", "ic1"]';
+  const lockExample = '[power] with lock = "/run/goldcopy/oak-a.life" and target_lock = "/run/goldcopy/oak-b.life"';
+  const rows: [string, string, string][] = [
+    [
+      power,
+      "",
+      `power: missing, but shelf[0].fencing = "power" needs it to switch the partner off; write for example ${lockExample}`,
+    ],
+    [
+      'fencing = "power"',
+      'fencing = "none"',
+      'shelf[0].fencing: `none` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power"',
+    ],
+    [
+      '\nfencing = "power"',
+      "",
+      'shelf[0].fencing: `none` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power"',
+    ],
+    [
+      'fencing = "power"',
+      'fencing = "atomic"',
+      'shelf[0].fencing: this version\'s Linux HAL supports no device with "atomic" fencing; write "power" in a pair, else "none"',
+    ],
+    [
+      pairAndPower,
+      "",
+      'shelf[0].fencing: "power" is for pairs and locks no disk, and there is no [pair]; write fencing = "none", or describe [pair] and [power]',
+    ],
+    [nics, 'nics = ["ic0", "ic2"]', 'pair.nics[1]: there is no [[nic]] "ic2"; name some of nic0, nic1, ic0, ic1'],
+    [
+      nics,
+      'nics = ["ic0", "ic0"]',
+      'pair.nics[1]: "ic0" is the name of pair.nics[0] too; name each NIC of the interconnect once',
+    ],
+    [
+      nics,
+      'nics = ["ic0"]',
+      "pair.addresses: 2 for 1 NICs; write one address of the partner for each of pair.nics, in their order",
+    ],
+    [
+      nics,
+      "nics = []",
+      'pair.nics: a list of 0 is too short: at least 1 are needed; write for example nics = ["ic0", "ic1"]',
+    ],
+    [
+      `${nics}\naddresses = ["127.0.0.1:7501", "127.0.0.1:7511"]`,
+      'nics = ["ic0", "ic1", "nic0", "nic1"]\naddresses = ["h:1", "h:2", "h:3", "h:4"]',
+      "pair.nics: every [[nic]] is the interconnect, and none is left for the [[peer]] tables; add a [[nic]] for peers, or name fewer",
+    ],
+    ['partner = "oak-b"', 'partner = "oak-a"', 'pair.partner: "oak-a" is this appliance itself; name the other one'],
+    [
+      'partner = "oak-b"',
+      'partner = "elm-a"',
+      'peer[0].appliances[0].name: "elm-a" is the name of pair.partner too; give each appliance its own name',
+    ],
+    [
+      '"127.0.0.1:7511"',
+      '"127.0.0.1:7510"',
+      'pair.addresses[1]: "127.0.0.1:7510" is the address of nic[3].listen too; give each port its own address',
+    ],
+    [
+      '"/run/oak-b.life"',
+      '"/run/oak-a.life"',
+      'power.target_lock: "/run/oak-a.life" is the path of power.lock too; give each its own file',
+    ],
+    [
+      "[power]",
+      "heartbeat_ms = 9\n[power]",
+      "pair.heartbeat_ms: 9 is not a whole number from 10 to 10000; write for example heartbeat_ms = 100",
+    ],
+    [
+      "[power]",
+      "missed_max = 2\n[power]",
+      "pair.missed_max: 2 is not a whole number from 3 to 100; write for example missed_max = 10",
+    ],
+    [
+      "[power]",
+      'preferred = "yes"\n[power]',
+      'pair.preferred: "yes" is not true or false; write for example preferred = true',
+    ],
+  ];
+  for (const [from, to, expected] of rows) {
+    assert.ok(paired.includes(from), from);
+    assert.is(refusal(paired.replace(from, to)), `oak-a.toml: ${expected}`);
+  }
+  assert.is(
+    refusal(`${valid}${power}`),
+    "oak-a.toml: power: there is no [pair], so nobody could be switched off; describe the partner in [pair], or remove [power]",
+  );
+  const withoutPeers = paired.replace(valid.slice(valid.indexOf("[[peer]]")), "");
+  accepted(
+    withoutPeers
+      .replace(nics, 'nics = ["ic0", "ic1", "nic0", "nic1"]')
+      .replace('["127.0.0.1:7501", "127.0.0.1:7511"]', '["h:1", "h:2", "h:3", "h:4"]'),
+  );
+});
+
 test("one HBA port alone -> refused with what is needed", () => {
   const second = valid.slice(valid.lastIndexOf("[[hba]]"), valid.indexOf("[[nic]]"));
   assert.is(
@@ -293,7 +435,7 @@ test("every field in turn holds something absurd -> refused in one line, never t
       visit(inner, (by) => replace(Array.isArray(value) ? value.with(Number(key), by) : { ...value, [key]: by }));
     }
   };
-  visit(Bun.TOML.parse(valid), (by) => by);
+  for (const text of [valid, paired]) visit(Bun.TOML.parse(text), (by) => by);
 });
 
 test.run();
