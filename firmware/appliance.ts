@@ -230,6 +230,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     reservations,
     nbdTls: config.tls?.nbd ?? "off",
     targetName: config.iscsi?.targetName ?? iscsiTargetName(config.array.name),
+    ...(pair === undefined ? {} : { portGroups: pair.portGroups, partnerPortals: () => pair.partnerPortals() }),
   });
   const control = new ApplianceControl({
     hal,

@@ -17,10 +17,11 @@ import { startAppliance } from "./appliance.ts";
 import { bodyCharsMax, createApi } from "./manage/api.ts";
 import { type BoardProfile, parseBoardProfile } from "./manage/board_profile.ts";
 import { chapSecretOf } from "./manage/chap_secret.ts";
-import type { Control } from "./manage/control.ts";
 import { EventLog, encodeEventLine } from "./manage/events.ts";
 import { createLabPort } from "./manage/lab_port.ts";
 import { createStartingApi } from "./manage/starting_api.ts";
+import { createPairApi } from "./pair_api.ts";
+import { createPairAppliance } from "./pair_appliance.ts";
 import type { ChapCredentials } from "./volume/host_access.ts";
 
 const exitStopped = 0;
@@ -184,11 +185,23 @@ async function main(): Promise<void> {
   const own = iscsi.chap === null ? null : readOwnSecret(iscsi.chap);
   if (typeof own === "string") return await refuse(outlets, own);
   const config = { ...profile.config, acceptCacheLoss, acceptStaleDisk, iscsi: { targetName: iscsi.targetName, own } };
-  const started = await startAppliance({ hal, config, events, version: packageJson.version, diskProblems });
-  if (!started.ok) return await leave(outlets, started.text);
-  const { control } = started;
   const lab = createLabPort({ nics: hal.nics, shelves: hal.shelves, faults: opened, events });
-  api = createApi({ control, events, clock, lab });
+  const { version } = packageJson;
+  const { pair } = profile.config;
+  let running: { stop(): Promise<void> };
+  if (pair === null) {
+    const started = await startAppliance({ hal, config, events, version, diskProblems });
+    if (!started.ok) return await leave(outlets, started.text);
+    api = createApi({ control: started.control, events, clock, lab });
+    running = started.control;
+  } else {
+    const end = (text: string) => void refuse(outlets, text);
+    const partnership = createPairAppliance({ hal, config, pair, events, version, diskProblems, end });
+    api = createPairApi({ partnership, array: array.name, appliance: array.appliance, version, events, clock, lab });
+    const trouble = await partnership.start();
+    if (trouble !== null) return await refuse(outlets, trouble);
+    running = partnership;
+  }
 
   let stopping = false;
   const stop = (signal: string) => {
@@ -200,7 +213,7 @@ async function main(): Promise<void> {
       file.flushNow();
       process.exit(exitRefused);
     }, stopLimitMs).unref();
-    stopOrderly(control, opened, file).then(() => {
+    stopOrderly(running, opened, file).then(() => {
       socket.close();
       process.exit(exitStopped);
     }, crash);
@@ -221,8 +234,12 @@ async function leave({ file, socket }: Outlets, text: string): Promise<never> {
   fail(exitRefused, text);
 }
 
-async function stopOrderly(control: Control, hardware: { close(): Promise<void> }, file: EventFile): Promise<void> {
-  await control.stop();
+async function stopOrderly(
+  running: { stop(): Promise<void> },
+  hardware: { close(): Promise<void> },
+  file: EventFile,
+): Promise<void> {
+  await running.stop();
   await hardware.close();
   await file.written(logLimitMs);
 }

@@ -1,8 +1,9 @@
 /** One appliance of a pair: the partnership, and the array's firmware whenever it owns the array. */
 import type { Hal } from "../hal/api/hal.ts";
 import { type ApplianceConfig, startAppliance } from "./appliance.ts";
+import type { PairConfig } from "./manage/board_profile.ts";
 import type { EventSink } from "./manage/events.ts";
-import { type PairConfig, Partnership } from "./pair/partnership.ts";
+import { Partnership } from "./pair/partnership.ts";
 
 export interface PairApplianceOptions {
   readonly hal: Hal;

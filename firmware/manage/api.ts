@@ -11,7 +11,15 @@ import * as v from "valibot";
 import type { Clock } from "../../hal/api/clock.ts";
 import { BrokenInvariant } from "../codec/assert.ts";
 import { describeIssue, isName, nameRule, schemas } from "./api_schemas.ts";
-import { type Control, type ControlErrorCode, done, type LabPort, type Result, refused } from "./control.ts";
+import {
+  type Control,
+  type ControlErrorCode,
+  done,
+  type LabPort,
+  type PairControl,
+  type Result,
+  refused,
+} from "./control.ts";
 import type { EventLog } from "./events.ts";
 import { ringEventsMax } from "./events.ts";
 
@@ -23,7 +31,12 @@ export interface ApiAnswer {
 export type Api = (method: string, path: string, body: string) => Promise<ApiAnswer>;
 
 export interface ApiParts {
-  readonly control: Control;
+  /** Of the array; null while another appliance owns it, or nobody does. */
+  readonly control: Control | null;
+  /** Where requests about the array go while there is no `control`. */
+  readonly elsewhere?: Api;
+  /** Of this appliance as one of two. */
+  readonly pair?: PairControl;
   readonly events: EventLog;
   readonly clock: Clock;
   /** null where the hardware cannot be told to fail. */
@@ -38,6 +51,7 @@ const eventWaitMsMax = 60_000;
 const ownTimeoutGraceMs = 2000;
 
 interface Call {
+  readonly control: Control;
   readonly parts: ApiParts;
   /** The segments of the path that stand for names, in order. */
   readonly names: readonly string[];
@@ -57,9 +71,7 @@ interface Route {
 export function createApi(parts: ApiParts): Api {
   return async (method, path, body) => {
     try {
-      const result = await answer(parts, method, path, body);
-      if (result.ok) return { status: 200, body: result.value };
-      return { status: httpStatusOf(result.error.code), body: { error: result.error } };
+      return await answer(parts, method, path, body);
     } catch (error) {
       if (error instanceof BrokenInvariant) throw error;
       const text = error instanceof Error ? error.message : String(error);
@@ -69,11 +81,24 @@ export function createApi(parts: ApiParts): Api {
   };
 }
 
-function answer(parts: ApiParts, method: string, path: string, bodyText: string): Answer {
+async function answer(parts: ApiParts, method: string, path: string, bodyText: string): Promise<ApiAnswer> {
+  const result = await resultOf(parts, method, path, bodyText);
+  if (!("ok" in result)) return result;
+  if (result.ok) return { status: 200, body: result.value };
+  return { status: httpStatusOf(result.error.code), body: { error: result.error } };
+}
+
+/** Or what somebody else has answered. */
+function resultOf(
+  parts: ApiParts,
+  method: string,
+  path: string,
+  bodyText: string,
+): Answer | Promise<Result<unknown> | ApiAnswer> {
   const [pathname = "", queryText = ""] = path.split("?", 2);
   const segments = decodeSegments(pathname);
   if (segments === null) return refused("invalid", "the path is not valid");
-  const found = routes.filter((route) => matches(route, segments));
+  const found = [...ownRoutes, ...routes].filter((route) => matches(route, segments));
   if (found.length === 0) return refused("not-found", `no such resource: ${pathname}`);
   const route = found.find((candidate) => candidate.method === method);
   if (route === undefined) return refused("invalid", `${method} is not possible on ${pathname}`);
@@ -83,7 +108,10 @@ function answer(parts: ApiParts, method: string, path: string, bodyText: string)
   const body = parseBody(bodyText);
   if (body === undefined)
     return refused("invalid", `the body must be a JSON object of at most ${bodyCharsMax} characters`);
-  return route.run({ parts, names, query: new URLSearchParams(queryText), body });
+  const call = { parts, names, query: new URLSearchParams(queryText), body };
+  if (parts.control !== null) return route.run({ ...call, control: parts.control });
+  if (ownRoutes.includes(route)) return route.run(call as unknown as Call);
+  return parts.elsewhere?.(method, path, bodyText) ?? noControl;
 }
 
 /** Places of disks hold a slash: `shelf0/2`. */
@@ -192,87 +220,98 @@ function byName<T>(items: readonly T[], nameOf: (item: T) => string, name: strin
 const first = (call: Call): string => call.names[0] ?? "";
 
 const routes: readonly Route[] = [
-  route("GET /v1/status", ({ parts }) => done(parts.control.status())),
+  route("GET /v1/status", ({ control }) => done(control.status())),
 
-  route("GET /v1/volumes", ({ parts }) => done(parts.control.volumes.list())),
+  route("GET /v1/volumes", ({ control }) => done(control.volumes.list())),
   route("GET /v1/volumes/*", (call) =>
-    byName(call.parts.control.volumes.list(), (volume) => volume.name, first(call), "volume"),
+    byName(call.control.volumes.list(), (volume) => volume.name, first(call), "volume"),
   ),
-  judged("POST /v1/volumes", schemas.volumeCreate, ({ parts }, body) => parts.control.volumes.create(body)),
+  judged("POST /v1/volumes", schemas.volumeCreate, ({ control }, body) => control.volumes.create(body)),
   judged("POST /v1/volumes/*/resize", schemas.volumeResize, (call, body) =>
-    call.parts.control.volumes.resize(first(call), body.sizeBytes),
+    call.control.volumes.resize(first(call), body.sizeBytes),
   ),
-  route("DELETE /v1/volumes/*", (call) => call.parts.control.volumes.delete(first(call))),
+  route("DELETE /v1/volumes/*", (call) => call.control.volumes.delete(first(call))),
 
-  route("GET /v1/groups", ({ parts }) => done(parts.control.groups.list())),
-  route("GET /v1/groups/*", (call) => call.parts.control.groups.show(first(call))),
-  judged("POST /v1/groups", schemas.groupCreate, ({ parts }, body) => parts.control.groups.create(body)),
-  route("DELETE /v1/groups/*", (call) => call.parts.control.groups.delete(first(call))),
+  route("GET /v1/groups", ({ control }) => done(control.groups.list())),
+  route("GET /v1/groups/*", (call) => call.control.groups.show(first(call))),
+  judged("POST /v1/groups", schemas.groupCreate, ({ control }, body) => control.groups.create(body)),
+  route("DELETE /v1/groups/*", (call) => call.control.groups.delete(first(call))),
   judged("POST /v1/groups/*/add-peer", schemas.groupPeer, (call, body) =>
-    call.parts.control.groups.addPeer(first(call), body),
+    call.control.groups.addPeer(first(call), body),
   ),
   judged("POST /v1/groups/*/set-mode", schemas.groupPeer, (call, body) =>
-    call.parts.control.groups.setMode(first(call), body),
+    call.control.groups.setMode(first(call), body),
   ),
   long("POST /v1/groups/*/migrate", schemas.groupMigrate, ownTimeoutGraceMs, (call, body) =>
-    call.parts.control.groups.migrate(first(call), body),
+    call.control.groups.migrate(first(call), body),
   ),
   long("POST /v1/groups/*/takeover", schemas.groupTakeover, 0, (call, body) =>
-    call.parts.control.groups.takeover(first(call), body),
+    call.control.groups.takeover(first(call), body),
   ),
   long("POST /v1/groups/*/serve", schemas.groupServe, 0, (call, body) =>
-    call.parts.control.groups.serveAlone(first(call), body),
+    call.control.groups.serveAlone(first(call), body),
   ),
   long("POST /v1/groups/*/resync", schemas.groupResync, 0, (call, body) =>
-    call.parts.control.groups.resync(first(call), body),
+    call.control.groups.resync(first(call), body),
   ),
   long("POST /v1/groups/*/failback", schemas.groupFailback, ownTimeoutGraceMs, (call, body) =>
-    call.parts.control.groups.failback(first(call), body),
+    call.control.groups.failback(first(call), body),
   ),
   long("POST /v1/groups/*/verify", schemas.groupVerify, 0, (call, body) =>
-    call.parts.control.groups.verify(first(call), body),
+    call.control.groups.verify(first(call), body),
   ),
 
-  route("GET /v1/peers", ({ parts }) => done(parts.control.peers())),
-  route("GET /v1/peers/*", (call) =>
-    byName(call.parts.control.peers(), (peer) => peer.array, first(call), "peer array"),
-  ),
+  route("GET /v1/peers", ({ control }) => done(control.peers())),
+  route("GET /v1/peers/*", (call) => byName(call.control.peers(), (peer) => peer.array, first(call), "peer array")),
 
-  route("GET /v1/hosts", ({ parts }) => done(parts.control.hosts.list())),
-  route("GET /v1/hosts/*", (call) => byName(call.parts.control.hosts.list(), (host) => host.name, first(call), "host")),
-  judged("POST /v1/hosts", schemas.hostAdd, ({ parts }, body) =>
+  route("GET /v1/hosts", ({ control }) => done(control.hosts.list())),
+  route("GET /v1/hosts/*", (call) => byName(call.control.hosts.list(), (host) => host.name, first(call), "host")),
+  judged("POST /v1/hosts", schemas.hostAdd, ({ control }, body) =>
     body.any || body.addresses.length > 0 || body.iqns.length > 0 || body.tlsNames.length > 0
-      ? parts.control.hosts.add(body)
+      ? control.hosts.add(body)
       : refused("invalid", "a host needs at least one of any, addresses, iqns, tlsNames"),
   ),
-  judged("POST /v1/hosts/*/map", schemas.hostMap, (call, body) => call.parts.control.hosts.map(first(call), body)),
+  judged("POST /v1/hosts/*/map", schemas.hostMap, (call, body) => call.control.hosts.map(first(call), body)),
   judged("POST /v1/hosts/*/unmap", schemas.hostUnmap, (call, body) =>
-    call.parts.control.hosts.unmap(first(call), body.volume),
+    call.control.hosts.unmap(first(call), body.volume),
   ),
-  route("DELETE /v1/hosts/*", (call) => call.parts.control.hosts.remove(first(call))),
+  route("DELETE /v1/hosts/*", (call) => call.control.hosts.remove(first(call))),
 
-  route("GET /v1/shelves", ({ parts }) => done(parts.control.shelves())),
-  route("GET /v1/shelves/*", (call) =>
-    byName(call.parts.control.shelves(), (shelf) => shelf.name, first(call), "shelf"),
-  ),
-  route("GET /v1/disks", ({ parts }) => done(parts.control.disks())),
-  route("GET /v1/disks/*", (call) => byName(call.parts.control.disks(), (disk) => disk.place, first(call), "disk")),
-  route("GET /v1/pools", ({ parts }) => done(parts.control.pools())),
-  route("GET /v1/pools/*", (call) => byName(call.parts.control.pools(), (pool) => pool.name, first(call), "pool")),
-  long("POST /v1/pools/*/scrub", schemas.poolScrub, 0, (call) => call.parts.control.scrub(first(call))),
-  route("GET /v1/caches", ({ parts }) => done(parts.control.caches())),
+  route("GET /v1/shelves", ({ control }) => done(control.shelves())),
+  route("GET /v1/shelves/*", (call) => byName(call.control.shelves(), (shelf) => shelf.name, first(call), "shelf")),
+  route("GET /v1/disks", ({ control }) => done(control.disks())),
+  route("GET /v1/disks/*", (call) => byName(call.control.disks(), (disk) => disk.place, first(call), "disk")),
+  route("GET /v1/pools", ({ control }) => done(control.pools())),
+  route("GET /v1/pools/*", (call) => byName(call.control.pools(), (pool) => pool.name, first(call), "pool")),
+  long("POST /v1/pools/*/scrub", schemas.poolScrub, 0, (call) => call.control.scrub(first(call))),
+  route("GET /v1/caches", ({ control }) => done(control.caches())),
   route("GET /v1/caches/*", (call) =>
-    byName(call.parts.control.caches(), (cache) => cache.appliance, first(call), "appliance with a cache"),
+    byName(call.control.caches(), (cache) => cache.appliance, first(call), "appliance with a cache"),
   ),
 
-  route("GET /v1/events", events),
-  route("GET /v1/support", ({ parts }) => done(supportBundle(parts))),
+  route("GET /v1/support", ({ control, parts }) => done(supportBundle(control, parts))),
 
+  long("POST /v1/pair/failover", schemas.pairFailover, 0, async (call, body) =>
+    call.control.pair === null ? noPair : call.control.pair.failover(body.to),
+  ),
+  judged("POST /v1/pair/move", schemas.pairMove, (call) => (call.control.pair === null ? noPair : oneOwner)),
+];
+
+/** About the appliance that is asked, whoever owns the array. */
+const ownRoutes: readonly Route[] = [
+  route("GET /v1/events", events),
+  route("GET /v1/pair", ({ parts }) => (parts.pair === undefined ? noPair : done(parts.pair.status()))),
   route("GET /v1/lab/links", ({ parts }) => (parts.lab === null ? noLab : done(parts.lab.links()))),
   judged("POST /v1/lab/shape", schemas.labShape, ({ parts }, body) => parts.lab?.shape(body) ?? noLab),
   judged("POST /v1/lab/fault", schemas.labFault, ({ parts }, body) => parts.lab?.fault(body) ?? noLab),
 ];
 
+const noPair = refused("not-found", "this array has one appliance, and no pair");
+const oneOwner = refused(
+  "not-in-this-version",
+  "all groups of an array have the same owner in this version; goldcopy pair failover moves them together",
+);
+const noControl = refused("starting", "who owns the array is not settled yet; ask again in a moment");
 const noLab = refused("not-in-this-version", "this hardware cannot be told to fail");
 
 /** `after`: the newest event already seen; `waitMs`: how long to wait for a newer one; `limit`: at most so many, the newest. */
@@ -304,7 +343,7 @@ function wholeNumber(text: string | null, absent: number, max: number): number |
 }
 
 /** Everything that helps to understand an appliance from afar; no data of hosts, no secrets. */
-function supportBundle({ control, events: log, lab }: ApiParts): unknown {
+function supportBundle(control: Control, { events: log, lab }: ApiParts): unknown {
   const groups = control.groups.list().map((group) => {
     const shown = control.groups.show(group.name);
     return shown.ok ? shown.value : group;

@@ -1,4 +1,5 @@
 /** What the firmware that owns a pair's array knows of the pair: implemented by `partnership.ts`. */
+import type { PairPortGroups } from "../host_servers.ts";
 import type { PairControl } from "../manage/control.ts";
 import type { ApplianceJson, WarningJson } from "../manage/status_json.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
@@ -12,4 +13,7 @@ export interface PairPort extends PairControl {
   /** How the partner is, for the status document. */
   partnerJson(): ApplianceJson;
   warnings(): WarningJson[];
+  /** The target port groups of both appliances, and where the partner's hosts reach it. */
+  readonly portGroups: PairPortGroups;
+  partnerPortals(): readonly string[];
 }

@@ -17,31 +17,28 @@ import type { Nic } from "../../hal/api/nic.ts";
 import type { StartOutcome } from "../appliance.ts";
 import { Nvram } from "../cache/nvram.ts";
 import { assert } from "../codec/assert.ts";
+import type { PairPortGroups } from "../host_servers.ts";
+import type { Api, ApiAnswer } from "../manage/api.ts";
+import type { PairConfig } from "../manage/board_profile.ts";
 import { done, type FailoverJson, type Result, refused } from "../manage/control.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
+import { BroughtSessions, type SendMessage } from "./brought_sessions.ts";
+import { Calls } from "./calls.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
 import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
-import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
+import type { PairHello, PairMessage, PairRole, PairState, Portal } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
 import { HostPorts } from "./host_ports.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
 import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
+import { type PairFacts, pairStatus, pairWarnings, partnerJson } from "./pair_report.ts";
+import { PartnerSessions } from "./partner_sessions.ts";
+import { firstPortOf, portGroupsOf } from "./port_groups.ts";
 import { ShelfHeart } from "./shelf_heart.ts";
-
-export interface PairConfig {
-  readonly partner: string;
-  /** Names of the NICs that are the interconnect. */
-  readonly nics: readonly string[];
-  /** The partner's interconnect NICs, one for each of `nics`. */
-  readonly addresses: readonly string[];
-  readonly preferred: boolean;
-  readonly heartbeatMs: number;
-  readonly limitMs: number;
-}
 
 export interface PartnershipOptions {
   readonly hal: Hal;
@@ -68,6 +65,9 @@ export class Partnership implements PairPort {
   readonly #heart: ShelfHeart;
   readonly #target: CopyTarget;
   readonly #ports: HostPorts;
+  readonly #brought: BroughtSessions;
+  readonly #partnerSessions: PartnerSessions;
+  readonly #calls: Calls;
   readonly #peerNics: readonly Nic[];
   readonly #startedMs: number;
   #role: PairRole = "free";
@@ -83,6 +83,10 @@ export class Partnership implements PairPort {
   #lease: HardwareLease | null = null;
   #keeper: CopyKeeper | null = null;
   #copyWaiters: (() => void)[] = [];
+  /** As the partner said last. */
+  #partnerPorts: readonly Portal[] = [];
+  /** Answers what the partner is asked for and brings here. */
+  api: Api | null = null;
   /** The partner's cache has been found unfit in this session; a sentence. */
   #copyRefused = "";
 
@@ -100,7 +104,17 @@ export class Partnership implements PairPort {
     this.#lostMs = this.#startedMs;
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
-    this.#ports = new HostPorts(hal.hbaPorts, clock, () => null);
+    const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
+    this.#brought = new BroughtSessions(send);
+    this.#ports = new HostPorts(hal.hbaPorts, clock, (protocol, place, stream) =>
+      this.#partnerOwns() ? this.#brought.bring(protocol, place, stream) : null,
+    );
+    this.#partnerSessions = new PartnerSessions(clock, send, (protocol, place, stream) => {
+      if ((protocol !== "nbd" && protocol !== "iscsi") || this.#engine === null || this.#lease === null) return null;
+      const handler = this.#engine.servers.acceptForPartner(protocol, place, stream);
+      return handler === null ? null : this.#lease.lend(stream, handler);
+    });
+    this.#calls = new Calls(clock, send);
     this.#interconnect = new Interconnect(
       {
         clock,
@@ -169,6 +183,7 @@ export class Partnership implements PairPort {
   #met(theirs: PairHello): void {
     const { events, hal } = this.#options;
     this.#everMet = true;
+    this.#partnerPorts = theirs.portals;
     this.#copyRefused = "";
     const { cacheBytes, domain } = theirs;
     if (cacheBytes !== hal.cache.sizeBytes || domain !== hal.cache.domain) {
@@ -185,7 +200,11 @@ export class Partnership implements PairPort {
     this.#leading = false;
     this.#lostMs = this.#options.hal.clock.nowMs();
     this.#target.close();
+    this.#brought.closeAll();
+    this.#partnerSessions.closeAll();
+    this.#calls.endAll(`${this.partner}, which was asked, is lost; ask again in a moment`);
     this.mirror.detach(`${this.partner} is lost`);
+    this.#portsMoved();
     if (this.#role === "standby") this.#become("free");
     // The pool may have been made since the start.
     this.#heart.findPool(() => {});
@@ -197,6 +216,8 @@ export class Partnership implements PairPort {
       case "state":
         this.#theirs = message;
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
+        if (!this.#partnerOwns()) this.#brought.closeAll();
+        this.#portsMoved();
         return this.#decide();
       case "lead":
         return this.#led();
@@ -216,8 +237,20 @@ export class Partnership implements PairPort {
       case "compare":
         if (this.#role === "standby") this.#target.onMessage(message, payload);
         return;
+      case "attached":
+      case "differs":
+      case "mirrored":
+      case "mirrorFailed":
+        return this.mirror.onMessage(message);
+      case "call":
+        if (this.api !== null) this.#calls.serve(message, payload, this.api);
+        return;
+      case "answer":
+        return this.#calls.answered(message, payload);
       default:
-        this.mirror.onMessage(message);
+        // A host's session: one of them knows its channel.
+        if (this.#role === "owner") this.#partnerSessions.onMessage(message, payload);
+        else this.#brought.onMessage(message, payload);
     }
   }
 
@@ -384,6 +417,35 @@ export class Partnership implements PairPort {
     this.#keeper?.look();
   }
 
+  // ---------------------------------------------------------------- both appliances' ports
+
+  get portGroups(): PairPortGroups {
+    return {
+      first: firstPortOf(this.#options.appliance, this.partner),
+      groups: () =>
+        portGroupsOf({
+          appliance: this.#options.appliance,
+          partner: this.partner,
+          ownPorts: this.#options.hal.hbaPorts.filter(({ protocol }) => protocol === "iscsi").length,
+          partnerPorts: this.partnerPortals().length,
+          forwards: this.#interconnect.met && this.#theirs?.role === "standby",
+        }),
+    };
+  }
+
+  partnerPortals(): readonly string[] {
+    return this.#partnerPorts.filter(({ protocol }) => protocol === "iscsi").map(({ address }) => address);
+  }
+
+  #portsMoved(): void {
+    this.#engine?.servers.portGroupsChanged();
+  }
+
+  /** A request about the array, at the partner that owns it; null: it does not own it, as far as is known here. */
+  askOwner(method: string, path: string, body: string): Promise<ApiAnswer> | null {
+    return this.#partnerOwns() ? this.#calls.ask(method, path, body) : null;
+  }
+
   // ---------------------------------------------------------------- handing over
 
   async failover(to: string | null): Promise<Result<FailoverJson>> {
@@ -458,63 +520,30 @@ export class Partnership implements PairPort {
   // ---------------------------------------------------------------- what is shown
 
   status(): PairStatusJson {
-    const { appliance, hal } = this.#options;
-    return {
-      state: this.#pairState(),
-      partner: this.partner,
-      appliance,
-      role: this.#role,
-      owner: this.#owner(),
-      copiedBytes: this.mirror.state === "mirrored" ? hal.cache.sizeBytes : this.mirror.progress.doneBytes,
-      cacheBytes: hal.cache.sizeBytes,
-      nics: this.#interconnect.nics(),
-    };
-  }
-
-  #owner(): string | null {
-    if (this.#role === "owner" || this.#role === "starting") return this.#options.appliance;
-    if (this.#role === "standby") return this.partner;
-    return null;
-  }
-
-  #pairState(): PairStatusJson["state"] {
-    if (this.#role === "owner") {
-      if (this.mirror.state === "mirrored") return "mirrored";
-      return this.mirror.state === "alone" ? "degraded" : "copying";
-    }
-    if (this.#role === "free" && !this.#interconnect.met && this.#everMet) return "isolated";
-    return "starting";
+    return pairStatus(this.#facts());
   }
 
   partnerJson(): ApplianceJson {
-    const theirs = this.#theirs;
-    return {
-      name: this.partner,
-      state: !this.#interconnect.met ? "down" : theirs?.role === "standby" ? "up" : "starting",
-      battery: theirs === null ? "unknown" : theirs.batteryGood ? "good" : "failed",
-      cacheDirtyBytes: 0,
-      cacheBytes: this.#interconnect.partner?.cacheBytes ?? 0,
-    };
+    return partnerJson(this.#facts());
   }
 
   warnings(): WarningJson[] {
-    const warnings: WarningJson[] = [];
-    const state = this.#pairState();
-    if (state === "degraded") {
-      const why = this.#interconnect.met
-        ? this.#copyRefused || "the shelf is getting what only its cache would have"
-        : "it does not answer";
-      warnings.push({ code: "pair-degraded", text: `${this.partner} has no copy of the write cache: ${why}` });
-    }
-    if (this.#interconnect.met) {
-      for (const { name, up } of this.#interconnect.nics())
-        if (!up)
-          warnings.push({
-            code: "interconnect-nic-down",
-            text: `${name} does not reach ${this.partner}; look at its cable`,
-          });
-    }
-    return warnings;
+    return pairWarnings(this.#facts());
+  }
+
+  #facts(): PairFacts {
+    return {
+      appliance: this.#options.appliance,
+      partner: this.partner,
+      role: this.#role,
+      theirs: this.#theirs,
+      met: this.#interconnect.met,
+      everMet: this.#everMet,
+      partnerCacheBytes: this.#interconnect.partner?.cacheBytes ?? 0,
+      nics: this.#interconnect.nics(),
+      mirror: this.mirror,
+      copyRefused: this.#copyRefused,
+    };
   }
 
   // ---------------------------------------------------------------- helpers

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type BoardProfile, parseBoardProfile } from "../../firmware/manage/board_profile.ts";
-import type { StatusJson } from "../../firmware/manage/status_json.ts";
+import type { PairJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { changeLinks, type LinkChange, readLinks } from "../../scripts/lab_site/links.ts";
 import { profileText } from "../../scripts/lab_site/profile.ts";
 import { timeLeft, whenOneSettled, whenSettled, whenWhole } from "../../scripts/lab_site/settling.ts";
@@ -231,7 +231,7 @@ const messageOf = (promise: Promise<unknown>) =>
 test("a standby that is up -> settled, though the owner's groups are not; an appliance alone waits for them", async ({
   lab,
 }) => {
-  const pair = { state: "mirroring", partner: "oak-a" };
+  const pair: PairJson = { state: "mirrored", partner: "oak-a" };
   const fakes = pretend(lab, {
     "oak-b": () => ({ ...up("oak-b"), pair, groups: unsettled }),
     "elm-a": () => ({ ...up("elm-a"), groups: unsettled }),
@@ -248,7 +248,7 @@ test("a standby that is up -> settled, though the owner's groups are not; an app
         ["elm-a", "starting", null],
       ],
     );
-    assert.match((await run("status", lab.dir)).out, "pair with oak-a: mirroring\n");
+    assert.match((await run("status", lab.dir)).out, "pair with oak-a: mirrored\n");
   } finally {
     fakes.close();
   }
@@ -257,7 +257,7 @@ test("a standby that is up -> settled, though the owner's groups are not; an app
 test("one partner is up -> it answers for the array; the pair is whole only when mirrored", async ({ lab }) => {
   const [oak] = lab.site.arrays;
   let isOwnerUp = false;
-  let pairState = "degraded";
+  let pairState: PairJson["state"] = "degraded";
   const pairOf = (partner: string) => ({ state: pairState, partner });
   const fakes = pretend(lab, {
     "oak-a": () => ({ ...(isOwnerUp ? up("oak-a") : starting("oak-a")), pair: pairOf("oak-b") }),

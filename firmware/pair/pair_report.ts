@@ -1,0 +1,66 @@
+/** What an appliance shows of its pair. */
+import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
+import type { PairRole, PairState } from "./frame.ts";
+import type { MirroredCache } from "./mirrored_cache.ts";
+
+export interface PairFacts {
+  readonly appliance: string;
+  readonly partner: string;
+  readonly role: PairRole;
+  /** As the partner has said; null: it has not, in this session. */
+  readonly theirs: PairState | null;
+  readonly met: boolean;
+  readonly everMet: boolean;
+  readonly partnerCacheBytes: number;
+  readonly nics: readonly { readonly name: string; readonly up: boolean }[];
+  readonly mirror: MirroredCache;
+  /** Why the partner's cache cannot hold a copy; empty: nothing against it is known. */
+  readonly copyRefused: string;
+}
+
+export function pairStatus(facts: PairFacts): PairStatusJson {
+  const { appliance, partner, role, mirror, nics } = facts;
+  return {
+    state: stateOf(facts),
+    partner,
+    appliance,
+    role,
+    owner: role === "owner" || role === "starting" ? appliance : role === "standby" ? partner : null,
+    copiedBytes: mirror.state === "mirrored" ? mirror.sizeBytes : mirror.progress.doneBytes,
+    cacheBytes: mirror.sizeBytes,
+    nics,
+  };
+}
+
+function stateOf({ role, mirror, met, everMet }: PairFacts): PairStatusJson["state"] {
+  if (role === "owner") {
+    if (mirror.state === "mirrored") return "mirrored";
+    return mirror.state === "alone" ? "degraded" : "copying";
+  }
+  return role === "free" && !met && everMet ? "isolated" : "starting";
+}
+
+export function partnerJson({ partner, theirs, met, partnerCacheBytes }: PairFacts): ApplianceJson {
+  return {
+    name: partner,
+    state: !met ? "down" : theirs?.role === "standby" || theirs?.role === "owner" ? "up" : "starting",
+    battery: theirs === null ? "unknown" : theirs.batteryGood ? "good" : "failed",
+    cacheDirtyBytes: 0,
+    cacheBytes: partnerCacheBytes,
+  };
+}
+
+export function pairWarnings(facts: PairFacts): WarningJson[] {
+  const { partner, met, copyRefused, nics } = facts;
+  const warnings: WarningJson[] = [];
+  if (stateOf(facts) === "degraded") {
+    const unfinished = "what only the owner's cache holds goes to the shelf first";
+    const why = met ? copyRefused || unfinished : "it does not answer; start it, or look at the interconnect's cables";
+    warnings.push({ code: "pair-degraded", text: `${partner} has no copy of the write cache: ${why}` });
+  }
+  for (const { name, up } of nics) {
+    if (met && !up)
+      warnings.push({ code: "interconnect-nic-down", text: `${name} does not reach ${partner}; look at its cable` });
+  }
+  return warnings;
+}
