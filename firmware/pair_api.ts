@@ -34,10 +34,11 @@ export function createPairApi(parts: PairApiParts): Api {
       const asked = partnership.askOwner(method, path, body);
       if (asked === null) return isStatus ? { status: 200, body: ownStatus(parts) } : unsettled(partnership);
       const answer = await asked;
-      // It is this one that answers.
-      if (isStatus && answer.status === 200)
-        return { status: 200, body: { ...(answer.body as StatusJson), appliance } };
-      return answer;
+      if (!isStatus || answer.status !== 200) return answer;
+      // It is this one that answers, and its partner is the one that was asked.
+      const status = answer.body as StatusJson;
+      const pair = status.pair === null ? null : { ...status.pair, partner: partnership.partner };
+      return { status: 200, body: { ...status, appliance, pair } };
     },
   });
   partnership.api = api;
