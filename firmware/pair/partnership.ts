@@ -156,7 +156,7 @@ export class Partnership implements PairPort {
         this.#interconnect.send({ kind: "mirrorFailed", text: `its messages were refused: ${text}` });
       },
     });
-    cache.onBattery(() => this.#tellState());
+    this.mirror.onLocalBattery = () => this.#tellState();
   }
 
   get role(): PairRole {
@@ -413,6 +413,7 @@ export class Partnership implements PairPort {
       if (this.#interconnect.met) this.#copyRefused = why;
     }
     if (state === "complete" && this.#role === "starting") this.mirror.rely();
+    if (this.#role === "owner") this.#tellState();
     if (state === "alone" || state === "mirrored") for (const wake of this.#copyWaiters.splice(0)) wake();
     this.#keeper?.look();
   }
@@ -563,6 +564,7 @@ export class Partnership implements PairPort {
       batteryGood: this.mirror.localBattery() === "good",
       text: this.#refusal,
       preferred: this.#options.pair.preferred,
+      copy: this.mirror.state === "mirrored" ? "whole" : this.mirror.state === "alone" ? "none" : "unfinished",
     };
   }
 
