@@ -29,6 +29,7 @@ import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
 import type { PairHello, PairMessage, PairRole, PairState, Portal } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
+import { HomePolicy } from "./home_policy.ts";
 import { HostPorts } from "./host_ports.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
@@ -76,6 +77,7 @@ export class Partnership implements PairPort {
   #leading = false;
   #everMet = false;
   readonly #watch: PartnerWatch;
+  readonly #home: HomePolicy;
   /** Groups that the owner served when it was heard last, and until when that is worth something. */
   #inherited: { readonly ids: ReadonlySet<string>; readonly untilMs: number } | null = null;
   #engine: Engine | null = null;
@@ -155,6 +157,7 @@ export class Partnership implements PairPort {
         this.#interconnect.send({ kind: "mirrorFailed", text: `its messages were refused: ${text}` });
       },
     });
+    this.#home = new HomePolicy(pair.returnAfterMs);
     this.#watch = new PartnerWatch({
       clock,
       power: hal.power!,
@@ -171,7 +174,6 @@ export class Partnership implements PairPort {
   get role(): PairRole {
     return this.#role;
   }
-
   get engine(): Engine | null {
     return this.#engine;
   }
@@ -371,7 +373,7 @@ export class Partnership implements PairPort {
     return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs() && inherited.ids.has(groupId);
   }
 
-  /** Tells the partner which groups are served, when that has changed. */
+  /** Tells the partner which groups are served, when that has changed; and an array goes home when it is time. */
   #tick(): void {
     if (this.#role === "stopping") return;
     const serving = this.#serving();
@@ -379,7 +381,15 @@ export class Partnership implements PairPort {
       this.#told = serving;
       this.#tellState();
     }
-    this.#options.hal.clock.after(this.#times.heartbeatMs, () => this.#tick());
+    const { clock } = this.#options.hal;
+    const isAway =
+      this.mirror.state === "mirrored" &&
+      this.#role === "owner" &&
+      this.#theirs?.role === "standby" &&
+      this.#theirs.preferred &&
+      !this.#options.pair.preferred;
+    if (this.#home.isDue(isAway, clock.nowMs())) void this.failover(this.partner);
+    clock.after(this.#times.heartbeatMs, () => this.#tick());
   }
 
   #serving(): readonly string[] {
@@ -574,9 +584,7 @@ export class Partnership implements PairPort {
     return header.kind === "formatted" ? header.nonce : null;
   }
 
-  #partnerOwns(): boolean {
-    return this.#theirs?.role === "owner";
-  }
+  #partnerOwns = (): boolean => this.#theirs?.role === "owner";
 
   /** After a hand-over: the partner has the array, or it has come to nothing. */
   #whenTaken(): Promise<void> {
