@@ -1,9 +1,9 @@
 /** A pair without any other array, as benchmarks and tests break it: who owns, paths of a host, killing, repairing, handing over. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { PairStatusJson } from "../../firmware/manage/status_json.ts";
+import type { PairStatusJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { askAppliance } from "../../firmware/shell/ask.ts";
-import { ask, demand, launch } from "../lab_site/appliances.ts";
+import { demand, launch } from "../lab_site/appliances.ts";
 import { killAppliance } from "../lab_site/process.ts";
 import { type Lab, requireLab, socketOf } from "../lab_site/site.ts";
 import { waitUntil } from "../lab_site/wait.ts";
@@ -102,18 +102,16 @@ export class PairSite {
     return otherOf(owner);
   }
 
-  /** Whether nothing waits to be brought home: what the cache holds of dirty data. */
+  /** Records that only the cache holds. */
+  async notDestaged(owner: Partner): Promise<number> {
+    const { groups } = await demand<StatusJson>(this.lab, owner, "GET", "/v1/status");
+    return groups.reduce((sum, { commitSeq, appliedSeq }) => sum + commitSeq - appliedSeq, 0);
+  }
+
+  /** Waits until everything is at home. */
   async settled(): Promise<void> {
     const owner = await this.owner();
-    await this.#when("settled", async () => {
-      const answer = await ask<{ groups: { commitSeq: number; appliedSeq: number }[] }>(
-        this.lab,
-        owner,
-        "GET",
-        "/v1/status",
-      );
-      return answer.ok && answer.value.groups.every((group) => group.appliedSeq === group.commitSeq) ? true : null;
-    });
+    await this.#when("settled", async () => ((await this.notDestaged(owner)) === 0 ? true : null));
   }
 
   async down(): Promise<void> {
