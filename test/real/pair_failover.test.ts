@@ -135,6 +135,24 @@ test("the interconnect is cut -> nobody takes over, writes go on at the owner; j
   });
 });
 
+for (const noticed of [false, true]) {
+  const when = noticed ? "when it has gone on by itself" : "before it has noticed";
+  test(`the interconnect is cut, then the owner is killed ${when} -> the other one takes over with everything`, async () => {
+    await underLoad("nbd", "owner", async ({ load, owner }) => {
+      await site.bench.run(["cut", "oak-a", "oak-b"]);
+      if (noticed) {
+        await whenPair(owner, "degraded", ({ state }) => state === "degraded");
+        await load.more(answers);
+      }
+      await site.kill(owner);
+      await load.more(answers);
+      assert.is(await site.owner(), otherOf(owner));
+      await site.bench.run(["join", "oak-a", "oak-b"]);
+      assert.is(await site.repair(), otherOf(owner));
+    });
+  });
+}
+
 test("one interconnect NIC is cut -> mirrored all the time, and no session breaks", async () => {
   await underLoad("iscsi", "standby", async ({ load, owner }) => {
     const before = eventCount(owner, "pair-unmirrored");
