@@ -2,8 +2,8 @@
 import type { GroupEntry } from "./groups.ts";
 
 /**
- * While the role is being found out hosts may not write yet, and would take the volume for a golden copy: an NBD host is told so once, for the
- * whole of its session, and would fail its writes. It is asked to come again instead.
+ * While the role is being found out hosts may not write yet, and would take the volume for a golden copy: an NBD host is told so
+ * once, for the whole of its session, and would fail its writes. It is asked to come again instead.
  */
 export function isShown({ group, replication }: GroupEntry, goldenAccess: "none" | "read-only"): boolean {
   const { readable, writable } = group.serving();

@@ -2,8 +2,8 @@
  * What a host with two paths waits, and whether it finds what it was promised, when the owner of a pair is killed or hands over; and
  * what it gets through the appliance that only forwards.
  *
- * A gap is the time from the last answer before to the first answer after: the death noticed, the log in the cache read again, the host's way to
- * the other path, and everything else that a host waits for.
+ * A gap is the time from the last answer before to the first answer after: the death noticed, the log in the cache read again, the
+ * host's way to the other path, and everything else that a host waits for.
  */
 import type { Finding, Probe } from "./findings.ts";
 import { generate } from "./generators.ts";
@@ -85,7 +85,8 @@ async function broken(
 function judged(protocol: string, kills: number[], plans: number[], report: LoadReport): Finding[] {
   const { lostWrites, staleReads, wrongBytes } = report.violations;
   const ofKills = `${kills.length} kills, at most ${Math.max(...kills).toFixed(0)} ms`;
-  const about = `${report.acknowledgedWrites} writes acknowledged, ${report.reads} reads judged, ${report.errors} errors, ${report.repeats} repeats, ${report.breaks} breaks of a path`;
+  const served = `${report.acknowledgedWrites} writes acknowledged, ${report.reads} reads judged`;
+  const about = `${served}, ${report.errors} errors, ${report.repeats} repeats, ${report.breaks} breaks of a path`;
   return [
     {
       work: `${protocol}-killed-p50`,

@@ -1,4 +1,4 @@
-/** A pair without any other array, as benchmarks and tests break it: who owns, paths of a host, killing, repairing, handing over. */
+/** The lab's pair as benchmarks and tests break it: who owns, paths of a host, killing, repairing, handing over. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PairStatusJson, StatusJson } from "../../firmware/manage/status_json.ts";

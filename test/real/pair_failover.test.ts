@@ -1,6 +1,7 @@
 /**
- * A pair of real processes, and a golden copy elsewhere, under a host with two paths that knows what every read has to find: whatever happens to
- * either appliance and to what is between them, nothing that was acknowledged is lost, nothing old is read, and nobody is told an error.
+ * A pair of real processes, and a golden copy elsewhere, under a host with two paths that knows what every read has to find: whatever
+ * happens to either appliance and to what is between them, nothing that was acknowledged is lost, nothing old is read, and nobody is
+ * told an error.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -2,7 +2,7 @@
  * A host with two paths to one volume, one of them in use: when that one breaks, or does not answer in time, the other one is opened
  * and everything unanswered is repeated there, and so on to and fro until one takes it.
  *
- *   connecting ──a path opens──▶ in use ──closed, reset, no answer for `answerLimitMs`──▶ connecting (the other path first)
+ *   connecting ──a path opens──▶ in use ──closed, reset, no answer in time──▶ connecting (the other path first)
  *
  * Invariants:
  * - A request is answered once. It is repeated for as long as it is not; what is repeated is the same request, byte for byte.
