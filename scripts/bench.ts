@@ -29,6 +29,7 @@ ${probes.map((each) => `  ${each.name.padEnd(14)}  ${each.question}`).join("\n")
   --client C      lean, third-party (fio, iscsi-perf) or both (default lean; the cost of the others hides differences)
   --seconds S     length of a run, where the work does not fix it (default 2; host 1)
   --rounds R      runs of each, in alternation (default 3)
+  --runs N        of failover: how often the owner is killed, for each protocol (default 20; its bars are judged at 100)
   --dir D         where the backing files lie (default /dev/shm, a tmpfs)
   --json          everything as JSON, each run included`;
 
@@ -66,6 +67,7 @@ function parse() {
         only: { type: "string" },
         full: { type: "boolean", default: false },
         rounds: { type: "string", default: "3" },
+        runs: { type: "string", default: "20" },
         dir: { type: "string", default: "/dev/shm" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
@@ -137,6 +139,7 @@ const clients = clientsOf(values.client);
 const isHost = positionals.includes("host");
 const seconds = positive(values.seconds ?? (isHost ? "1" : "2"), "seconds");
 const rounds = positive(values.rounds, "rounds");
+const runs = positive(values.runs, "runs");
 const chosen = chooseBenches(positionals)
   .map((bench) => ({ bench: withOnly(bench, values.with), works: chooseWorks(bench, values.work) }))
   .filter(({ works }) => works.length > 0);
@@ -171,16 +174,16 @@ try {
     const loadBefore = load();
     say(`${bench.name}: ${bench.question}`);
     const options = { bench, works, clients, folder, sizeBytes, seconds, rounds, say };
-    const runs = await runRounds(options).catch((error: unknown) => gaveUp(bench.name, error));
-    if (runs === null) continue;
+    const measured = await runRounds(options).catch((error: unknown) => gaveUp(bench.name, error));
+    if (measured === null) continue;
     const answer: Answer = {
       bench: bench.name,
       question: bench.question,
       contenders: bench.contenders.map(({ name, what }) => ({ name, what })),
       loadBefore,
       loadAfter: load(),
-      summaries: summarize(runs),
-      runs,
+      summaries: summarize(measured),
+      runs: measured,
     };
     answers.push(answer);
     verdicts.push(...judgeWorks(bench.name, works, answer.summaries));
@@ -192,7 +195,7 @@ try {
     say(`${probe.name}: ${probe.question}`);
     const own = join(folder, probe.name);
     mkdirSync(own);
-    const found = (await probe.run(own, say).catch((error: unknown) => gaveUp(probe.name, error))) ?? [];
+    const found = (await probe.run(own, say, { runs }).catch((error: unknown) => gaveUp(probe.name, error))) ?? [];
     findings.push(...found);
     verdicts.push(...found.map((finding) => judgeFinding(probe.name, finding)));
   }

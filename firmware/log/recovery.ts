@@ -46,7 +46,7 @@ export interface RecoveryStart {
   readonly lineage: readonly LineageEntry[];
   /** No ordinal below was handed out since. */
   readonly nextOrdinal: number;
-  /** Segments with lower ordinals are from before the log was emptied: none of their records counts. */
+  /** Segments with lower ordinals had gone from the log, whatever still lies in their places: none of their records counts. */
   readonly firstOrdinal: number;
   /** null: the cache is not to be believed. "open": all of it; a number: records up to that seq. */
   readonly cacheValidThrough: number | "open" | null;

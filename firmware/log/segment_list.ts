@@ -50,6 +50,11 @@ export class SegmentList {
     return this.segments[this.segments.length - 1];
   }
 
+  /** Of the oldest segment that there is, or will be: whatever a medium still holds of those below is gone from the log. */
+  get firstOrdinal(): number {
+    return this.segments[0]?.ordinal ?? this.nextOrdinal;
+  }
+
   /** What the log keeps, in the cache and on the shelf. */
   get bytes(): number {
     return this.segments.reduce((sum, segment) => sum + alignUp(segment.usedBytes, 4096), 0);

@@ -5,8 +5,9 @@ import type { BlockTarget, ExportInfo, ExportTable } from "../volume/block_reque
 import { ForkTarget } from "../volume/fork_target.ts";
 import type { HostIdentity } from "../volume/host_access.ts";
 import { VolumeTarget } from "../volume/volume_target.ts";
-import type { GroupEntry, GroupRegistry } from "./groups.ts";
+import type { GroupRegistry } from "./groups.ts";
 import type { HostRegistry } from "./hosts.ts";
+import { isShown } from "./shown.ts";
 
 export interface ExportRegistryOptions {
   readonly groups: GroupRegistry;
@@ -26,12 +27,13 @@ export class ExportRegistry implements ExportTable {
 
   list(host: HostIdentity): ExportInfo[] {
     const found: ExportInfo[] = [];
+    const { goldenAccess } = this.#options;
     for (const entry of this.#options.groups.entries()) {
       const { group } = entry;
       for (const volume of group.volumes()) {
         const access = this.#options.hosts.accessOf(host, volume.name);
         if (access === null || this.#options.groups.findVolume(volume.name)?.group !== group) continue;
-        if (this.#isShown(entry)) {
+        if (isShown(entry, goldenAccess)) {
           const readOnly = access.readOnly || !group.serving().writable;
           const description = group.serving().writable
             ? `volume of group ${group.name}`
@@ -70,18 +72,12 @@ export class ExportRegistry implements ExportTable {
         ? "unknown"
         : new ForkTarget(group, salvage.id, stored, name);
     }
-    if (!this.#isShown(found)) return "not-ready";
+    if (!isShown(found, this.#options.goldenAccess)) return "not-ready";
     const { uuid } = volume;
     const target = new VolumeTarget(group, volume.number, name, access.readOnly, (changes) =>
       this.#options.isReserved(uuid, changes),
     );
     group.addTarget(target);
     return target;
-  }
-
-  #isShown({ group }: GroupEntry): boolean {
-    const serving = group.serving();
-    if (serving.readable === null) return false;
-    return serving.writable || this.#options.goldenAccess === "read-only";
   }
 }

@@ -9,6 +9,7 @@ import type { HostIdentity, LunInfo, LunTable } from "../volume/host_access.ts";
 import { VolumeTarget } from "../volume/volume_target.ts";
 import type { GroupRegistry } from "./groups.ts";
 import type { HostRegistry } from "./hosts.ts";
+import { isShown } from "./shown.ts";
 
 /** One byte of the peripheral device addressing method (SAM-5 4.7.7.2). */
 const lunMax = 255;
@@ -45,9 +46,7 @@ export class LunRegistry implements LunTable {
     const found = mapped === undefined ? null : groups.findVolume(mapped.volume);
     if (mapped === undefined || found === null) return "unknown";
     const { group, volume } = found;
-    const serving = group.serving();
-    if (serving.readable === null) return "not-ready";
-    if (!serving.writable && goldenAccess === "none") return "not-ready";
+    if (!isShown(found, goldenAccess)) return "not-ready";
     const target = new VolumeTarget(group, volume.number, volume.name, mapped.readOnly);
     group.addTarget(target);
     return target;

@@ -305,6 +305,7 @@ export class Group {
       destagedSeq: seq,
       place: { ...place },
       nextOrdinal: this.log.list.nextOrdinal,
+      firstOrdinal: this.log.list.firstOrdinal,
       commitSeq: this.log.commitSeq,
       cacheValidThrough: this.cacheValidThrough,
       rootNumber: this.#saves.next(),
@@ -566,7 +567,6 @@ export class Group {
     this.log.reset(lineage, seq);
     this.#volumes.forgetPending();
     this.destager.reset({ ordinal: this.log.list.nextOrdinal, offset: 0 });
-    this.#document = { ...this.#document, firstOrdinal: this.log.list.nextOrdinal };
   }
 
   // ---------------------------------------------------------------- boundaries

@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BenchLab, goldcopy, type LabAppliance, labUp, leftOverOf, whenSettled } from "./bench_lab.ts";
 import type { Contender, Running } from "./contenders.ts";
+import { pairAlone, pairVolume, partners } from "./pair_site.ts";
 
 const aloneVolume = "bench-1";
 
@@ -62,6 +63,17 @@ export const aloneIscsi: Contender = {
 
 export const asyncPair: Contender = mirrored("async", "two arrays, asynchronous replication; CPU of both appliances");
 export const syncPair: Contender = mirrored("sync", "two arrays, synchronous replication; CPU of both appliances");
+
+export const cachePair: Contender = {
+  name: "goldcopy-pair",
+  what: "two appliances of one array, each with a copy of the write cache; no peer; CPU of both",
+  async start(folder, sizeBytes) {
+    const site = await pairAlone(folder, sizeBytes);
+    const owner = await site.mirrored();
+    const pids = partners.map((partner) => site.find(partner).pid);
+    return serverOf(site.bench, site.find(owner), pids, pairVolume);
+  },
+};
 
 function mirrored(mode: "async" | "sync", what: string): Contender {
   return {

@@ -71,6 +71,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
+/** By nearest rank: of few values the 99th percentile is the largest. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
+}
+
 function largest(records: readonly Readonly<Record<string, number>>[]): Record<string, number> {
   const result: Record<string, number> = {};
   for (const record of records) {

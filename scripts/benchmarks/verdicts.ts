@@ -1,5 +1,5 @@
 /** The last table: each work with a bar, what ours reached beside whom, and whether that is enough. */
-import { type Finding, reached } from "./findings.ts";
+import { type Finding, figureOf, reached } from "./findings.ts";
 import { aligned, type Summary } from "./summary.ts";
 import type { Bar, Work } from "./works.ts";
 
@@ -74,10 +74,13 @@ export function judgeFinding(bench: string, finding: Finding): Verdict {
   return {
     bench,
     work: finding.work,
-    ours: `${finding.measured.toFixed(0)} ${finding.unit}`,
+    ours: figureOf(finding.measured, finding.unit),
     peer: "",
     ratio: null,
-    bar: `< ${finding.atMost} ${finding.unit}`,
+    bar:
+      "atMost" in finding
+        ? `<= ${figureOf(finding.atMost, finding.unit)}`
+        : `>= ${figureOf(finding.atLeast, finding.unit)}`,
     reached: reached(finding),
     note: finding.note,
   };

@@ -1,6 +1,7 @@
 /** What is done to a server, and which servers are compared by it. */
-import { alone, asyncPair, syncPair } from "./appliances.ts";
+import { alone, asyncPair, cachePair, syncPair } from "./appliances.ts";
 import type { Contender } from "./contenders.ts";
+import { failover } from "./failover.ts";
 import type { Probe } from "./findings.ts";
 import type { LoadKind } from "./load/plan.ts";
 import { memory } from "./memory.ts";
@@ -116,6 +117,15 @@ export const benches: readonly Bench[] = [
     ],
   },
   {
+    name: "pair-mirror",
+    question: "a pair that mirrors its write cache, without a peer, beside QEMU's write-blocking mirror",
+    contenders: [cachePair, qemuMirror],
+    works: [
+      { ...randomWrite, ...beside("qemu-mirror", 2.5) },
+      { ...bigWrite, ...beside("qemu-mirror", 2) },
+    ],
+  },
+  {
     name: "async-cost",
     question: "what asynchronous replication costs the host: with a peer ÷ without",
     contenders: [asyncPair, alone],
@@ -132,4 +142,4 @@ export const benches: readonly Bench[] = [
 ];
 
 /** Measured against a fixed bar. */
-export const probes: readonly Probe[] = [restart, takeover, memory];
+export const probes: readonly Probe[] = [restart, takeover, memory, failover];

@@ -16,6 +16,7 @@ class Bench {
     why: null,
     readable: "head",
   };
+  settled = true;
   volumes = [
     { number: 1, name: "data", uuid: "1".repeat(32), sizeBytes: 8192 },
     { number: 2, name: "logs", uuid: "2".repeat(32), sizeBytes: 4096 },
@@ -35,7 +36,7 @@ class Bench {
     };
     const findVolume = (name: string) => {
       const volume = this.volumes.find((one) => one.name === name);
-      return volume === undefined ? null : { group, volume };
+      return volume === undefined ? null : { group, volume, replication: { settled: this.settled } };
     };
     return new LunRegistry({
       groups: { findVolume } as unknown as GroupRegistry,
@@ -85,6 +86,20 @@ test("golden copy -> listed; read-only or not ready as the profile says; not rea
   assert.is(bench.table("none").open(data!, host), "not-ready");
   bench.serving = { writable: false, why: "inconsistent", readable: null };
   assert.is(shown.open(data!, host), "not-ready");
+});
+
+test("hosts may not write yet and the role is being found out -> not ready, and no golden copy", () => {
+  const bench = new Bench();
+  bench.serving = { writable: false, why: "starting", readable: "head" };
+  bench.settled = false;
+  const table = bench.table("read-only");
+  const [data] = table.luns(host);
+  assert.is(table.open(data!, host), "not-ready");
+  bench.settled = true;
+  assert.is(typeof table.open(data!, host), "object");
+  bench.settled = false;
+  bench.serving = { ...bench.serving, writable: true };
+  assert.is(typeof table.open(data!, host), "object");
 });
 
 test.run();
