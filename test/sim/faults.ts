@@ -16,7 +16,7 @@ import type { Prng } from "../../hal/mock/prng.ts";
 import type { MediumImage } from "../../hal/mock/sparse_medium.ts";
 import type { CacheImage } from "../../hal/mock/write_cache.ts";
 import { type PairFaultKind, PairFaults, type PairRates, pairFaultKinds } from "./pair_faults.ts";
-import type { SimArray } from "./sim_array.ts";
+import type { SimArray, SimMachine } from "./sim_array.ts";
 import type { Site } from "./site.ts";
 import { drawPairCount, type PairCount } from "./site_plan.ts";
 
@@ -44,7 +44,7 @@ const classRates = {
   powerPort: { brokenPort: 20 },
   failover: { failover: 30 },
   /** Both appliances of a pair at once. */
-  both: { bothCrash: 10, bothLosePower: 10 },
+  both: { bothCrash: 4, bothLosePower: 4 },
 } satisfies Record<string, FaultRates & PairRates & { disaster?: number; oldCache?: number; oldDisk?: number }>;
 
 export type FaultClass = keyof typeof classRates;
@@ -60,7 +60,7 @@ export interface DrawnFaults {
 }
 
 /** Classes whose excuses are worked out for single appliances alone: a site with pairs has none of them. */
-const singleClasses: readonly FaultClass[] = ["battery", "persist", "oldCache", "disk", "rot", "pool", "oldDisk"];
+const singleClasses: readonly FaultClass[] = ["persist", "oldCache", "oldDisk"];
 
 /** How many pairs a run has: none where a class that is asked for knows single appliances alone. */
 export function pairsFor(prng: Prng, always: readonly FaultClass[]): PairCount {
@@ -142,8 +142,10 @@ export class SiteFaults {
     this.#prng = site.world.prng("site faults");
     this.#diskPrng = site.world.prng("old disks");
     const lengths = site.world.prng("fault lengths");
+    const hasPairs = site.arrays.some(({ isPair }) => isPair);
     this.plan = new FaultPlan(site.world, {
-      downMsMax: lengths.pick([300, 3000, 6000]),
+      // Mostly one of a pair is down while the other one is not.
+      downMsMax: lengths.pick(hasPairs ? [300, 1000, 2500] : [300, 3000, 6000]),
       lastsMsMax: lengths.pick([500, 3000, 6000]),
       start: (appliance) => {
         for (const { machines } of site.arrays) {
@@ -153,8 +155,9 @@ export class SiteFaults {
     });
     this.#pairs = new PairFaults(site);
     this.#lookAfterShelves();
-    site.onPowerLost = (array) => this.#powerLost(array);
+    site.onPowerLost = (array, machine) => this.#powerLost(array, machine);
     site.onStarted.push((array) => this.#started(array));
+    site.onEnded = (machine, text) => this.#ended(machine, text);
     site.onRefused = (array, text) => this.#refused(array, text);
     site.onEvent.push((array, code) => {
       // The firmware's own comparison has found it, and sends everything again: a resync went wrong all the same.
@@ -335,10 +338,12 @@ export class SiteFaults {
 
   // ---------------------------------------------------------------- what is excused
 
-  #powerLost(array: SimArray): void {
-    const { nvram } = array.appliance;
+  #powerLost(array: SimArray, machine: SimMachine): void {
+    const { nvram } = machine.appliance;
     if (nvram.domain !== "battery" || nvram.battery === "good") return;
     this.#site.chronicle.note(array.name, "the power has gone under a failed battery: the cache is lost");
+    machine.cacheIsLost = true;
+    if (array.isPair && !this.#pairs.hasLostAll(array, machine)) return;
     this.#cacheStruck.add(array);
     const group = array.boot?.group() ?? null;
     const safe = group?.writeThrough.active === true && group.writeThrough.atRiskBytes === 0;
@@ -370,6 +375,16 @@ export class SiteFaults {
       return;
     }
     chronicle.fail("D1", `${array.name} refuses to start, and nothing that has happened to it explains why`, [text]);
+  }
+
+  /** An appliance of a pair has ended by itself: mostly its partner is the one to start. */
+  #ended(machine: SimMachine, text: string): void {
+    const array = this.#site.arrays.find(({ machines }) => machines.includes(machine))!;
+    if (this.#cacheStruck.has(array) && text.includes("--accept-cache-loss")) {
+      array.acceptCacheLoss = true;
+      this.#cacheGivenUp.add(array);
+    } else if (!this.#diskStruck.has(array)) this.#pairs.judgeEnd(array, machine, text);
+    this.#site.world.schedule(500, eventKind.host, null, () => this.#site.startMachine(machine));
   }
 
   /** The array has come up. */

@@ -5,8 +5,13 @@
  * None of them excuses anything: whatever becomes of one appliance or of what joins the two, nothing is lost, and hosts are served as
  * soon as one of them can.
  */
+import { Nvram } from "../../firmware/cache/nvram.ts";
+import type { Clock } from "../../hal/api/clock.ts";
+import type { WriteCache } from "../../hal/api/write_cache.ts";
 import { eventKind } from "../../hal/mock/event_heap.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
+import { mockDigests } from "../../hal/mock/runtime.ts";
+import type { MockNvram } from "../../hal/mock/write_cache.ts";
 import type { SimArray, SimMachine } from "./sim_array.ts";
 import type { Site } from "./site.ts";
 
@@ -45,6 +50,20 @@ export const pairFaultKinds = Object.keys(strikes) as PairFaultKind[];
 /** Per minute of world time. */
 export type PairRates = Partial<Record<PairFaultKind, number>>;
 
+function nonceIn(clock: Clock, { sizeBytes, domain }: MockNvram, memory: Uint8Array): string | null {
+  const cache: WriteCache = {
+    sizeBytes,
+    domain,
+    memory,
+    battery: () => "good",
+    onBattery: () => {},
+    wrote: () => {},
+    persist: () => {},
+  };
+  const header = new Nvram(cache, clock, mockDigests).readHeader();
+  return header.kind === "formatted" ? header.nonce : null;
+}
+
 export class PairFaults {
   readonly #site: Site;
   readonly #lastsMsMax: number;
@@ -53,7 +72,12 @@ export class PairFaults {
   constructor(site: Site) {
     this.#site = site;
     this.#lastsMsMax = site.world.prng("pair fault lengths").pick([300, 1500, 5000]);
-    site.onEnded = (machine, text) => this.#ended(machine, text);
+    site.onEvent.push((array, code) => {
+      if (code === "pair-mirrored") for (const machine of array.machines) machine.cacheIsLost = false;
+    });
+    site.onStarted.push((array) => {
+      array.machine.cacheIsLost = false;
+    });
   }
 
   begin(rates: PairRates): void {
@@ -115,10 +139,24 @@ export class PairFaults {
     });
   }
 
-  /** A process that ends by itself comes back with the next start of its machine; what it says must be so. */
-  #ended(machine: SimMachine, text: string): void {
-    const { chronicle, arrays } = this.#site;
-    const array = arrays.find(({ machines }) => machines.includes(machine))!;
+  /**
+   * D1: the loss of one cache excuses nothing, for the partner's is a copy. Whether there is none: the partner's is lost as well, or is
+   * not the copy that the owner had, which has just lost its own.
+   */
+  hasLostAll(array: SimArray, machine: SimMachine): boolean {
+    const partner = array.partnerOf(machine)!;
+    if (partner.cacheIsLost) return true;
+    const { boot } = array;
+    if (boot === null || boot.machine !== machine) return false;
+    const { nvram } = partner.appliance;
+    const { hostClock } = this.#site.world;
+    const theirs = nonceIn(hostClock, nvram, nvram.image().bytes);
+    return theirs === null || theirs !== nonceIn(hostClock, nvram, new Uint8Array(boot.cacheBuffer));
+  }
+
+  /** What an appliance that ends says must be so. */
+  judgeEnd(array: SimArray, machine: SimMachine, text: string): void {
+    const { chronicle } = this.#site;
     if (text.includes("as well; this appliance ends")) {
       chronicle.fail("L1", `${machine.name} has found its partner to own ${array.name} as well`, [text]);
     }

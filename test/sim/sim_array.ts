@@ -64,6 +64,8 @@ export class SimMachine {
   boot: Boot | null = null;
   /** Of the present boot; null: not one of a pair. */
   partnership: Partnership | null = null;
+  /** Its cache lost its content under a failed battery, and has not been made good since. */
+  cacheIsLost = false;
 
   constructor(name: string, appliance: MockAppliance) {
     this.name = name;

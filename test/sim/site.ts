@@ -43,7 +43,7 @@ export class Site {
   /** Told of every event of the firmware. */
   readonly onEvent: ((array: SimArray, code: string) => void)[] = [];
   onDown: (array: SimArray) => void = () => {};
-  onPowerLost: (array: SimArray) => void = () => {};
+  onPowerLost: (array: SimArray, machine: SimMachine) => void = () => {};
   readonly onStarted: ((array: SimArray) => void)[] = [];
   onRefused: (array: SimArray, text: string) => void = () => {};
   /** An appliance of a pair has ended by itself. */
@@ -126,13 +126,14 @@ export class Site {
   #wentDown(array: SimArray, machine: SimMachine, kind: DeathKind): void {
     if (array.boot === null || array.boot.machine !== machine) {
       this.chronicle.note(machine.name, `down (${kind})`);
+      if (kind === "power") this.onPowerLost(array, machine);
       return;
     }
     // What it has committed is known as long as its memory is looked at.
     this.oracle.view(array.boot);
     const commit = array.boot.group()?.log.commitSeq ?? "?";
     this.chronicle.note(this.#placeOf(array, machine), `down (${kind}); had committed ${commit}`);
-    if (kind === "power") this.onPowerLost(array);
+    if (kind === "power") this.onPowerLost(array, machine);
     this.onDown(array);
   }
 
