@@ -40,7 +40,7 @@ const classRates = {
   /** A disk is an older image of itself. The last class: those before are drawn as they were without it. */
   oldDisk: { oldDisk: 40 },
   /** Of pairs alone; these too are drawn behind all others. */
-  interconnect: { pairCut: 25, pairFlap: 8, wireCut: 25 },
+  interconnect: { pairCut: 25, pairFlap: 8, pairSlow: 20, wireCut: 25 },
   powerPort: { brokenPort: 20 },
   failover: { failover: 30 },
   /** Both appliances of a pair at once. */

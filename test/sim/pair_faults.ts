@@ -27,6 +27,8 @@ const strikes = {
   pairFlap: (faults, prng, array) => {
     for (let turn = 0; turn < flapTurns; turn++) faults.later(prng, () => faults.cut(prng, array, wires));
   },
+  /** It gets slow: what the partner lacks is under way for long. */
+  pairSlow: (faults, prng, array) => faults.slow(prng, array),
   /** One of its NICs. */
   wireCut: (faults, prng, array) => faults.cut(prng, array, [prng.pick(wires)]),
   brokenPort: (faults, prng, array) => {
@@ -93,8 +95,10 @@ export class PairFaults {
   /** The links are joined by the caller. */
   heal(): void {
     this.#active = false;
-    for (const { machines } of this.#site.arrays)
-      for (const { appliance } of machines) appliance.powerFaults.broken = "no";
+    for (const array of this.#site.arrays.filter(({ isPair }) => isPair)) {
+      this.#site.slowPair(array, 0, wires);
+      for (const { appliance } of array.machines) appliance.powerFaults.broken = "no";
+    }
   }
 
   #repeat(kind: PairFaultKind, meanMs: number, prng: Prng, pairs: readonly SimArray[]): void {
@@ -120,6 +124,13 @@ export class PairFaults {
     const from = prng.chance(0.5) ? null : prng.pick(array.machines);
     this.#site.cutPair(array, true, nics, from);
     this.later(prng, () => this.#site.cutPair(array, false, nics, from));
+  }
+
+  /** For strikes: every message takes so much longer, for a while. */
+  slow(prng: Prng, array: SimArray): void {
+    const latencyMs = prng.exponential(20);
+    this.#site.slowPair(array, latencyMs, wires);
+    this.later(prng, () => this.#site.slowPair(array, 0, wires));
   }
 
   /** For strikes: as the operator's command does it. */

@@ -163,6 +163,13 @@ export class Site {
     }
   }
 
+  /** What the appliances of a pair say to each other takes so much longer. */
+  slowPair(array: SimArray, latencyMs: number, nics: readonly string[]): void {
+    for (const machine of array.machines) {
+      for (const nic of nics) this.world.shape(machine.name, array.partnerOf(machine)!.name, { latencyMs }, nic);
+    }
+  }
+
   /** No link of the site is cut any more. */
   joinAll(): void {
     const [first, second] = this.arrays as [SimArray, SimArray];

@@ -108,6 +108,7 @@ export function drawSitePlan(prng: Prng, smallPool: boolean, pairs: PairCount, p
     mode: prng.pick(["async", "async", "sync"] as const),
     sessionsPerVolume: prng.pick([1, 1, 2]),
     depth: prng.pick([1, 2, 4, 8]),
-    thinkMs: prng.pick([1, 4, 10, 20]),
+    // What hosts write to a pair is stored twice, and simulated twice.
+    thinkMs: Math.max(prng.pick([1, 4, 10, 20]), pairs === "none" ? 0 : 4),
   };
 }

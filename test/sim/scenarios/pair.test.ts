@@ -71,6 +71,33 @@ test("the interconnect is cut, then the owner dies -> the partner waits until wh
   scene.mend();
 });
 
+test("the interconnect is cut, and the owner's power goes before it has found out -> hosts have seen nothing that the partner lacks", () => {
+  const { scene, a, b } = pairScene();
+  for (const [victim, heir] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    scene.site.cutPair(scene.oak, true, ["ic0", "ic1"]);
+    scene.run(300);
+    victim.appliance.powerLoss();
+    untilServed(scene, heir);
+    scene.site.cutPair(scene.oak, false, ["ic0", "ic1"]);
+    scene.site.startMachine(victim);
+    scene.until("mirrored again", () => scene.oak.isMirrored);
+    untilWrites(scene);
+  }
+  scene.mend();
+});
+
+test("a hand-over while the interconnect is slow -> the partner has it all", () => {
+  const { scene, a, b } = pairScene();
+  scene.site.slowPair(scene.oak, 20, ["ic0", "ic1"]);
+  untilWrites(scene);
+  scene.answer(a.partnership!.failover(null));
+  untilServed(scene, b);
+  scene.mend();
+});
+
 test("the power of both goes -> either alone has everything", () => {
   const { scene, a, b } = pairScene();
   for (const machine of [a, b]) {
