@@ -343,7 +343,10 @@ export class SiteFaults {
     if (nvram.domain !== "battery" || nvram.battery === "good") return;
     this.#site.chronicle.note(array.name, "the power has gone under a failed battery: the cache is lost");
     machine.cacheIsLost = true;
-    if (array.isPair && !this.#pairs.hasLostAll(array, machine)) return;
+    if (array.isPair) {
+      if (!this.#pairs.hasLostAll(array, machine)) return;
+      this.#site.chronicle.note(array.name, "no copy of what it held is left");
+    }
     this.#cacheStruck.add(array);
     const group = array.boot?.group() ?? null;
     const safe = group?.writeThrough.active === true && group.writeThrough.atRiskBytes === 0;

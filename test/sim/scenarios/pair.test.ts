@@ -113,6 +113,23 @@ test("the power of both goes -> either alone has everything", () => {
   scene.mend();
 });
 
+test("the owner's cache is lost with its power, then the partner's in its turn -> the other one's copy has everything", () => {
+  const { scene, a, b } = pairScene();
+  for (const [victim, heir] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    victim.appliance.nvram.failBattery();
+    victim.appliance.powerLoss();
+    untilServed(scene, heir);
+    untilWrites(scene);
+    victim.appliance.nvram.repairBattery();
+    scene.site.startMachine(victim);
+    scene.until("mirrored again", () => scene.oak.isMirrored);
+  }
+  scene.mend();
+});
+
 test("hand-overs to and fro under load -> nothing is lost, and the peer follows", () => {
   const { scene, a, b } = pairScene("sync");
   for (const to of [b, a, b]) {
