@@ -18,7 +18,8 @@ export interface PairApplianceOptions {
 
 /** Not started yet. */
 export function createPairAppliance(options: PairApplianceOptions): Partnership {
-  const { config, events, version, diskProblems } = options;
+  const { events, version, diskProblems } = options;
+  let { config } = options;
   const { name, appliance } = config.array;
   return new Partnership({
     hal: options.hal,
@@ -26,8 +27,13 @@ export function createPairAppliance(options: PairApplianceOptions): Partnership 
     appliance,
     pair: options.pair,
     events,
-    open: (hal, pair) =>
-      startAppliance({ hal, config, events, version, pair, ...(diskProblems === undefined ? {} : { diskProblems }) }),
+    open: async (hal, pair) => {
+      const given = diskProblems === undefined ? {} : { diskProblems };
+      const outcome = await startAppliance({ hal, config, events, version, pair, ...given });
+      // The operator's words are for one start, and a process of a pair may start the array many times.
+      if (outcome.ok) config = { ...config, acceptCacheLoss: false, acceptStaleDisk: false };
+      return outcome;
+    },
     end: options.end,
   });
 }

@@ -1,11 +1,12 @@
 /**
- * Simulates sites of two arrays by seed and checks what they promise: `scripts/sim --help`.
+ * Simulates sites of two arrays, single or pairs, by seed and checks what they promise: `scripts/sim --help`.
  *
  * A failure prints the seed, the invariant, the facts and the way to play it again. The last line sums up. Exit codes: 0 every seed
  * held, 1 one did not, 2 usage.
  */
 import { type FaultClass, faultClasses } from "../test/sim/faults.ts";
 import { type RunReport, runSeed } from "../test/sim/run.ts";
+import { type PairCount, pairCounts } from "../test/sim/site_plan.ts";
 
 const defaultTicks = 8000;
 
@@ -21,6 +22,7 @@ then everything is healed and must become whole. What is checked, and how to rea
                   ${wrap(faultClasses, 100, 18)}
   --without C,…   classes that may not strike
   --always C,…    classes that strike every seed, whatever it draws
+  --pairs P       how many arrays are pairs: ${pairCounts.join(", ")}; as the seed draws without it
   --no-operator   nobody gives commands
   --keep-going    goes on behind a failure
   --trace         prints everything that happens, and the fingerprint of the run
@@ -35,6 +37,8 @@ interface Arguments {
   readonly always: readonly FaultClass[];
   /** What a replay needs beside seed and ticks. */
   readonly faultWords: string;
+  /** null: as each seed draws. */
+  readonly pairs: PairCount | null;
   readonly operator: boolean;
   readonly keepGoing: boolean;
   readonly trace: boolean;
@@ -72,6 +76,7 @@ function readArguments(words: readonly string[]): Arguments {
   let faults: readonly FaultClass[] = faultClasses;
   let always: readonly FaultClass[] = [];
   let faultWords = "";
+  let pairs: PairCount | null = null;
   let operator = true;
   let keepGoing = false;
   let trace = false;
@@ -93,6 +98,9 @@ function readArguments(words: readonly string[]): Arguments {
     } else if (word === "--always") {
       always = classList(next, word);
       faultWords += ` --always ${next}`;
+    } else if (word === "--pairs") {
+      pairs = pairCounts.find((one) => one === next) ?? fail(`--pairs takes one of ${pairCounts.join(", ")}`);
+      faultWords += ` --pairs ${next}`;
     } else if (word === "--no-operator") operator = false;
     else if (word === "--keep-going") keepGoing = true;
     else if (word === "--trace") trace = true;
@@ -100,9 +108,9 @@ function readArguments(words: readonly string[]): Arguments {
       console.log(usage);
       process.exit(0);
     } else fail(`unknown argument ${word}`);
-    if (["--seed", "--seeds", "--ticks", "--without", "--faults", "--only", "--always"].includes(word)) at++;
+    if (["--seed", "--seeds", "--ticks", "--without", "--faults", "--only", "--always", "--pairs"].includes(word)) at++;
   }
-  return { ...range, ticks, faults, always, faultWords, operator, keepGoing, trace };
+  return { ...range, ticks, faults, always, faultWords, pairs, operator, keepGoing, trace };
 }
 
 interface Totals {
@@ -131,8 +139,8 @@ function main(): void {
   const elapsedSeconds = (): number => (performance.now() - startedMs) / 1000;
   const one = (seed: number): boolean => {
     const trace = options.trace ? { trace: (line: string) => console.log(line) } : {};
-    const { ticks, faults, always, operator } = options;
-    const run = runSeed({ seed, ticks, faults, always, operator, ...trace });
+    const { ticks, faults, always, operator, pairs } = options;
+    const run = runSeed({ seed, ticks, faults, always, operator, ...trace, ...(pairs === null ? {} : { pairs }) });
     totals.seeds++;
     totals.hostWrites += run.hostWrites;
     totals.simulatedMs += run.simulatedMs;

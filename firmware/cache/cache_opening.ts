@@ -48,6 +48,8 @@ export function judgeCache(
   if (header.kind === "damaged") {
     // A very first header that a power loss has garbled: nothing was ever acknowledged on the strength of this cache.
     if (entry === undefined || entry.current === null) return { kind: "blank" };
+    // The power has gone while a copy was being replaced: the shelf has all of it.
+    if (array.partner !== null && entry.needless) return { kind: "blank" };
     return refused(
       true,
       `the write cache's header is damaged; ${untouched}; put the right cache back, or start once with --accept-cache-loss`,

@@ -15,7 +15,10 @@ import { FaultPlan, type FaultRates } from "../../hal/mock/fault_plan.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
 import type { MediumImage } from "../../hal/mock/sparse_medium.ts";
 import type { CacheImage } from "../../hal/mock/write_cache.ts";
-import type { SimArray, Site } from "./site.ts";
+import { type PairFaultKind, PairFaults, type PairRates, pairFaultKinds } from "./pair_faults.ts";
+import type { SimArray, SimMachine } from "./sim_array.ts";
+import type { Site } from "./site.ts";
+import { drawPairCount, type PairCount } from "./site_plan.ts";
 
 /** Strikes per minute of world time at intensity 1. What is not a kind of the fault plan is played here. */
 const classRates = {
@@ -36,7 +39,13 @@ const classRates = {
   pool: {},
   /** A disk is an older image of itself. The last class: those before are drawn as they were without it. */
   oldDisk: { oldDisk: 40 },
-} satisfies Record<string, FaultRates & { disaster?: number; oldCache?: number; oldDisk?: number }>;
+  /** Of pairs alone; these too are drawn behind all others. */
+  interconnect: { pairCut: 25, pairFlap: 8, pairSlow: 20, wireCut: 25 },
+  powerPort: { brokenPort: 20 },
+  failover: { failover: 30 },
+  /** Both appliances of a pair at once. */
+  both: { bothCrash: 4, bothLosePower: 4 },
+} satisfies Record<string, FaultRates & PairRates & { disaster?: number; oldCache?: number; oldDisk?: number }>;
 
 export type FaultClass = keyof typeof classRates;
 export const faultClasses = Object.keys(classRates) as FaultClass[];
@@ -47,6 +56,20 @@ export interface DrawnFaults {
   readonly disaster: number;
   readonly oldCache: number;
   readonly oldDisk: number;
+  readonly pairRates: PairRates;
+}
+
+/** Classes whose excuses are worked out for single appliances alone: a site with pairs has none of them. */
+const singleClasses: readonly FaultClass[] = ["persist", "oldCache", "oldDisk"];
+
+/** How many pairs a run has: none where a class that is asked for knows single appliances alone. */
+export function pairsFor(prng: Prng, always: readonly FaultClass[]): PairCount {
+  const drawn = drawPairCount(prng);
+  return always.some((name) => singleClasses.includes(name)) ? "none" : drawn;
+}
+
+export function classesFor(pairs: PairCount, allowed: readonly FaultClass[]): readonly FaultClass[] {
+  return pairs === "none" ? allowed : allowed.filter((name) => !singleClasses.includes(name));
 }
 
 /** `allowed`: the classes that may strike at all; `always`: those that do, whatever the seed says. */
@@ -68,8 +91,13 @@ export function drawFaults(
       rates[kind] = (rates[kind] ?? 0) + perMinute * intensity;
     }
   }
-  const { disaster = 0, oldCache = 0, oldDisk = 0, ...planned } = rates;
-  return { classes: classes.map(({ name }) => name), rates: planned, disaster, oldCache, oldDisk };
+  const { disaster = 0, oldCache = 0, oldDisk = 0, ...others } = rates;
+  const pairRates: Record<string, number> = {};
+  const planned: Record<string, number> = {};
+  for (const [kind, perMinute] of Object.entries(others)) {
+    (pairFaultKinds.includes(kind as PairFaultKind) ? pairRates : planned)[kind] = perMinute;
+  }
+  return { classes: classes.map(({ name }) => name), rates: planned, disaster, oldCache, oldDisk, pairRates };
 }
 
 /** Classes after which little else can be demanded strike fewer seeds. */
@@ -106,6 +134,7 @@ export class SiteFaults {
   readonly #diskImages = new Map<SimArray, { disk: MockDisk; image: MediumImage; boot: number }>();
   readonly #diskPrng: Prng;
   #diskWasOld = false;
+  readonly #pairs: PairFaults;
 
   constructor(site: Site, drawn: DrawnFaults) {
     this.#site = site;
@@ -113,17 +142,22 @@ export class SiteFaults {
     this.#prng = site.world.prng("site faults");
     this.#diskPrng = site.world.prng("old disks");
     const lengths = site.world.prng("fault lengths");
+    const hasPairs = site.arrays.some(({ isPair }) => isPair);
     this.plan = new FaultPlan(site.world, {
-      downMsMax: lengths.pick([300, 3000, 6000]),
+      // Mostly one of a pair is down while the other one is not.
+      downMsMax: lengths.pick(hasPairs ? [300, 1000, 2500] : [300, 3000, 6000]),
       lastsMsMax: lengths.pick([500, 3000, 6000]),
       start: (appliance) => {
-        const array = site.arrays.find((one) => one.appliance === appliance);
-        if (array !== undefined) this.#start(array);
+        for (const { machines } of site.arrays) {
+          for (const machine of machines) if (machine.appliance === appliance) site.startMachine(machine);
+        }
       },
     });
+    this.#pairs = new PairFaults(site);
     this.#lookAfterShelves();
-    site.onPowerLost = (array) => this.#powerLost(array);
+    site.onPowerLost = (array, machine) => this.#powerLost(array, machine);
     site.onStarted.push((array) => this.#started(array));
+    site.onEnded = (machine, text) => this.#ended(machine, text);
     site.onRefused = (array, text) => this.#refused(array, text);
     site.onEvent.push((array, code) => {
       // The firmware's own comparison has found it, and sends everything again: a resync went wrong all the same.
@@ -135,6 +169,7 @@ export class SiteFaults {
   begin(): void {
     this.#active = true;
     this.plan.begin(this.drawn.rates);
+    this.#pairs.begin(this.drawn.pairRates);
     if (this.drawn.classes.includes("disk") || this.drawn.classes.includes("rot")) {
       for (const array of this.#site.arrays) this.#diskStruck.add(array);
     }
@@ -169,7 +204,7 @@ export class SiteFaults {
     const { classes } = this.drawn;
     const forgets = this.#prng.chance(0.5);
     const deadlineMs = this.#prng.chance(0.5) ? hangDeadlineMs : Number.POSITIVE_INFINITY;
-    for (const { appliance } of this.#site.arrays) {
+    for (const { appliance } of this.#site.arrays.flatMap(({ machines }) => machines)) {
       appliance.nvram.faults.persistErrorsForgotten = forgets && classes.includes("persist");
       for (const shelf of appliance.shelves) {
         for (const disk of shelf.slots) {
@@ -184,8 +219,8 @@ export class SiteFaults {
   heal(): void {
     this.#active = false;
     for (const disk of this.plan.disks()) disk.faults.deadlineMs = Number.POSITIVE_INFINITY;
-    const [first, second] = this.#site.arrays as [SimArray, SimArray];
-    this.#site.world.join(first.plan.appliance, second.plan.appliance);
+    this.#site.joinAll();
+    this.#pairs.heal();
     this.plan.heal();
     this.#site.chronicle.note("world", "healed: no fault is in force any more");
   }
@@ -218,27 +253,25 @@ export class SiteFaults {
     next();
   }
 
-  #start(array: SimArray): void {
-    this.#site.start(array);
-  }
-
   // ---------------------------------------------------------------- what is played here
 
   #disaster(victim = this.#site.arrays.find((array) => array.live?.group()?.serving().writable === true)): void {
     const { world, chronicle } = this.#site;
     if (victim === undefined) return;
     const other = this.#site.other(victim);
-    const [a, b] = [victim.plan.appliance, other.plan.appliance];
     const afterMs = this.#prng.between(0, 700);
     chronicle.note("world", `disaster: ${victim.name} is cut off, and gone ${afterMs.toFixed(0)} ms later`);
-    world.cut(a, b);
+    this.#site.cut(victim, other);
     world.schedule(afterMs, eventKind.fault, null, () => {
       if (!this.#active) return;
-      if (this.#prng.chance(0.5)) victim.appliance.powerLoss();
-      else victim.appliance.crash();
+      const isPower = this.#prng.chance(0.5);
+      for (const { appliance } of victim.machines) {
+        if (isPower) appliance.powerLoss();
+        else appliance.crash();
+      }
       this.onDisaster(other);
     });
-    world.schedule(afterMs + this.#prng.between(0, 3000), eventKind.fault, null, () => world.join(a, b));
+    world.schedule(afterMs + this.#prng.between(0, 3000), eventKind.fault, null, () => this.#site.join(victim, other));
   }
 
   #takeImage(): void {
@@ -305,10 +338,15 @@ export class SiteFaults {
 
   // ---------------------------------------------------------------- what is excused
 
-  #powerLost(array: SimArray): void {
-    const { nvram } = array.appliance;
+  #powerLost(array: SimArray, machine: SimMachine): void {
+    const { nvram } = machine.appliance;
     if (nvram.domain !== "battery" || nvram.battery === "good") return;
     this.#site.chronicle.note(array.name, "the power has gone under a failed battery: the cache is lost");
+    machine.cacheIsLost = true;
+    if (array.isPair) {
+      if (!this.#pairs.hasLostAll(array, machine)) return;
+      this.#site.chronicle.note(array.name, "no copy of what it held is left");
+    }
     this.#cacheStruck.add(array);
     const group = array.boot?.group() ?? null;
     const safe = group?.writeThrough.active === true && group.writeThrough.atRiskBytes === 0;
@@ -340,6 +378,16 @@ export class SiteFaults {
       return;
     }
     chronicle.fail("D1", `${array.name} refuses to start, and nothing that has happened to it explains why`, [text]);
+  }
+
+  /** An appliance of a pair has ended by itself: mostly its partner is the one to start. */
+  #ended(machine: SimMachine, text: string): void {
+    const array = this.#site.arrays.find(({ machines }) => machines.includes(machine))!;
+    if (this.#cacheStruck.has(array) && text.includes("--accept-cache-loss")) {
+      array.acceptCacheLoss = true;
+      this.#cacheGivenUp.add(array);
+    } else if (!this.#diskStruck.has(array)) this.#pairs.judgeEnd(array, machine, text);
+    this.#site.world.schedule(500, eventKind.host, null, () => this.#site.startMachine(machine));
   }
 
   /** The array has come up. */

@@ -1,15 +1,17 @@
 /**
  * The end of a run: no fault is in force any more, and within bounded time the site must be whole. Exactly one array is writable,
- * the other one is its golden copy and in sync, hosts can write and get answers, and whole images read on both sides, and salvage
- * sets, are what the history says.
+ * the other one is its golden copy and in sync, pairs are mirrored, hosts can write and get answers, and whole images read on both
+ * sides, over both appliances of a pair, and salvage sets, are what the history says. The two caches of a pair are equal.
  *
  * What an operator has to do after a branch (resync the loser) or after a stop that nobody can confirm (serve alone) is done here,
  * as the runbooks say; everything else must mend by itself.
  */
 import type { GroupJson } from "../../firmware/manage/status_json.ts";
+import type { MockNvram } from "../../hal/mock/write_cache.ts";
 import { type HostOrders, HostSession, sweepsWanted } from "./host_session.ts";
 import type { Operator } from "./operator.ts";
-import { groupName, type SimArray, type Site } from "./site.ts";
+import { groupName, type SimArray, type SimMachine } from "./sim_array.ts";
+import type { Site } from "./site.ts";
 
 /** How long things may take to mend without anybody's help. */
 const patienceMs = 15_000;
@@ -18,6 +20,7 @@ const sweepLimitMs = 60_000;
 /** Hosts write that long once everything is whole. */
 const burstMs = 150;
 const rottenSweepMs = 3000;
+const cacheLookMs = 20;
 
 export interface HealParts {
   readonly site: Site;
@@ -48,6 +51,7 @@ export function healAndJudge(parts: HealParts): void {
   if (site.failed) return;
   verify(site);
   operator.judgeClaims();
+  for (const array of site.arrays) if (array.isPair && !site.failed) compareCaches(site, array);
 }
 
 function becomesWhole({ site, operator, orders }: HealParts): boolean {
@@ -132,13 +136,56 @@ function olderBranch(site: Site): SimArray {
 
 /** O1, D1: every host reads everything, and so does one for every salvage set. */
 function sweep({ site, sessions, orders }: HealParts): void {
-  const all = [...sessions, ...salvageSessions(site, orders)];
+  const all = [...sessions, ...pathSessions(site, orders), ...salvageSessions(site, orders)];
   for (const session of all) session.sweepsDone = 0;
   orders.sweeps = true;
   const done = (): boolean => all.every((session) => session.sweepsDone >= sweepsWanted);
   if (site.runUntil(done, sweepLimitMs) || site.failed) return;
   const facts = all.map((one) => `${one.array.name} ${one.exportName}: ${one.sweepsDone} sweeps, ready ${one.isReady}`);
   site.chronicle.fail("liveness", "hosts could not read whole images", [...facts, ...describeSite(site)]);
+}
+
+/** One over every appliance of a pair, and over no other. */
+function pathSessions(site: Site, orders: HostOrders): HostSession[] {
+  const sessions: HostSession[] = [];
+  for (const array of site.arrays.filter(({ isPair }) => isPair)) {
+    for (const machine of array.machines) {
+      for (const volume of site.oracle.history.volumes) {
+        const session = new HostSession(site, array, volume, 100 + 2 * sessions.length, orders, volume.name, [machine]);
+        session.start();
+        sessions.push(session);
+      }
+    }
+  }
+  return sessions;
+}
+
+/** D1: nothing is asked of an array any more; then the partner's cache holds the owner's bytes. */
+function compareCaches(site: Site, array: SimArray): void {
+  const [one, other] = array.machines.map(({ appliance }) => appliance.nvram) as [MockNvram, MockNvram];
+  let persists = false;
+  const areAlike = (): boolean => {
+    const partnership = array.live?.machine.partnership;
+    if (partnership == null || persists) return false;
+    if (Buffer.compare(one.image().bytes, other.image().bytes) === 0) return true;
+    // What needed no persist of its own goes along with this one.
+    persists = true;
+    partnership.mirror.persist(() => {
+      persists = false;
+    });
+    return false;
+  };
+  const steps = Math.ceil(patienceMs / cacheLookMs);
+  for (let step = 0; step < steps; step++) {
+    if (areAlike() || site.failed) return;
+    site.world.runFor(cacheLookMs);
+  }
+  const bytes = [one.image().bytes, other.image().bytes] as const;
+  const differing = bytes[0].findIndex((byte, at) => byte !== bytes[1][at]);
+  site.chronicle.fail("D1", `the caches of ${array.name} do not become equal`, [
+    `the first byte that differs is ${differing}`,
+    ...describeSite(site),
+  ]);
 }
 
 function salvageSessions(site: Site, orders: HostOrders): HostSession[] {
@@ -181,7 +228,7 @@ export function statusOf(array: SimArray): GroupJson | null {
 
 export function isWhole(site: Site): boolean {
   const [first, second] = site.arrays.map(statusOf);
-  if (first == null || second == null) return false;
+  if (first == null || second == null || site.arrays.some((array) => !array.isMirrored)) return false;
   if (site.arrays.some((array) => array.live?.group()?.shelfTrouble != null)) return false;
   const primary = first.writable ? first : second;
   const golden = first.writable ? second : first;
@@ -190,14 +237,24 @@ export function isWhole(site: Site): boolean {
 }
 
 export function describeSite(site: Site): string[] {
-  return site.arrays.map((array) => {
-    const status = statusOf(array);
-    if (status === null) return `${array.name}: ${array.refusal ?? "down or starting"}`;
-    const { role, writable, state, why, headSeq, commitSeq, appliedSeq, timeline, primary } = status;
-    const peers = status.peers.map((peer) => `${peer.array} ${peer.mode} ${peer.state} received ${peer.receivedSeq}`);
-    return (
-      `${array.name}: ${role}, writable ${writable}, ${state}, primary ${primary}, timeline ${timeline.slice(0, 8)}, ` +
-      `head ${headSeq}, commit ${commitSeq}, applied ${appliedSeq}, peers [${peers.join("; ")}], ${why ?? ""}`
-    );
-  });
+  return site.arrays.flatMap((array) => [describeArray(array), ...array.machines.flatMap(describePartner)]);
+}
+
+function describePartner({ name, appliance, partnership }: SimMachine): string[] {
+  if (partnership === null) return [];
+  if (!appliance.isUp) return [`  ${name}: down`];
+  const { state, role, nics } = partnership.status();
+  const wires = nics.map((nic) => `${nic.name} ${nic.up ? "up" : "down"}`).join(", ");
+  return [`  ${name}: ${role}, ${state}, copy ${partnership.mirror.state}, ${wires}`];
+}
+
+function describeArray(array: SimArray): string {
+  const status = statusOf(array);
+  if (status === null) return `${array.name}: ${array.refusal ?? "down or starting"}`;
+  const { role, writable, state, why, headSeq, commitSeq, appliedSeq, timeline, primary } = status;
+  const peers = status.peers.map((peer) => `${peer.array} ${peer.mode} ${peer.state} received ${peer.receivedSeq}`);
+  return (
+    `${array.name}: ${role}, writable ${writable}, ${state}, primary ${primary}, timeline ${timeline.slice(0, 8)}, ` +
+    `head ${headSeq}, commit ${commitSeq}, applied ${appliedSeq}, peers [${peers.join("; ")}], ${why ?? ""}`
+  );
 }

@@ -1,6 +1,6 @@
 /**
- * A simulated host's session with one volume of one array. It connects again whenever it loses its connection, reads whatever the
- * array shows, and writes where the array lets it; every answer goes to the oracle.
+ * A simulated host's session with one volume of one array. It connects again whenever it loses its connection, at a pair over the other
+ * appliance, reads whatever the array shows, and writes where the array lets it; every answer goes to the oracle.
  *
  *     waiting ──▶ connecting ──▶ ready: keeps up to `depth` commands open ──▶ closed ──▶ waiting
  *
@@ -13,7 +13,8 @@ import type { ReadTicket } from "./copy_view.ts";
 import type { HistoryVolume, HostWrite, Position } from "./history.ts";
 import { type ExportFacts, NbdClient } from "./nbd_client.ts";
 import { describeCommand } from "./oracle.ts";
-import type { Boot, SimArray, Site } from "./site.ts";
+import type { Boot, SimArray, SimMachine } from "./sim_array.ts";
+import type { Site } from "./site.ts";
 import { stampSectors } from "./stamp.ts";
 
 /** What all sessions of a site obey; changed at any time. */
@@ -36,6 +37,8 @@ interface OpenCommand {
   readonly write: HostWrite | null;
   readonly ticket: ReadTicket | null;
   readonly issuedMs: number;
+  /** The firmware that the session belongs to was at work when the command was sent. */
+  readonly wasServed: boolean;
 }
 
 /** The fork that a session reads; null: the head. */
@@ -63,6 +66,9 @@ export class HostSession {
   #writable = false;
   #fork: ForkSeen | null = null;
   #ready = false;
+  /** Which of the array's appliances is tried next, or is in use. */
+  #path: number;
+  readonly #paths: readonly SimMachine[];
   #sweepLba = 0;
   #nextCookie = 1;
   /** Grows with every connection: late events of an earlier one are told apart by it. */
@@ -78,12 +84,15 @@ export class HostSession {
     index: number,
     orders: HostOrders,
     exportName = volume.name,
+    paths: readonly SimMachine[] = array.machines,
   ) {
     this.#site = site;
     this.array = array;
     this.volume = volume;
     this.#orders = orders;
     this.exportName = exportName;
+    this.#paths = paths;
+    this.#path = index % paths.length;
     this.#prng = site.world.prng(`host/${array.name}/${exportName}/${index}`);
   }
 
@@ -118,7 +127,7 @@ export class HostSession {
     const attempt = ++this.#attempt;
     const structured = this.#prng.chance(0.5);
     this.#site.world.connectHost(
-      this.array.hbaAddress,
+      this.#paths[this.#path]!.hbaAddress,
       (stream) => {
         this.#boot = this.array.live;
         const client = new NbdClient(stream, this.exportName, structured, {
@@ -137,6 +146,7 @@ export class HostSession {
   }
 
   #retry(): void {
+    this.#path = (this.#path + 1) % this.#paths.length;
     this.#later(this.#prng.between(5, 150), () => this.#connect());
   }
 
@@ -278,7 +288,8 @@ export class HostSession {
     const { world, oracle } = this.#site;
     const cookie = this.#nextCookie++;
     const ticket = kind === "read" && this.#fork === null ? oracle.readIssued(this.#boot!) : null;
-    const open: OpenCommand = { kind, startLba, sectorCount, write, ticket, issuedMs: world.nowMs };
+    const wasServed = this.#boot!.alive();
+    const open: OpenCommand = { kind, startLba, sectorCount, write, ticket, issuedMs: world.nowMs, wasServed };
     this.#open.set(cookie, open);
     this.#client!.send(command, cookie, startLba * 512, sectorCount * 512, payload);
     const attempt = this.#attempt;
@@ -293,9 +304,16 @@ export class HostSession {
     const open = this.#open.get(cookie)!;
     this.#open.delete(cookie);
     if (errno !== 0) this.#failed(open, errno);
+    else if (!open.wasServed) this.#judgeStranger(open);
     else if (open.write !== null) this.#site.oracle.writeAcknowledged(this.#boot!, open.write);
     else if (data !== null) this.#judgeRead(open, data);
     this.#endTurn();
+  }
+
+  /** D3, L1: whoever was not the array's owner any more when the command was sent has no answer to give. */
+  #judgeStranger(open: OpenCommand): void {
+    const text = `${this.array.name} answered a ${open.kind} that was sent when its firmware there was over`;
+    this.#site.chronicle.fail("D3", text, [`over ${this.#paths[this.#path]!.name}, sent at ${open.issuedMs} ms`]);
   }
 
   #judgeRead(open: OpenCommand, data: Uint8Array): void {

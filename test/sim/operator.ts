@@ -11,7 +11,8 @@ import { eventKind } from "../../hal/mock/event_heap.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
 import { statusOf } from "./heal.ts";
 import type { Timeline } from "./history.ts";
-import { groupName, type SimArray, type Site } from "./site.ts";
+import { groupName, type SimArray } from "./sim_array.ts";
+import type { Site } from "./site.ts";
 import type { Watch } from "./watch.ts";
 
 /** A link without a byte for so long is lost; twice that is beyond doubt. */
@@ -230,6 +231,15 @@ export class Operator {
   }
 
   async #stop(array: SimArray, control: Control): Promise<string> {
+    const { machine } = array;
+    const { bootCount } = machine.appliance;
+    const { partnership } = machine;
+    if (partnership !== null) {
+      // The partner has the array, where it can; the process ends.
+      await partnership.stop();
+      if (machine.appliance.bootCount === bootCount) machine.appliance.crash();
+      return "stopped";
+    }
     await control.stop();
     if (array.live?.running?.control === control) array.appliance.crash();
     // An orderly stop is the one reason for which a takeover may say that nothing is lost.

@@ -6,11 +6,12 @@
 
 import { Prng } from "../../hal/mock/prng.ts";
 import type { Violation } from "./chronicle.ts";
-import { type DrawnFaults, drawFaults, type FaultClass, SiteFaults } from "./faults.ts";
+import { classesFor, type DrawnFaults, drawFaults, type FaultClass, pairsFor, SiteFaults } from "./faults.ts";
 import { healAndJudge, sweepWhatAnswers } from "./heal.ts";
 import { type HostOrders, HostSession } from "./host_session.ts";
 import { Operator } from "./operator.ts";
 import { Site, type SiteOptions } from "./site.ts";
+import type { PairCount } from "./site_plan.ts";
 import { Watch } from "./watch.ts";
 
 export interface RunOptions {
@@ -18,6 +19,8 @@ export interface RunOptions {
   /** Milliseconds of world time under load. */
   readonly ticks: number;
   readonly site?: Omit<SiteOptions, "seed">;
+  /** How many arrays are pairs; without it as the seed draws. */
+  readonly pairs?: PairCount;
   /** The classes of faults that may strike. */
   readonly faults: readonly FaultClass[];
   /** The classes that strike whatever the seed draws. */
@@ -41,8 +44,10 @@ export interface RunReport {
 }
 
 export function runSeed(options: RunOptions): RunReport {
-  const drawn = drawFaults(new Prng(options.seed, "drawn faults"), options.faults, options.always);
-  const site = new Site({ seed: options.seed, smallPool: drawn.classes.includes("pool"), ...options.site });
+  const pairs = options.pairs ?? pairsFor(new Prng(options.seed, "pairs"), options.always ?? []);
+  const allowed = classesFor(pairs, options.faults);
+  const drawn = drawFaults(new Prng(options.seed, "drawn faults"), allowed, options.always);
+  const site = new Site({ seed: options.seed, smallPool: drawn.classes.includes("pool"), pairs, ...options.site });
   if (options.trace !== undefined) site.chronicle.listener = options.trace;
   try {
     play(site, drawn, options);

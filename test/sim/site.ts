@@ -1,92 +1,35 @@
 /**
- * The simulated site: arrays oak and elm with one appliance each, running the real firmware on the mock hardware, with the oracle
- * on their logs. Starts and restarts appliances, and notes what becomes of them.
+ * The simulated site: arrays oak and elm, each of one appliance or a pair of them, running the real firmware on the mock hardware, with
+ * the oracle on their logs. Starts and restarts appliances, and notes what becomes of them.
  */
-import { type ApplianceConfig, startAppliance } from "../../firmware/appliance.ts";
-import type { Control, Result } from "../../firmware/manage/control.ts";
-import type { GroupEntry, GroupRegistry } from "../../firmware/manage/groups.ts";
-import type { Group } from "../../firmware/volume/group.ts";
+import { type ApplianceConfig, type StartOutcome, startAppliance } from "../../firmware/appliance.ts";
+import type { Result } from "../../firmware/manage/control.ts";
+import type { PairPort } from "../../firmware/pair/pair_port.ts";
+import { Partnership } from "../../firmware/pair/partnership.ts";
 import type { Hal } from "../../hal/api/hal.ts";
 import type { MockAppliance } from "../../hal/mock/appliance.ts";
 import { BrokenContract } from "../../hal/mock/contract.ts";
+import type { DeathKind } from "../../hal/mock/lifetime.ts";
+import type { MockShelf } from "../../hal/mock/shelf.ts";
 import { World } from "../../hal/mock/world.ts";
 import { Chronicle } from "./chronicle.ts";
 import { tapLogs } from "./log_tap.ts";
-import { type BootFacts, Oracle } from "./oracle.ts";
-import { type ArrayPlan, drawSitePlan, type SitePlan } from "./site_plan.ts";
+import { Oracle } from "./oracle.ts";
+import { Boot, groupName, SimArray, SimMachine } from "./sim_array.ts";
+import { type ArrayPlan, drawSitePlan, type PairCount, type PairPlan, type SitePlan } from "./site_plan.ts";
 
-export const groupName = "demo";
-
-/** One run of the firmware, from power-on to death. */
-export class Boot implements BootFacts {
-  readonly array: string;
-  readonly number: number;
-  readonly cacheBuffer: ArrayBufferLike;
-  readonly #appliance: MockAppliance;
-  /** null: starting, refused, or never got so far. */
-  running: { readonly control: Control; readonly groups: GroupRegistry } | null = null;
-  #entry: GroupEntry | null = null;
-
-  constructor(array: string, appliance: MockAppliance, hal: Hal) {
-    this.array = array;
-    this.#appliance = appliance;
-    this.number = appliance.bootCount;
-    this.cacheBuffer = hal.cache.memory.buffer;
-  }
-
-  alive(): boolean {
-    return this.#appliance.isUp && this.#appliance.bootCount === this.number;
-  }
-
-  entry(): GroupEntry | null {
-    this.#entry ??= this.running?.groups.find(groupName) ?? null;
-    return this.#entry;
-  }
-
-  group(): Group | null {
-    return this.entry()?.group ?? null;
-  }
-}
-
-export class SimArray {
-  readonly name: string;
-  readonly plan: ArrayPlan;
-  readonly appliance: MockAppliance;
-  boot: Boot | null = null;
-  /** The operator's word for the next start. */
-  acceptCacheLoss = false;
-  acceptStaleDisk = false;
-  /** The firmware refused to start; it is down until the operator does something. */
-  refusal: string | null = null;
-  /** Its last start that got so far as to serve. */
-  completedBoot = 0;
-  /** An old image of its cache was put back: the next start must be refused. */
-  mustRefuse = false;
-  /** An old image of one of its disks was put back: the next start must be refused. */
-  mustRefuseDisk = false;
-  /** Codes of the events of all boots, counted. */
-  readonly eventCounts = new Map<string, number>();
-
-  constructor(plan: ArrayPlan, appliance: MockAppliance) {
-    this.name = plan.name;
-    this.plan = plan;
-    this.appliance = appliance;
-  }
-
-  /** The boot that serves now, or null. */
-  get live(): Boot | null {
-    const { boot } = this;
-    return boot !== null && boot.running !== null && boot.alive() && !this.appliance.isPaused ? boot : null;
-  }
-
-  get hbaAddress(): string {
-    return `${this.plan.appliance}:10809`;
-  }
-}
+const version = "sim";
+/** The interconnect's NICs, and their ports. */
+const pairNics = [
+  { name: "ic0", port: 7500 },
+  { name: "ic1", port: 7501 },
+] as const;
 
 export interface SiteOptions {
   readonly seed: number | string;
   readonly smallPool?: boolean;
+  /** none unless said. */
+  readonly pairs?: PairCount;
   /** Replaces parts of the plan that the seed draws. */
   readonly plan?: Partial<SitePlan>;
 }
@@ -100,16 +43,19 @@ export class Site {
   /** Told of every event of the firmware. */
   readonly onEvent: ((array: SimArray, code: string) => void)[] = [];
   onDown: (array: SimArray) => void = () => {};
-  onPowerLost: (array: SimArray) => void = () => {};
+  onPowerLost: (array: SimArray, machine: SimMachine) => void = () => {};
   readonly onStarted: ((array: SimArray) => void)[] = [];
   onRefused: (array: SimArray, text: string) => void = () => {};
+  /** An appliance of a pair has ended by itself. */
+  onEnded: (machine: SimMachine, text: string) => void = () => {};
   /** Arrays at which a branch may begin, and arrays whose newest data the operator has given up. */
   readonly forkLicences = new Set<string>();
   readonly forgetLicences = new Set<string>();
 
   constructor(options: SiteOptions) {
     this.world = new World({ seed: options.seed });
-    const drawn = drawSitePlan(this.world.prng("site plan"), options.smallPool ?? false);
+    const { smallPool = false, pairs = "none" } = options;
+    const drawn = drawSitePlan(this.world.prng("site plan"), smallPool, pairs, this.world.prng("pair plan"));
     this.plan = { ...drawn, ...options.plan };
     this.chronicle = new Chronicle(this.world);
     this.oracle = new Oracle(this.world, this.chronicle, this.plan.volumes, {
@@ -135,8 +81,31 @@ export class Site {
   }
 
   #build(plan: ArrayPlan): SimArray {
-    const name = plan.appliance;
-    const shelf = this.world.addShelf({ name: `${plan.name}-shelf0`, slots: plan.diskBytes });
+    const { pair } = plan;
+    const shelf = this.world.addShelf({
+      name: `${plan.name}-shelf0`,
+      slots: plan.diskBytes,
+      fencing: pair === null ? "none" : "power",
+    });
+    for (const disk of shelf.slots) {
+      if (disk === null) continue;
+      disk.faults.readMs *= plan.diskSlowness;
+      disk.faults.writeMs *= plan.diskSlowness;
+      disk.faults.flushMs *= plan.diskSlowness;
+    }
+    const appliances = [this.#addAppliance(plan, shelf, plan.appliance, pair?.partner ?? null)];
+    if (pair !== null) appliances.push(this.#addAppliance(plan, shelf, pair.partner, plan.appliance));
+    const machines = appliances.map((appliance) => new SimMachine(appliance.name, appliance));
+    const array = new SimArray(plan, machines);
+    for (const machine of machines) {
+      machine.appliance.onDown = (kind) => this.#wentDown(array, machine, kind);
+      machine.appliance.onPanic = (error) => this.panicked(array, error);
+    }
+    return array;
+  }
+
+  #addAppliance(plan: ArrayPlan, shelf: MockShelf, name: string, partner: string | null): MockAppliance {
+    const interconnect = plan.pair === null ? [] : pairNics;
     const appliance = this.world.addAppliance({
       name,
       cache: { sizeBytes: plan.cacheBytes, domain: plan.domain },
@@ -145,27 +114,70 @@ export class Site {
       nics: [
         { name: "nic0", address: `${name}:7400` },
         { name: "nic1", address: `${name}:7401` },
+        ...interconnect.map((nic) => ({ name: nic.name, address: `${name}:${nic.port}` })),
       ],
+      ...(plan.pair === null ? {} : { power: { target: partner!, how: plan.pair.fencing } }),
     });
-    const array = new SimArray(plan, appliance);
     appliance.nvram.faults.persistMs = plan.persistMs;
     appliance.nvram.faults.latePersistRate = plan.latePersistRate;
-    for (const disk of shelf.slots) {
-      if (disk === null) continue;
-      disk.faults.readMs *= plan.diskSlowness;
-      disk.faults.writeMs *= plan.diskSlowness;
-      disk.faults.flushMs *= plan.diskSlowness;
+    return appliance;
+  }
+
+  #wentDown(array: SimArray, machine: SimMachine, kind: DeathKind): void {
+    if (array.boot === null || array.boot.machine !== machine) {
+      this.chronicle.note(machine.name, `down (${kind})`);
+      if (kind === "power") this.onPowerLost(array, machine);
+      return;
     }
-    appliance.onDown = (kind) => {
-      // What it has committed is known as long as its memory is looked at.
-      if (array.boot !== null) this.oracle.view(array.boot);
-      const commit = array.boot?.group()?.log.commitSeq ?? "?";
-      this.chronicle.note(array.name, `down (${kind}); had committed ${commit}`);
-      if (kind === "power") this.onPowerLost(array);
-      this.onDown(array);
-    };
-    appliance.onPanic = (error) => this.panicked(array, error);
-    return array;
+    // What it has committed is known as long as its memory is looked at.
+    this.oracle.view(array.boot);
+    const commit = array.boot.group()?.log.commitSeq ?? "?";
+    this.chronicle.note(this.#placeOf(array, machine), `down (${kind}); had committed ${commit}`);
+    if (kind === "power") this.onPowerLost(array, machine);
+    this.onDown(array);
+  }
+
+  #placeOf(array: SimArray, machine: SimMachine): string {
+    return array.isPair ? machine.name : array.name;
+  }
+
+  /** Every link between the appliances of two arrays. */
+  #links(a: SimArray, b: SimArray): [string, string][] {
+    return a.machines.flatMap((one) => b.machines.map((other): [string, string] => [one.name, other.name]));
+  }
+
+  cut(a: SimArray, b: SimArray): void {
+    for (const [one, other] of this.#links(a, b)) this.world.cut(one, other);
+  }
+
+  join(a: SimArray, b: SimArray): void {
+    for (const [one, other] of this.#links(a, b)) this.world.join(one, other);
+  }
+
+  /** Cuts the interconnect of a pair on the NICs named, from its appliance `from` to the other one, or (null) both ways. */
+  cutPair(array: SimArray, wanted: boolean, nics: readonly string[], from: SimMachine | null = null): void {
+    for (const machine of array.machines) {
+      if (from !== null && from !== machine) continue;
+      const partner = array.partnerOf(machine)!;
+      for (const nic of nics) this.world.shape(machine.name, partner.name, { cut: wanted }, nic);
+    }
+  }
+
+  /** What the appliances of a pair say to each other takes so much longer. */
+  slowPair(array: SimArray, latencyMs: number, nics: readonly string[]): void {
+    for (const machine of array.machines) {
+      for (const nic of nics) this.world.shape(machine.name, array.partnerOf(machine)!.name, { latencyMs }, nic);
+    }
+  }
+
+  /** No link of the site is cut any more. */
+  joinAll(): void {
+    const [first, second] = this.arrays as [SimArray, SimArray];
+    this.join(first, second);
+    for (const { machines } of this.arrays) {
+      const [one, other] = machines;
+      if (one !== undefined && other !== undefined) this.world.join(one.name, other.name);
+    }
   }
 
   /** The firmware threw: a broken invariant of its own, always a finding. */
@@ -175,20 +187,15 @@ export class Site {
     this.chronicle.fail(kind, `${array.name}: ${text.split("\n")[0]}`, text.split("\n").slice(1, 9));
   }
 
-  #config(array: SimArray): ApplianceConfig {
+  #config(array: SimArray, machine: SimMachine): ApplianceConfig {
     const { plan } = this;
     const other = this.other(array);
     return {
-      array: { name: array.name, appliance: array.plan.appliance },
+      array: { name: array.name, appliance: machine.name },
       peers: [
         {
           array: other.name,
-          appliances: [
-            {
-              name: other.plan.appliance,
-              addresses: [`${other.plan.appliance}:7400`, `${other.plan.appliance}:7401`],
-            },
-          ],
+          appliances: other.machines.map(({ name }) => ({ name, addresses: [`${name}:7400`, `${name}:7401`] })),
         },
       ],
       link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
@@ -199,44 +206,133 @@ export class Site {
     };
   }
 
+  /** Every appliance of the array that is down. */
   start(array: SimArray): void {
-    if (array.appliance.isUp) return;
+    for (const machine of array.machines) this.startMachine(machine);
+  }
+
+  startMachine(machine: SimMachine): void {
+    if (machine.appliance.isUp) return;
+    const array = this.arrays.find(({ machines }) => machines.includes(machine))!;
     array.refusal = null;
-    array.appliance.start((hal) => {
-      if (array.boot !== null) this.oracle.forget(array.boot);
-      const boot = new Boot(array.name, array.appliance, hal);
-      array.boot = boot;
-      this.oracle.booted(boot);
-      this.chronicle.note(array.name, `start ${boot.number}`);
-      const events = {
-        emit: (code: string, text: string) => {
-          if (!boot.alive()) return;
-          array.eventCounts.set(code, (array.eventCounts.get(code) ?? 0) + 1);
-          this.chronicle.note(array.name, `${code}: ${text}`);
-          for (const listener of this.onEvent) listener(array, code);
-        },
-      };
-      startAppliance({ hal, config: this.#config(array), events, version: "sim" }).then(
+    machine.partnership = null;
+    const { pair } = array.plan;
+    machine.appliance.start((hal) => {
+      if (pair === null) void this.#beginLife(array, machine, hal);
+      else this.#startOneOfPair(array, machine, hal, pair);
+    });
+  }
+
+  /** The array's firmware starts on this machine. Never answers when that comes to nothing. */
+  #beginLife(array: SimArray, machine: SimMachine, hal: Hal, pair?: PairPort): Promise<StartOutcome> {
+    const partner = array.partnerOf(machine);
+    if (partner?.boot?.alive() === true) {
+      this.chronicle.fail(
+        "L1",
+        `${machine.name} opens the pool while the array's firmware is at work on ${partner.name}`,
+      );
+    }
+    if (array.boot !== null) this.oracle.forget(array.boot);
+    const boot = new Boot(array.name, machine, hal);
+    array.boot = boot;
+    machine.boot = boot;
+    this.oracle.booted(boot);
+    const place = this.#placeOf(array, machine);
+    this.chronicle.note(place, `start ${boot.number}`);
+    const emit = (code: string, text: string) => {
+      if (boot.alive()) this.#heard(array, place, code, text);
+    };
+    const config = this.#config(array, machine);
+    const started = startAppliance({ hal, config, events: { emit }, version, ...(pair === undefined ? {} : { pair }) });
+    return new Promise((resolve) => {
+      started.then(
         (outcome) => {
           if (!boot.alive()) return;
-          if (outcome.ok) {
-            boot.running = outcome;
-            array.acceptCacheLoss = false;
-            array.acceptStaleDisk = false;
-            array.completedBoot = boot.number;
-            for (const listener of this.onStarted) listener(array);
-            return;
-          }
-          array.refusal = outcome.text;
-          this.chronicle.note(array.name, `refused to start: ${outcome.text}`);
-          array.appliance.crash();
-          this.onRefused(array, outcome.text);
+          this.#lifeStarted(array, boot, outcome);
+          resolve(outcome);
         },
         (error) => {
           if (boot.alive()) this.panicked(array, error);
         },
       );
     });
+  }
+
+  #lifeStarted(array: SimArray, boot: Boot, outcome: StartOutcome): void {
+    if (outcome.ok) {
+      boot.running = outcome;
+      array.acceptCacheLoss = false;
+      array.acceptStaleDisk = false;
+      array.completedBoot = boot.number;
+      for (const listener of this.onStarted) listener(array);
+      return;
+    }
+    this.chronicle.note(this.#placeOf(array, boot.machine), `refused to start: ${outcome.text}`);
+    // The partner of a pair may be the one that can.
+    if (array.isPair) return;
+    array.refusal = outcome.text;
+    array.appliance.crash();
+    this.onRefused(array, outcome.text);
+  }
+
+  #heard(array: SimArray, place: string, code: string, text: string): void {
+    array.eventCounts.set(code, (array.eventCounts.get(code) ?? 0) + 1);
+    this.chronicle.note(place, `${code}: ${text}`);
+    for (const listener of this.onEvent) listener(array, code);
+  }
+
+  /** As `createPairAppliance` does; every life of the array's firmware on this machine is one for the checkers. */
+  #startOneOfPair(array: SimArray, machine: SimMachine, hal: Hal, pair: PairPlan): void {
+    const partner = array.partnerOf(machine)!.name;
+    const { bootCount } = machine.appliance;
+    this.chronicle.note(machine.name, `boot ${bootCount}`);
+    const isUp = () => machine.appliance.isUp && machine.appliance.bootCount === bootCount;
+    const partnership = new Partnership({
+      hal,
+      array: array.name,
+      appliance: machine.name,
+      pair: {
+        partner,
+        nics: pairNics.map(({ name }) => name),
+        addresses: pairNics.map(({ port }) => `${partner}:${port}`),
+        preferred: machine === array.machines[0],
+        heartbeatMs: pair.heartbeatMs,
+        limitMs: pair.limitMs,
+      },
+      events: {
+        emit: (code, text) => {
+          if (isUp()) this.#heard(array, machine.name, code, text);
+        },
+      },
+      open: (leased, port) => this.#beginLife(array, machine, leased, port),
+      end: (text) => {
+        if (!isUp()) return;
+        this.chronicle.note(machine.name, `ends: ${text}`);
+        machine.appliance.crash();
+        this.onEnded(machine, text);
+      },
+    });
+    machine.partnership = partnership;
+    partnership.onEngine = () => {
+      if (partnership.engine === null && isUp()) this.#lifeEnded(array, machine);
+    };
+    partnership.start().then(
+      (trouble) => {
+        if (trouble !== null && isUp()) this.chronicle.fail("setup", `${machine.name}: ${trouble}`);
+      },
+      (error) => {
+        if (isUp()) this.panicked(array, error);
+      },
+    );
+  }
+
+  /** Handed over: as a death, decided by the firmware. */
+  #lifeEnded(array: SimArray, machine: SimMachine): void {
+    const { boot } = array;
+    if (boot === null || boot.machine !== machine) return;
+    this.oracle.view(boot);
+    this.chronicle.note(machine.name, `hands over; had committed ${boot.group()?.log.commitSeq ?? "?"}`);
+    this.onDown(array);
   }
 
   /** Runs the world until `promise` has an answer; for code outside its events. */
@@ -282,10 +378,11 @@ export class Site {
     this.succeed(control.groups.addPeer(groupName, { array: elm.name, mode: this.plan.mode, cycleMs: null }));
     const names = this.plan.volumes.map((volume) => volume.name);
     const there = (): boolean => {
+      if (this.arrays.some((array) => !array.isMirrored)) return false;
       const volumes = elm.live?.group()?.volumes() ?? [];
       return names.every((name) => volumes.some((volume) => volume.name === name));
     };
-    if (!this.runUntil(there, 60_000)) return this.#notPrepared("elm has the volumes");
+    if (!this.runUntil(there, 60_000)) return this.#notPrepared("elm has the volumes, and pairs are mirrored");
     for (const array of this.arrays) this.openToHosts(array);
     const numbers = oak
       .live!.group()!

@@ -3,14 +3,30 @@
  * full pools come about within seconds of world time.
  */
 import type { PersistenceDomain } from "../../hal/api/write_cache.ts";
+import type { DeathKind } from "../../hal/mock/lifetime.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
+/** The second appliance of an array, and how the two know each other. */
+export interface PairPlan {
+  readonly partner: string;
+  /** What the power port does to its target. */
+  readonly fencing: DeathKind;
+  readonly heartbeatMs: number;
+  readonly limitMs: number;
+}
+
+/** How many arrays are pairs: oak first. */
+export const pairCounts = ["none", "one", "both"] as const;
+export type PairCount = (typeof pairCounts)[number];
+
 export interface ArrayPlan {
   readonly name: string;
   readonly appliance: string;
+  /** null: the array has one appliance. */
+  readonly pair: PairPlan | null;
   readonly cacheBytes: number;
   readonly domain: PersistenceDomain;
   /** By slot of its one shelf. */
@@ -37,7 +53,27 @@ export interface SitePlan {
   readonly thinkMs: number;
 }
 
-export function drawSitePlan(prng: Prng, smallPool: boolean): SitePlan {
+/** Half of the seeds have no pair. */
+export function drawPairCount(prng: Prng): PairCount {
+  return prng.pick(["none", "none", "one", "both"] as const);
+}
+
+export function plainPair(name: string): PairPlan {
+  return { partner: `${name}-b`, fencing: "process", heartbeatMs: 100, limitMs: 1000 };
+}
+
+function drawPair(prng: Prng, name: string): PairPlan {
+  const heartbeatMs = prng.pick([50, 100]);
+  return {
+    partner: `${name}-b`,
+    fencing: prng.pick(["process", "power"] as const),
+    heartbeatMs,
+    limitMs: prng.pick([3, 5, 10]) * heartbeatMs,
+  };
+}
+
+/** `pairPrng`: of its own, so that the rest of a site is the same with pairs and without. */
+export function drawSitePlan(prng: Prng, smallPool: boolean, pairs: PairCount, pairPrng: Prng): SitePlan {
   const domain = prng.pick(["battery", "flush"] as const);
   const cacheBytes = prng.pick([2, 2, 4]) * MiB + 64 * KiB;
   const diskCount = prng.pick([1, 1, 2]);
@@ -50,6 +86,7 @@ export function drawSitePlan(prng: Prng, smallPool: boolean): SitePlan {
   const array = (name: string, ownDomain: PersistenceDomain): ArrayPlan => ({
     name,
     appliance: `${name}-a`,
+    pair: pairs === "both" || (pairs === "one" && name === "oak") ? drawPair(pairPrng, name) : null,
     cacheBytes,
     domain: ownDomain,
     diskBytes: Array.from({ length: diskCount }, () => diskBytes),
@@ -71,6 +108,7 @@ export function drawSitePlan(prng: Prng, smallPool: boolean): SitePlan {
     mode: prng.pick(["async", "async", "sync"] as const),
     sessionsPerVolume: prng.pick([1, 1, 2]),
     depth: prng.pick([1, 2, 4, 8]),
-    thinkMs: prng.pick([1, 4, 10, 20]),
+    // What hosts write to a pair is stored twice, and simulated twice.
+    thinkMs: Math.max(prng.pick([1, 4, 10, 20]), pairs === "none" ? 0 : 4),
   };
 }

@@ -15,7 +15,8 @@ import { eventKind } from "../../hal/mock/event_heap.ts";
 import { isWhole, statusOf } from "./heal.ts";
 import type { HostWrite, Position } from "./history.ts";
 import { type BootFacts, describeCommand } from "./oracle.ts";
-import { type Boot, groupName, type SimArray, type Site } from "./site.ts";
+import { type Boot, groupName, type SimArray } from "./sim_array.ts";
+import type { Site } from "./site.ts";
 
 const lookEveryMs = 50;
 
@@ -98,7 +99,10 @@ export class Watch {
   /** What `array` holds durably now, or held when it died; null: nothing is known. */
   #durableNow(array: SimArray): Position | null {
     const group = array.boot?.group() ?? null;
-    if (group === null || !array.boot!.alive()) return this.#durable.get(array.name) ?? null;
+    // What it held when it died stands in its memory until the next one starts.
+    if (group === null || (!array.boot!.alive() && !this.#judged.has(array.boot!))) {
+      return this.#durable.get(array.name) ?? null;
+    }
     const position = this.#positionOf(group, group.log.persistedSeq);
     this.#durable.set(array.name, position);
     return position;

@@ -108,6 +108,14 @@ test("any byte of the newest header changed -> the header before it, or none: ne
   }
 });
 
+test("a pair's cache whose header was damaged -> blank where the shelf has everything, refused where it is needed", () => {
+  const header = { kind: "damaged" } as const;
+  const names = { id: arrayId, appliance: "oak-b", partner: "oak-a" };
+  const entry = { appliance: "oak-a", current: "1".repeat(32), next: null };
+  assert.is(judgeCache(header, { ...names, caches: [{ ...entry, needless: true }] }).kind, "blank");
+  assert.is(judgeCache(header, { ...names, caches: [{ ...entry, needless: false }] }).kind, "refused");
+});
+
 test("another array's cache, and one of another size -> refused", () => {
   const machine: Machine = { memory: new Uint8Array(cacheBytes), entry: undefined };
   startDyingAfter(machine, 100);

@@ -173,6 +173,30 @@ test("a copy that the array has gone on without, unmirrored data only in the oth
   assert.is(host.verify(), null);
 });
 
+test("started once with --accept-cache-loss -> a later takeover by the same process trusts no damaged cache", () => {
+  const bench = new PairBench(12);
+  bench.start(bench.b, { acceptCacheLoss: true });
+  bench.until("it owns", () => bench.b.role === "owner");
+  bench.start(bench.a);
+  bench.untilMirrored();
+  bench.addVolume("v1", 64 * mebibyte);
+  const host = bench.host("v1", 500);
+  host.run();
+  bench.until("some writes", () => host.acks > 500);
+  bench.succeed(bench.owner.partnership!.failover("oak-a"));
+  bench.until("some more", () => host.acks > 1000);
+  // Both copies of the header.
+  for (const at of [0, 4096]) bench.b.machine.nvram.flipBit(at, 0);
+  bench.a.machine.crash();
+  bench.until("refused", () => bench.b.ended !== null);
+  assert.match(bench.b.ended!, /header is damaged/);
+  bench.start(bench.a);
+  bench.start(bench.b);
+  bench.untilMirrored();
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test("failover as the operator wishes -> nothing is lost, hosts wait for less than a tenth of a second, and it is mirrored at once", () => {
   const { bench, host } = benchWithHost(11);
   host.longestGapMs = 0;

@@ -2,7 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { statusOf } from "../heal.ts";
-import { groupName } from "../site.ts";
+import { groupName } from "../sim_array.ts";
 import { Scene } from "./scene.ts";
 
 const test = suite("sim_golden_copy");

@@ -14,8 +14,9 @@ import type { Group } from "../../../firmware/volume/group.ts";
 import { healAndJudge, isWhole } from "../heal.ts";
 import { type HostOrders, HostSession } from "../host_session.ts";
 import { Operator } from "../operator.ts";
-import { groupName, type SimArray, Site } from "../site.ts";
-import type { ArrayPlan, SitePlan } from "../site_plan.ts";
+import { groupName, type SimArray } from "../sim_array.ts";
+import { Site } from "../site.ts";
+import { type ArrayPlan, plainPair, type SitePlan } from "../site_plan.ts";
 import { Watch } from "../watch.ts";
 
 const KiB = 1024;
@@ -25,6 +26,7 @@ export function plainArray(name: string): ArrayPlan {
   return {
     name,
     appliance: `${name}-a`,
+    pair: null,
     cacheBytes: 2 * MiB + 64 * KiB,
     domain: "battery",
     diskBytes: [64 * MiB],
@@ -32,6 +34,10 @@ export function plainArray(name: string): ArrayPlan {
     diskSlowness: 1,
     latePersistRate: 0,
   };
+}
+
+export function pairArray(name: string): ArrayPlan {
+  return { ...plainArray(name), pair: plainPair(name) };
 }
 
 const plainPlan: SitePlan = {
@@ -76,8 +82,9 @@ export class Scene {
   /** Hosts on every volume of these arrays. */
   load(arrays: readonly SimArray[] = this.site.arrays): void {
     for (const array of arrays) {
-      for (const volume of this.site.oracle.history.volumes) {
-        const session = new HostSession(this.site, array, volume, 0, this.#orders);
+      for (const [index, volume] of this.site.oracle.history.volumes.entries()) {
+        // At a pair one session begins over each appliance.
+        const session = new HostSession(this.site, array, volume, array.isPair ? index : 0, this.#orders);
         session.start();
         this.#sessions.push(session);
       }
@@ -130,16 +137,16 @@ export class Scene {
   }
 
   cut(): void {
-    this.site.world.cut("oak-a", "elm-a");
+    this.site.cut(this.oak, this.elm);
   }
 
   join(): void {
-    this.site.world.join("oak-a", "elm-a");
+    this.site.join(this.oak, this.elm);
   }
 
   /** No fault is in force any more: within bounded time everything is whole, and every image is what it must be. */
   mend(): void {
-    this.join();
+    this.site.joinAll();
     for (const array of this.site.arrays) this.site.start(array);
     healAndJudge({ site: this.site, operator: this.operator, sessions: this.#sessions, orders: this.#orders });
     this.end();
