@@ -57,7 +57,11 @@ interface Wire {
   joined: boolean;
   /** Which of the partner's sessions was named in the last hello that went out here. */
   told: string | null;
-  dialling: boolean;
+  /** Attempts to connect that have neither failed nor succeeded. */
+  attempts: number;
+  /** Dialled connections on which no hello has been answered yet. */
+  introducing: number;
+  redial: Timer | null;
 }
 
 interface Unconfirmed {
@@ -94,7 +98,9 @@ export class Interconnect {
       link: null,
       joined: false,
       told: null,
-      dialling: false,
+      attempts: 0,
+      introducing: 0,
+      redial: null,
     }));
     this.#session = this.#newSession();
   }
@@ -149,26 +155,40 @@ export class Interconnect {
 
   // ---------------------------------------------------------------- connections
 
-  /** The partner whose name comes first dials; the other one answers. */
+  /** The partner whose name comes first dials; the other one answers. An attempt that goes unanswered is not waited for. */
   #dial(wire: Wire): void {
-    const { appliance, partner } = this.#options;
-    if (this.#stopped || appliance > partner || wire.dialling || wire.link !== null) return;
-    wire.dialling = true;
+    const { appliance, partner, clock } = this.#options;
+    if (this.#stopped || appliance > partner || wire.link !== null || wire.introducing > 0) return;
+    if (wire.attempts >= pairLimits.attemptsMax) return this.#dialLater(wire);
+    wire.attempts++;
+    let isOver = false;
+    const over = (): void => {
+      if (!isOver) this.#dialLater(wire);
+      isOver = true;
+    };
+    const limit = clock.after(pairLimits.dialMs, over);
     wire.nic.connect(
       wire.address,
       (stream) => {
-        wire.dialling = false;
+        wire.attempts--;
+        limit.cancel();
+        isOver = true;
         return this.#take(wire, stream, true);
       },
       () => {
-        wire.dialling = false;
-        this.#dialLater(wire);
+        wire.attempts--;
+        limit.cancel();
+        over();
       },
     );
   }
 
   #dialLater(wire: Wire): void {
-    if (!this.#stopped) this.#options.clock.after(pairLimits.dialWaitMs, () => this.#dial(wire));
+    if (this.#stopped || wire.redial !== null) return;
+    wire.redial = this.#options.clock.after(pairLimits.dialWaitMs, () => {
+      wire.redial = null;
+      this.#dial(wire);
+    });
   }
 
   #accept(wire: Wire, stream: ByteStream): StreamHandler {
@@ -188,6 +208,7 @@ export class Interconnect {
       return link.handler;
     }
     this.#strangers.add(link);
+    if (dialled) wire.introducing++;
     link.owner = {
       onFrame: (frame) => {
         if (frame.kind !== "hello") return this.#turnAway(link, `a ${frame.kind} came before a hello`);
@@ -197,6 +218,7 @@ export class Interconnect {
           return this.#turnAway(link, fault);
         }
         this.#strangers.delete(link);
+        if (dialled) wire.introducing--;
         // The other end dials again only when it has given up the former connection.
         this.#drop(wire, "another connection has come");
         this.#join(wire, link);
@@ -204,6 +226,7 @@ export class Interconnect {
       },
       onLost: (_reason, text) => {
         if (!this.#strangers.delete(link)) return;
+        if (dialled) wire.introducing--;
         if (dialled) this.#dialLater(wire);
         else if (text.startsWith("the header")) this.#tell(`${stream.remote}: ${text}`);
       },

@@ -22,6 +22,9 @@ export const pairLimits = {
   strangersMax: 16,
   /** Between two attempts to connect one NIC. */
   dialWaitMs: 50,
+  /** An attempt that is not answered in this time is not waited for; a cable that is put back is found within about as long. */
+  dialMs: 1000,
+  attemptsMax: 8,
   /** Between two looks whether a silent partner is dead. */
   lookMs: 5,
   /** A start waits so long for a partner that is down, so that both of a site that gets its power back meet first. */

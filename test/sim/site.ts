@@ -296,6 +296,7 @@ export class Site {
         nics: pairNics.map(({ name }) => name),
         addresses: pairNics.map(({ port }) => `${partner}:${port}`),
         preferred: machine === array.machines[0],
+        returnAfterMs: null,
         heartbeatMs: pair.heartbeatMs,
         limitMs: pair.limitMs,
       },
