@@ -242,6 +242,11 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     hosts,
     version: options.version,
     stopServing: () => servers.close(),
+    stopped: async () => {
+      // Of a pair either appliance may be the next one to start: with everything at home it needs no cache for that.
+      if (pair === undefined || !groups.all().every((group) => group.isClean)) return;
+      await whenDone<StoreError>((done) => saveCache({ ...entry()!, needless: true }, done));
+    },
     pair: pair ?? null,
   });
   const portTrouble = await servers.listen();

@@ -43,6 +43,8 @@ export interface ControlParts {
   readonly version: string;
   /** No new sessions, and the open ones end. */
   stopServing(): void;
+  /** Everything has gone home, as far as the shelf took it. */
+  stopped(): Promise<void>;
   /** null: an array of one appliance. */
   readonly pair: PairPort | null;
 }
@@ -138,6 +140,7 @@ export class ApplianceControl implements Control {
     events.emit("appliance-stopping", `${config.array.appliance} stops: sessions close, everything goes home`);
     this.#parts.stopServing();
     await groups.stop();
+    await this.#parts.stopped();
     events.emit("appliance-stopped", `${config.array.appliance} has stopped in order`);
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Keeps the shelf's word about the caches of a pair true: whether they are needed, and which copy is good.
  *
- *     needed, both good ──partner lost──▶ needed, own alone: write-through ──all on the shelf──▶ fresh nonce, needless
- *     needless ──the partner's copy is complete──▶ needed (durably), then the copy is relied upon
+ *     needed, both good ──partner lost──▶ needed, own alone: write-through ──all on the shelf──▶ fresh nonce, needless: the partner is free
+ *     free ──a copy is begun──▶ taken ──it is complete──▶ needed (durably), then relied upon ──it comes to nothing──▶ fresh nonce again
  *
  * Invariants:
  * - The partner's former copy is out (by the nonce) before it is written over, and only after the shelf has all that it would be
@@ -29,7 +29,10 @@ export interface CopyKeeperParts {
 
 export class CopyKeeper {
   readonly #parts: CopyKeeperParts;
+  /** What the shelf says. */
   #needless = false;
+  /** The partner's cache has no nonce that counts, and the shelf has everything. */
+  #free = false;
   #busy = false;
   /** The partner's copy may be written over now. */
   onFree: () => void = () => {};
@@ -40,28 +43,33 @@ export class CopyKeeper {
 
   /** Whether nothing would be lost with the partner's copy. */
   get partnerIsFree(): boolean {
-    return this.#needless && !this.#busy;
+    return this.#free && !this.#busy;
+  }
+
+  /** A copy begins: from here on the partner's cache may come to look like a good one. */
+  taken(): void {
+    this.#free = false;
   }
 
   /** Called whenever the copy's state has changed, or the shelf has taken something. */
   look(): void {
     if (this.#busy) return;
     const { mirror } = this.#parts;
-    if (mirror.state === "complete" && this.#needless) {
+    if (mirror.state === "complete") {
+      if (!this.#needless) return mirror.rely();
       this.#run(
         (done) => this.#parts.need(done),
         () => {
           this.#needless = false;
-          mirror.rely();
         },
       );
-    } else if (mirror.state === "complete") mirror.rely();
-    else if (mirror.state === "alone" && !this.#needless && this.#parts.allOnShelf()) {
+    } else if (mirror.state === "alone" && !this.#free && this.#parts.allOnShelf()) {
       this.#run(
         (done) => this.#parts.renounce(done),
         () => {
           this.#needless = true;
-          this.onFree();
+          this.#free = this.#parts.mirror.state === "alone";
+          if (this.#free) this.onFree();
         },
       );
     }

@@ -19,6 +19,9 @@ export const pairRoles = {
 } as const;
 export type PairRole = keyof typeof pairRoles;
 
+export const pairCopies = { none: 1, unfinished: 2, whole: 3 } as const;
+export type PairCopy = keyof typeof pairCopies;
+
 export interface Portal {
   readonly protocol: string;
   readonly address: string;
@@ -47,6 +50,8 @@ export interface PairState {
   readonly text: string;
   /** It owns when both are free to. */
   readonly preferred: boolean;
+  /** As the owner: how the receiver's copy of its cache is. */
+  readonly copy: PairCopy;
 }
 
 /** What arrives once and in order, whatever becomes of a NIC. */

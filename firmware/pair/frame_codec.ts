@@ -5,7 +5,15 @@ import { assert } from "../codec/assert.ts";
 import { fromHex } from "../codec/bytes.ts";
 import { type FrameCodec, framePrefixBytes } from "../codec/frame_parser.ts";
 import { HeaderCheck, type Wide } from "../codec/header_check.ts";
-import { mayCarryPayload, type PairFrame, type PairHello, type PairMessage, pairMagic, pairRoles } from "./frame.ts";
+import {
+  mayCarryPayload,
+  type PairFrame,
+  type PairHello,
+  type PairMessage,
+  pairCopies,
+  pairMagic,
+  pairRoles,
+} from "./frame.ts";
 import { pairLimits } from "./limits.ts";
 
 const { Frame } = goldcopy.pair;
@@ -72,6 +80,7 @@ function bodyOf(message: PairMessage): goldcopy.pair.IFrame {
           batteryGood: message.batteryGood,
           text: clip(message.text),
           preferred: message.preferred,
+          copy: pairCopies[message.copy],
         },
       };
     case "attach":
@@ -176,6 +185,7 @@ function toCopyBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessa
       batteryGood: state.batteryGood === true,
       text: check.text(state.text),
       preferred: state.preferred === true,
+      copy: check.code(pairCopies, state.copy, "copy"),
     };
   }
   if (attach) return { kind: "attach", nonce: check.optionalId(attach.nonce, "nonce") };

@@ -26,6 +26,8 @@ export const pairLimits = {
   lookMs: 5,
   /** A start waits so long for a partner that is down, so that both of a site that gets its power back meet first. */
   meetMs: 500,
+  /** A partner that was not met since the start, or that owns nothing, is waited for so many times the limit. */
+  strangerLimits: 5,
   /** What the owner could not do for its copy (the shelf did not answer) is tried again after so long. */
   retryMs: 500,
   /** A hand-over waits so long for disk operations under way. */

@@ -11,7 +11,7 @@
  * Invariants:
  * - Stores reach the partner in the order in which they were declared, those of a persist with it; what a page of the copy holds is
  *   sent as it is at that moment, and every later store follows.
- * - A persist that was begun while mirrored and whose partner is lost is done by the own module alone, but only after every listener
+ * - A persist that was begun while mirrored and whose partner is lost is done by the own module alone, but only after the listener
  *   has heard that the copy does not count any more.
  * - The copy's header is the last thing that is brought up to date: until then nobody takes it for a good one.
  */
@@ -57,9 +57,11 @@ export class MirroredCache implements WriteCache {
   #lastOfCopy = 0;
   #partnerBattery: BatteryState = "good";
   #shown: BatteryState = "good";
-  #batteryListeners: ((state: BatteryState) => void)[] = [];
+  #batteryListener: (state: BatteryState) => void = () => {};
   /** The state has changed; `why`: what has ended it, or empty. */
   onState: (state: CopyState, why: string) => void = () => {};
+  /** The own module's battery has failed, or is good again. */
+  onLocalBattery: () => void = () => {};
 
   constructor(local: WriteCache, clock: Clock, digests: Digests) {
     this.#local = local;
@@ -69,7 +71,10 @@ export class MirroredCache implements WriteCache {
     this.domain = local.domain;
     this.memory = local.memory;
     this.#shown = this.battery();
-    local.onBattery(() => this.#showBattery());
+    local.onBattery(() => {
+      this.onLocalBattery();
+      this.#showBattery();
+    });
   }
 
   get state(): CopyState {
@@ -102,7 +107,7 @@ export class MirroredCache implements WriteCache {
   }
 
   onBattery(listener: (state: BatteryState) => void): void {
-    this.#batteryListeners.push(listener);
+    this.#batteryListener = listener;
   }
 
   wrote(offsetBytes: number, lengthBytes: number): void {
@@ -252,7 +257,7 @@ export class MirroredCache implements WriteCache {
     this.#state = state;
     this.onState(state, why);
     this.#showBattery();
-    // Whoever waits hears of it after the listeners, and not in the midst of what they do.
+    // Whoever waits hears of it after the listener, and not in the midst of what that one does.
     if (state === "alone") this.#clock.defer(() => this.#settle());
   }
 
@@ -260,6 +265,6 @@ export class MirroredCache implements WriteCache {
     const state = this.battery();
     if (state === this.#shown) return;
     this.#shown = state;
-    for (const listener of this.#batteryListeners) listener(state);
+    this.#batteryListener(state);
   }
 }

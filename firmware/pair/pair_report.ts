@@ -32,11 +32,14 @@ export function pairStatus(facts: PairFacts): PairStatusJson {
   };
 }
 
-function stateOf({ role, mirror, met, everMet }: PairFacts): PairStatusJson["state"] {
+const statesOfCopy = { none: "degraded", unfinished: "copying", whole: "mirrored" } as const;
+
+function stateOf({ role, theirs, mirror, met, everMet }: PairFacts): PairStatusJson["state"] {
   if (role === "owner") {
     if (mirror.state === "mirrored") return "mirrored";
     return mirror.state === "alone" ? "degraded" : "copying";
   }
+  if (role === "standby" && theirs?.role === "owner") return statesOfCopy[theirs.copy];
   return role === "free" && !met && everMet ? "isolated" : "starting";
 }
 

@@ -145,6 +145,7 @@ export class Partnership implements PairPort {
       array,
       place: appliance < pair.partner ? 0 : 1,
       heartbeatMs: pair.heartbeatMs,
+      owns: () => this.#role === "owner" || this.#role === "starting",
     });
     this.#target = new CopyTarget({
       cache,
@@ -156,7 +157,7 @@ export class Partnership implements PairPort {
         this.#interconnect.send({ kind: "mirrorFailed", text: `its messages were refused: ${text}` });
       },
     });
-    cache.onBattery(() => this.#tellState());
+    this.mirror.onLocalBattery = () => this.#tellState();
   }
 
   get role(): PairRole {
@@ -317,9 +318,12 @@ export class Partnership implements PairPort {
     const { limitMs } = this.#times;
     const { silentMs } = this.#heart;
     // One that has not been met yet may be starting as well.
-    const patienceMs = this.#everMet ? 0 : 5 * limitMs;
-    if (apartMs < patienceMs) return false;
-    return silentMs === null ? apartMs >= limitMs : silentMs >= limitMs;
+    const patienceMs = pairLimits.strangerLimits * limitMs;
+    if (!this.#everMet && apartMs < patienceMs) return false;
+    if (silentMs === null) return apartMs >= limitMs;
+    if (silentMs >= limitMs) return true;
+    // Both wait for each other over a cut interconnect, and nobody serves: the preferred one switches the other off.
+    return apartMs >= patienceMs && !this.#heart.partnerOwns && this.#options.pair.preferred;
   }
 
   #fence(): void {
@@ -401,6 +405,7 @@ export class Partnership implements PairPort {
   #bringCopy(): void {
     if (this.#role !== "owner" || this.#theirs?.role !== "standby" || this.#copyRefused !== "") return;
     if (this.mirror.state !== "alone" || this.#keeper?.partnerIsFree !== true) return;
+    this.#keeper.taken();
     this.mirror.attach(this.#nonce(), (sent, parts) => this.#interconnect.send(sent, parts));
   }
 
@@ -413,6 +418,7 @@ export class Partnership implements PairPort {
       if (this.#interconnect.met) this.#copyRefused = why;
     }
     if (state === "complete" && this.#role === "starting") this.mirror.rely();
+    if (this.#role === "owner") this.#tellState();
     if (state === "alone" || state === "mirrored") for (const wake of this.#copyWaiters.splice(0)) wake();
     this.#keeper?.look();
   }
@@ -563,6 +569,7 @@ export class Partnership implements PairPort {
       batteryGood: this.mirror.localBattery() === "good",
       text: this.#refusal,
       preferred: this.#options.pair.preferred,
+      copy: this.mirror.state === "mirrored" ? "whole" : this.mirror.state === "alone" ? "none" : "unfinished",
     };
   }
 

@@ -2,7 +2,7 @@
  * Heartbeats through the shelf: each appliance of a pair counts up in a page of its own on the pool's disks, and looks at the partner's.
  * So a partner that is alive while the interconnect is cut is not taken for dead.
  *
- * A page: u32 magic "GCHB", u32 crc32 of bytes 8 .. 64, u64 count, 16B incarnation.
+ * A page: u32 magic "GCHB", u32 crc32 of bytes 8 .. 64, u64 count, 16B incarnation, u8 1 when it owns the array.
  *
  * Invariants:
  * - Nothing is written to a disk that is not this array's: its superblock is looked at first, and again after the pool has changed.
@@ -20,6 +20,7 @@ import { heartbeatOffset, pageBytes } from "../store/geometry.ts";
 
 const magic = 0x42484347;
 const coveredBytes = 64;
+const ownsAt = 32;
 /** Two disks of the pool: one that fails silences nobody. */
 const disksMax = 2;
 
@@ -32,6 +33,8 @@ export interface ShelfHeartOptions {
   /** Which of the two pages is the own one. */
   readonly place: 0 | 1;
   readonly heartbeatMs: number;
+  /** Whether this appliance owns the array, or is about to. */
+  owns(): boolean;
 }
 
 interface HeartDisk {
@@ -51,6 +54,8 @@ export class ShelfHeart {
   #stopped = false;
   /** When the partner's count was seen to move last, or looking began; null: not looked yet. */
   #movedMs: number | null = null;
+  /** As its page said last. */
+  partnerOwns = false;
   /** The last look that was answered. */
   #lookedMs = 0;
 
@@ -100,6 +105,7 @@ export class ShelfHeart {
     const { bytes, view } = regionOf(new Uint8Array(pageBytes));
     setU64(view, 8, this.#count);
     bytes.set(this.#incarnation, 16);
+    bytes[ownsAt] = this.#options.owns() ? 1 : 0;
     view.setUint32(0, magic, true);
     view.setUint32(4, this.#options.digests.crc32(bytes.subarray(8, coveredBytes)), true);
     target.writing = true;
@@ -123,6 +129,7 @@ export class ShelfHeart {
       const seen = isWhole ? `${getU64(view, 8)} ${bytes.subarray(16, 32).join(" ")}` : "";
       if (seen !== target.seen || this.#movedMs === null) this.#movedMs = nowMs;
       target.seen = seen;
+      if (isWhole) this.partnerOwns = bytes[ownsAt] === 1;
     });
   }
 }

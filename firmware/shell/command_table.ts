@@ -3,6 +3,7 @@ import type { Command } from "./command.ts";
 import { groupCommands } from "./commands_group.ts";
 import { hardwareCommands } from "./commands_hardware.ts";
 import { hostCommands } from "./commands_host.ts";
+import { pairCommands } from "./commands_pair.ts";
 import { statusCommands } from "./commands_status.ts";
 import { volumeCommands } from "./commands_volume.ts";
 
@@ -11,6 +12,7 @@ export const commands: readonly Command[] = [
   ...volumeCommands,
   ...groupCommands,
   ...hostCommands,
+  ...pairCommands,
   ...hardwareCommands,
 ];
 
@@ -20,6 +22,7 @@ export const nouns: readonly { readonly noun: string; readonly what: string }[] 
   { noun: "volume", what: "block devices" },
   { noun: "group", what: "consistency groups, their peers and roles" },
   { noun: "host", what: "who may use which volume" },
+  { noun: "pair", what: "the array's two appliances: who owns it, and failover" },
   { noun: "peer", what: "arrays that replicate with this one" },
   { noun: "shelf", what: "disk shelves" },
   { noun: "disk", what: "disks and what was found on them" },
@@ -31,7 +34,6 @@ export const nouns: readonly { readonly noun: string; readonly what: string }[] 
 
 /** `*`: every verb of the noun. */
 export const later: readonly { readonly noun: string; readonly verbs: readonly string[]; readonly what: string }[] = [
-  { noun: "pair", verbs: ["*"], what: "two appliances on one set of shelves" },
   { noun: "snapshot", verbs: ["*"], what: "the group at one seq, kept" },
   { noun: "journal", verbs: ["*"], what: "continuous data protection" },
   { noun: "schedule", verbs: ["*"], what: "what happens by the clock" },

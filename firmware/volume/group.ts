@@ -92,6 +92,8 @@ export class Group {
   onVolumesChanged: (gone: readonly GroupVolume[]) => void = () => {};
   #boundaryListeners: ((boundary: { id: string; purpose: string; seq: number }) => void)[] = [];
   #consistentListeners: ((mark: { peer: string; seq: number }) => void)[] = [];
+  /** It has stopped with everything at home, and its root says so. */
+  isClean = false;
   cacheWasLost = false;
   /** It was lost since the last stop, which the group's root does not say yet. */
   cacheLostNow = false;
@@ -234,7 +236,8 @@ export class Group {
         const clean =
           this.destager.records >= this.log.committedRecords && this.log.committedRecords === this.log.appendedRecords;
         const document = { ...this.#documentAt(this.log.destagedSeq, this.#place), clean };
-        this.#saves.commit(document, () => {
+        this.#saves.commit(document, (error) => {
+          this.isClean = clean && error === null;
           this.close();
           next();
           done();

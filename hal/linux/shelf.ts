@@ -107,6 +107,8 @@ function openOrCreate(description: DiskDescription, mayCreate: boolean): { fd: n
     ftruncateSync(fd, sizeBytes);
     return { fd };
   } catch (error) {
+    // The partner of a pair has made it in between.
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return openOrCreate(description, false);
     return `${path}: cannot create: ${causeOf(error)}`;
   }
 }

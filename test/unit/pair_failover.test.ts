@@ -192,4 +192,98 @@ test("failover as the operator wishes -> nothing is lost, hosts wait for less th
   assert.is(bench.a.machine.bootCount + bench.b.machine.bootCount, 2);
 });
 
+test("the owner stops in order while the standby has no copy -> everything is at home, and the standby takes over", () => {
+  const { bench, host } = benchWithHost(12);
+  bench.b.machine.crash();
+  bench.until("unmirrored", () => bench.a.state === "degraded");
+  host.rest();
+  bench.answer(bench.a.partnership!.stop());
+  bench.a.machine.crash();
+  bench.start(bench.b);
+  bench.until("it owns", () => bench.b.role === "owner");
+  assert.is(host.verify(), null);
+});
+
+test("the owner stops in order while mirrored -> the standby has the array at once", () => {
+  const { bench, host } = benchWithHost(13);
+  bench.answer(bench.a.partnership!.stop());
+  assert.is(bench.b.role, "owner");
+  bench.a.machine.crash();
+  const acks = host.acks;
+  bench.until("writes go on", () => host.acks > acks + 500);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test("both start while the interconnect is cut -> the preferred one switches the other off, and serves", () => {
+  const { bench, host } = benchWithHost(14);
+  host.rest();
+  for (const { machine } of bench.machines) machine.crash();
+  bench.world.cut("oak-a", "oak-b");
+  bench.start(bench.b);
+  bench.start(bench.a);
+  bench.until("the preferred one owns", () => bench.a.role === "owner");
+  assert.not(bench.b.machine.isUp);
+  bench.start(bench.b);
+  bench.runFor(20_000);
+  assert.is(bench.a.role, "owner");
+  assert.is(bench.a.machine.bootCount, 2);
+  assert.is(bench.b.role, "free", "it hears the owner through the shelf, and waits");
+  bench.world.join("oak-a", "oak-b");
+  bench.untilMirrored();
+  assert.is(host.verify(), null);
+});
+
+test("a copy comes to nothing just when it was complete -> that copy is never taken for a good one", () => {
+  const { bench, host } = benchWithHost(15);
+  bench.b.machine.crash();
+  bench.until("unmirrored", () => bench.a.state === "degraded");
+  bench.start(bench.b);
+  bench.until("the copy is complete", () => bench.a.partnership!.mirror.state === "complete");
+  bench.b.machine.crash();
+  const acks = host.acks;
+  bench.until("writes go on", () => host.acks > acks + 2000);
+  bench.a.machine.crash();
+  bench.start(bench.b);
+  bench.until("it owns, or has refused", () => bench.b.role === "owner" || bench.b.ended !== null);
+  if (bench.b.ended !== null) {
+    assert.match(bench.b.ended, /not the newest copy/);
+    bench.start(bench.a);
+    bench.start(bench.b);
+    bench.untilMirrored();
+  }
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test("a power port that proves nothing -> nobody takes over, and the owner that comes back goes on", () => {
+  const { bench, host } = benchWithHost(16);
+  bench.b.machine.powerFaults.broken = "alive";
+  bench.a.machine.pause();
+  bench.runFor(20_000);
+  assert.is(bench.b.role, "free");
+  assert.ok(bench.b.saw("partner-not-fenced"));
+  bench.a.machine.resume();
+  bench.untilMirrored();
+  assert.is(bench.owner, bench.a);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test("the appliances die again and again, in the midst of whatever they do -> every acknowledged write is there", () => {
+  const { bench, host } = benchWithHost(17);
+  const prng = bench.world.prng("deaths");
+  for (let round = 0; round < 60; round++) {
+    const victim = prng.pick([bench.a, bench.b]);
+    if (victim.machine.isUp) victim.machine.crashAtEffect(1 + prng.below(400));
+    bench.runFor(prng.between(5, 400));
+    for (const each of bench.machines) if (!each.machine.isUp) bench.start(each);
+    if (prng.chance(0.5)) bench.untilMirrored();
+  }
+  for (const each of bench.machines) if (!each.machine.isUp) bench.start(each);
+  bench.untilMirrored();
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test.run();

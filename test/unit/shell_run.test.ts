@@ -210,7 +210,7 @@ test("host add with CHAP -> the secret comes from its file, goes to the applianc
 });
 
 test("verbs of later versions -> exit 1, not-in-this-version", async () => {
-  for (const line of ["snapshot create x", "journal show", "schedule", "test start", "pair status", "peer invite"]) {
+  for (const line of ["snapshot create x", "journal show", "schedule", "test start", "peer invite"]) {
     const { run, out } = setUp();
     assert.is(await run(`${line} --json`), 1, line);
     assert.is(JSON.parse(out[0]!).error.code, "not-in-this-version", line);

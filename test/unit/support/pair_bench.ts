@@ -161,7 +161,9 @@ export class PairBench {
   }
 
   untilMirrored(): void {
-    this.until("the pair is mirrored", () => this.machines.some(({ state }) => state === "mirrored"));
+    this.until("the pair is mirrored", () =>
+      this.machines.some(({ role, state }) => role === "owner" && state === "mirrored"),
+    );
   }
 
   answer<T>(promise: Promise<T>): T {
