@@ -251,7 +251,9 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   });
   const portTrouble = await servers.listen();
   if (portTrouble !== null) return refuse(events, portTrouble);
-  const nicTrouble = await whenDone<string>((done) => groups.startReplication(done));
+  const nicTrouble = await whenDone<string>((done) =>
+    groups.startReplication((id) => pair?.inherits(id) === true, done),
+  );
   if (nicTrouble !== null) return refuse(events, nicTrouble);
   events.emit(
     "appliance-started",

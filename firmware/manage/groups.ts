@@ -165,10 +165,10 @@ export class GroupRegistry {
     return null;
   }
 
-  /** Settles the roles and meets the peers; the error names every NIC that could not be opened. */
-  startReplication(done: (error: string | null) => void): void {
+  /** Settles the roles and meets the peers; `inherits`: the group was served here until a moment ago. The error names every NIC that could not be opened. */
+  startReplication(inherits: (groupId: string) => boolean, done: (error: string | null) => void): void {
     for (const { replication, group } of this.#entries.values()) {
-      replication.start();
+      replication.start(inherits(group.id));
       group.room.thaw();
     }
     this.host.start((errors) => done(errors.length === 0 ? null : errors.join("; ")));

@@ -138,8 +138,8 @@ export class GroupReplication implements GroupCore {
     this.port.events.emit(code, text, { group: this.port.name, ...fields });
   }
 
-  /** Decides what this copy is, and starts to talk. Called once. */
-  start(): void {
+  /** Decides what this copy is, and starts to talk. Called once. `inherited`: the partner has served it until now (no stop, L4). */
+  start(inherited = false): void {
     assert(this.role.is("starting"), "a group starts once");
     this.#startedMs = this.clock.nowMs();
     if (this.#unreadable) {
@@ -169,16 +169,17 @@ export class GroupReplication implements GroupCore {
       return;
     }
     this.settleOutbounds();
+    // Only a sync peer's missing acknowledgement can have kept a durable record back.
+    const isArmed = document.peers.some((peer) => peer.protection === "armed");
     if (document.grant !== null) {
       this.role.to("granting");
       this.decideOwn();
-    } else if (document.peers.length === 0 && !this.cacheLost) {
+    } else if (!this.cacheLost && (document.peers.length === 0 || (inherited && !isArmed))) {
       this.role.to("opening");
-      openForHosts(this, "it has no peers", "go-on", () => {});
+      openForHosts(this, inherited ? "the partner served it until now" : "it has no peers", "go-on", () => {});
     } else {
       this.role.to("unconfirmed");
-      // Only a sync peer's missing acknowledgement can have kept a durable record back.
-      if (!document.peers.some((peer) => peer.protection === "armed")) this.decideOwn();
+      if (!isArmed) this.decideOwn();
     }
     this.refreshServing();
     this.#dialPeers();

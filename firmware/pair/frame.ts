@@ -52,6 +52,8 @@ export interface PairState {
   readonly preferred: boolean;
   /** As the owner: how the receiver's copy of its cache is. */
   readonly copy: PairCopy;
+  /** As the owner: the groups that hosts may write to. */
+  readonly serving: readonly string[];
 }
 
 /** What arrives once and in order, whatever becomes of a NIC. */

@@ -81,6 +81,7 @@ function bodyOf(message: PairMessage): goldcopy.pair.IFrame {
           text: clip(message.text),
           preferred: message.preferred,
           copy: pairCopies[message.copy],
+          serving: message.serving.map(fromHex),
         },
       };
     case "attach":
@@ -186,6 +187,7 @@ function toCopyBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessa
       text: check.text(state.text),
       preferred: state.preferred === true,
       copy: check.code(pairCopies, state.copy, "copy"),
+      serving: toServing(state.serving, check),
     };
   }
   if (attach) return { kind: "attach", nonce: check.optionalId(attach.nonce, "nonce") };
@@ -206,6 +208,12 @@ function toCopyBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessa
   }
   if (mirrorFailed) return { kind: "mirrorFailed", text: check.text(mirrorFailed.text) };
   return null;
+}
+
+function toServing(ids: readonly Uint8Array[] | null | undefined, check: HeaderCheck): string[] {
+  const given = ids ?? [];
+  if (!check.count(given.length, pairLimits.groupsMax, "serving")) return [];
+  return given.map((id) => check.id(id, "serving"));
 }
 
 function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {

@@ -32,6 +32,10 @@ export const pairLimits = {
   retryMs: 500,
   /** A hand-over waits so long for disk operations under way. */
   quietMs: 5000,
+  /** So long after an owner was heard last its successor goes on with the groups that it served: the limit, a kill, and the start. */
+  inheritMs: 10_000,
+  /** An array's groups (manage/groups.ts): 64 ids of 16 bytes. */
+  groupsMax: 64,
   /** Host sessions brought to the owner: as many as its own ports take. */
   channelsMax: 2048,
   /** Bytes of one host session that are under way in one direction: a command of 1 MiB, and the next one. */

@@ -11,7 +11,6 @@
  * - While the partner is heard through the shelf it is not killed: a cut interconnect moves nothing.
  * - An owner that loses its partner goes on by itself: nobody opens the pool beside it without killing it first.
  */
-import type { Timer } from "../../hal/api/clock.ts";
 import type { Hal } from "../../hal/api/hal.ts";
 import type { Nic } from "../../hal/api/nic.ts";
 import type { StartOutcome } from "../appliance.ts";
@@ -37,6 +36,7 @@ import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson } from "./pair_report.ts";
 import { PartnerSessions } from "./partner_sessions.ts";
+import { PartnerWatch } from "./partner_watch.ts";
 import { firstPortOf, portGroupsOf } from "./port_groups.ts";
 import { ShelfHeart } from "./shelf_heart.ts";
 
@@ -69,20 +69,20 @@ export class Partnership implements PairPort {
   readonly #partnerSessions: PartnerSessions;
   readonly #calls: Calls;
   readonly #peerNics: readonly Nic[];
-  readonly #startedMs: number;
   #role: PairRole = "free";
   #refusal = "";
   #theirs: PairState | null = null;
   /** This side has been elected, and waits for the promise. */
   #leading = false;
   #everMet = false;
-  #lostMs: number;
-  #killing = false;
-  #look: Timer | null = null;
+  readonly #watch: PartnerWatch;
+  /** Groups that the owner served when it was heard last, and until when that is worth something. */
+  #inherited: { readonly ids: ReadonlySet<string>; readonly untilMs: number } | null = null;
   #engine: Engine | null = null;
   #lease: HardwareLease | null = null;
   #keeper: CopyKeeper | null = null;
   #copyWaiters: (() => void)[] = [];
+  #told: readonly string[] = [];
   /** As the partner said last. */
   #partnerPorts: readonly Portal[] = [];
   /** Answers what the partner is asked for and brings here. */
@@ -100,8 +100,6 @@ export class Partnership implements PairPort {
     const { clock, entropy, digests, cache } = hal;
     this.mirror = new MirroredCache(cache, clock, digests);
     this.mirror.onState = (state, why) => this.#copyMoved(state, why);
-    this.#startedMs = clock.nowMs();
-    this.#lostMs = this.#startedMs;
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
@@ -157,6 +155,16 @@ export class Partnership implements PairPort {
         this.#interconnect.send({ kind: "mirrorFailed", text: `its messages were refused: ${text}` });
       },
     });
+    this.#watch = new PartnerWatch({
+      clock,
+      power: hal.power!,
+      heart: this.#heart,
+      events,
+      limitMs: pair.limitMs,
+      preferred: pair.preferred,
+      isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
+      dead: (how) => this.#takeOver(how),
+    });
     this.mirror.onLocalBattery = () => this.#tellState();
   }
 
@@ -175,7 +183,8 @@ export class Partnership implements PairPort {
     const nics = await new Promise<readonly string[]>((resolve) => this.#interconnect.start(resolve));
     if (nics.length > 0) return nics.join("; ");
     this.#heart.start();
-    this.#watch();
+    this.#watch.look();
+    this.#tick();
     return null;
   }
 
@@ -184,6 +193,7 @@ export class Partnership implements PairPort {
   #met(theirs: PairHello): void {
     const { events, hal } = this.#options;
     this.#everMet = true;
+    this.#watch.met();
     this.#partnerPorts = theirs.portals;
     this.#copyRefused = "";
     const { cacheBytes, domain } = theirs;
@@ -197,9 +207,10 @@ export class Partnership implements PairPort {
 
   #lost(why: string): void {
     this.#options.events.emit("partner-lost", `${this.partner} is lost: ${why}`, { role: this.#role });
+    // Whoever takes over from an owner that was heard to the end goes on with what that one served.
+    if (this.#role === "standby") this.#mayInherit();
     this.#theirs = null;
     this.#leading = false;
-    this.#lostMs = this.#options.hal.clock.nowMs();
     this.#target.close();
     this.#brought.closeAll();
     this.#partnerSessions.closeAll();
@@ -209,7 +220,7 @@ export class Partnership implements PairPort {
     if (this.#role === "standby") this.#become("free");
     // The pool may have been made since the start.
     this.#heart.findPool(() => {});
-    this.#watch();
+    this.#watch.lost();
   }
 
   #received(message: PairMessage, payload: Uint8Array): void {
@@ -229,6 +240,7 @@ export class Partnership implements PairPort {
       case "handOver":
         if (this.#role !== "standby") return;
         this.#target.close();
+        this.#mayInherit();
         this.mirror.adopt((sent, parts) => this.#interconnect.send(sent, parts));
         this.#options.events.emit("pair-handed-over", `${this.partner} hands array ${this.#options.array} over`);
         void this.#open();
@@ -297,53 +309,7 @@ export class Partnership implements PairPort {
     );
   }
 
-  // ---------------------------------------------------------------- alone
-
-  /** While apart and not owner: the partner comes back, is heard through the shelf, or is proven dead. */
-  #watch(): void {
-    this.#look?.cancel();
-    this.#look = null;
-    if (this.#interconnect.met || (this.#role !== "free" && this.#role !== "refused")) return;
-    const { clock, power } = this.#options.hal;
-    const nowMs = clock.nowMs();
-    // Both of a site that gets its power back are to meet before one of them counts the other dead.
-    const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
-    if (mayLook && power!.isDead()) return this.#takeOver("is proven dead");
-    if (!this.#killing && this.#isSilent(nowMs)) return this.#fence();
-    this.#look = clock.after(pairLimits.lookMs, () => this.#watch());
-  }
-
-  #isSilent(nowMs: number): boolean {
-    const apartMs = nowMs - this.#lostMs;
-    const { limitMs } = this.#times;
-    const { silentMs } = this.#heart;
-    // One that has not been met yet may be starting as well.
-    const patienceMs = pairLimits.strangerLimits * limitMs;
-    if (!this.#everMet && apartMs < patienceMs) return false;
-    if (silentMs === null) return apartMs >= limitMs;
-    if (silentMs >= limitMs) return true;
-    // Both wait for each other over a cut interconnect, and nobody serves: the preferred one switches the other off.
-    return apartMs >= patienceMs && !this.#heart.partnerOwns && this.#options.pair.preferred;
-  }
-
-  #fence(): void {
-    const { clock, power } = this.#options.hal;
-    this.#killing = true;
-    this.#options.events.emit(
-      "partner-fenced",
-      `${this.partner} is silent on the interconnect and on the shelf: it is switched off`,
-    );
-    power!.kill((dead) => {
-      this.#killing = false;
-      if (this.#interconnect.met || (this.#role !== "free" && this.#role !== "refused")) return;
-      if (dead) return this.#takeOver("was switched off");
-      this.#options.events.emit(
-        "partner-not-fenced",
-        `${this.partner} could not be proven dead: nothing is taken over; switch it off by hand`,
-      );
-      this.#look = clock.after(this.#times.limitMs, () => this.#watch());
-    });
-  }
+  // ---------------------------------------------------------------- owning
 
   #takeOver(how: string): void {
     if (this.#role === "refused") return this.#options.end(this.#refusal);
@@ -351,8 +317,6 @@ export class Partnership implements PairPort {
     events.emit("pair-takeover", `${this.partner} ${how}: ${appliance} takes array ${array}`);
     void this.#open();
   }
-
-  // ---------------------------------------------------------------- owning
 
   async #open(): Promise<void> {
     const { hal } = this.#options;
@@ -395,6 +359,32 @@ export class Partnership implements PairPort {
       this.#copyWaiters.push(resolve);
       this.mirror.attach(this.#nonce(), (sent, parts) => this.#interconnect.send(sent, parts));
     });
+  }
+
+  #mayInherit(): void {
+    const ids = new Set(this.#theirs?.serving ?? []);
+    this.#inherited = { ids, untilMs: this.#options.hal.clock.nowMs() + pairLimits.inheritMs };
+  }
+
+  inherits(groupId: string): boolean {
+    const inherited = this.#inherited;
+    return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs() && inherited.ids.has(groupId);
+  }
+
+  /** Tells the partner which groups are served, when that has changed. */
+  #tick(): void {
+    if (this.#role === "stopping") return;
+    const serving = this.#serving();
+    if (serving.length !== this.#told.length || serving.some((id, index) => id !== this.#told[index])) {
+      this.#told = serving;
+      this.#tellState();
+    }
+    this.#options.hal.clock.after(this.#times.heartbeatMs, () => this.#tick());
+  }
+
+  #serving(): readonly string[] {
+    const entries = this.#engine?.groups.entries() ?? [];
+    return entries.filter(({ replication }) => replication.role.is("serving")).map(({ group }) => group.id);
   }
 
   keptBy(keeper: CopyKeeper): void {
@@ -498,7 +488,7 @@ export class Partnership implements PairPort {
     if (!this.#interconnect.met || this.mirror.state !== "mirrored") {
       // It was lost meanwhile: nothing was handed over, and nothing runs here.
       this.#become("free");
-      this.#watch();
+      this.#watch.look();
       return;
     }
     this.#interconnect.send({ kind: "handOver" });
@@ -516,7 +506,7 @@ export class Partnership implements PairPort {
       await this.#whenTaken();
     } else if (engine !== null) await engine.control.stop();
     this.#become("stopping");
-    this.#look?.cancel();
+    this.#watch.stop();
     await this.#lease?.end();
     this.#ports.stop();
     this.#heart.stop();
@@ -569,6 +559,7 @@ export class Partnership implements PairPort {
       batteryGood: this.mirror.localBattery() === "good",
       text: this.#refusal,
       preferred: this.#options.pair.preferred,
+      serving: this.#serving().slice(0, pairLimits.groupsMax),
       copy: this.mirror.state === "mirrored" ? "whole" : this.mirror.state === "alone" ? "none" : "unfinished",
     };
   }

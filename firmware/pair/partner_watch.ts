@@ -1,0 +1,100 @@
+/**
+ * What an appliance that owns nothing does while it is apart from its partner: wait until that one comes back, or is proven dead.
+ *
+ *     looking ──the power port says dead──▶ dead
+ *     looking ──silent on the interconnect and on the shelf for the limit──▶ killing ──proven──▶ dead
+ *                                                                             └─not proven─▶ looking, after the limit
+ *
+ * Invariants:
+ * - `dead` is called only with the power port's proof.
+ * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
+ *   then the preferred one of the two does not wait for ever.
+ */
+import type { Clock, Timer } from "../../hal/api/clock.ts";
+import type { PowerPort } from "../../hal/api/power.ts";
+import type { EventSink } from "../manage/events.ts";
+import { pairLimits } from "./limits.ts";
+import type { ShelfHeart } from "./shelf_heart.ts";
+
+export interface PartnerWatchOptions {
+  readonly clock: Clock;
+  readonly power: PowerPort;
+  readonly heart: ShelfHeart;
+  readonly events: EventSink;
+  readonly limitMs: number;
+  readonly preferred: boolean;
+  /** Whether the partner is looked for now: apart, and owning nothing. */
+  isWatching(): boolean;
+  /** The partner is dead; `how` is the end of a sentence about it. */
+  dead(how: string): void;
+}
+
+export class PartnerWatch {
+  readonly #options: PartnerWatchOptions;
+  readonly #startedMs: number;
+  #apartSinceMs: number;
+  #everMet = false;
+  #killing = false;
+  #timer: Timer | null = null;
+
+  constructor(options: PartnerWatchOptions) {
+    this.#options = options;
+    this.#startedMs = options.clock.nowMs();
+    this.#apartSinceMs = this.#startedMs;
+  }
+
+  met(): void {
+    this.#everMet = true;
+  }
+
+  lost(): void {
+    this.#apartSinceMs = this.#options.clock.nowMs();
+    this.look();
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  /** Also called when the appliance has come to own nothing. */
+  look(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    const { clock, power, isWatching, dead } = this.#options;
+    if (!isWatching()) return;
+    const nowMs = clock.nowMs();
+    // Both of a site that gets its power back are to meet before one of them counts the other dead.
+    const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
+    if (mayLook && power.isDead()) return dead("is proven dead");
+    if (!this.#killing && this.#isSilent(nowMs)) return this.#kill();
+    this.#timer = clock.after(pairLimits.lookMs, () => this.look());
+  }
+
+  #isSilent(nowMs: number): boolean {
+    const { limitMs, heart, preferred } = this.#options;
+    const apartMs = nowMs - this.#apartSinceMs;
+    const { silentMs } = heart;
+    // One that has not been met yet may be starting as well.
+    const patienceMs = pairLimits.strangerLimits * limitMs;
+    if (!this.#everMet && apartMs < patienceMs) return false;
+    if (silentMs === null) return apartMs >= limitMs;
+    if (silentMs >= limitMs) return true;
+    return apartMs >= patienceMs && !heart.partnerOwns && preferred;
+  }
+
+  #kill(): void {
+    const { clock, power, events, limitMs, isWatching, dead } = this.#options;
+    this.#killing = true;
+    events.emit("partner-fenced", `${power.target} is silent on the interconnect and on the shelf: it is switched off`);
+    power.kill((isDead) => {
+      this.#killing = false;
+      if (!isWatching()) return;
+      if (isDead) return dead("was switched off");
+      events.emit(
+        "partner-not-fenced",
+        `${power.target} could not be proven dead: nothing is taken over; switch it off by hand`,
+      );
+      this.#timer = clock.after(limitMs, () => this.look());
+    });
+  }
+}
