@@ -29,7 +29,7 @@ import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
 import type { PairHello, PairMessage, PairRole, PairState, Portal } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
-import { HostPorts } from "./host_ports.ts";
+import { type BringToOwner, HostPorts } from "./host_ports.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
 import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
@@ -104,9 +104,11 @@ export class Partnership implements PairPort {
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
     this.#brought = new BroughtSessions(send);
-    this.#ports = new HostPorts(hal.hbaPorts, clock, (protocol, place, stream) =>
-      this.#partnerOwns() ? this.#brought.bring(protocol, place, stream) : null,
-    );
+    const bring: BringToOwner = (...session) => (this.#partnerOwns() ? this.#brought.bring(...session) : null);
+    // Who has been apart for longer may stay so for hours: hosts had better try another path.
+    const isWorthWaiting = () =>
+      this.#role !== "free" || this.#interconnect.met || this.#watch.apartMs < pairLimits.waitMs;
+    this.#ports = new HostPorts({ ports: hal.hbaPorts, clock, bring, isWorthWaiting });
     this.#partnerSessions = new PartnerSessions(clock, send, (protocol, place, stream) => {
       if ((protocol !== "nbd" && protocol !== "iscsi") || this.#engine === null || this.#lease === null) return null;
       const handler = this.#engine.servers.acceptForPartner(protocol, place, stream);
@@ -229,6 +231,7 @@ export class Partnership implements PairPort {
         this.#theirs = message;
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
         if (!this.#partnerOwns()) this.#brought.closeAll();
+        else this.#ports.partnerServes();
         this.#portsMoved();
         return this.#decide();
       case "lead":
@@ -346,6 +349,8 @@ export class Partnership implements PairPort {
     }
     this.#engine = outcome;
     this.#become("owner");
+    const knowsRoles = () => outcome.groups.entries().every(({ replication }) => replication.settled);
+    this.#ports.letIn(knowsRoles, () => this.#tellState());
     this.#heart.findPool(() => {});
     this.onEngine();
     this.#keeper?.look();
@@ -472,6 +477,9 @@ export class Partnership implements PairPort {
   /** Everything of the array's firmware ends here; what it has stored is at the partner before the hand-over is. */
   async #handOver(): Promise<void> {
     const lease = this.#lease!;
+    // Hosts that come in wait from here on, at the partner too, which keeps in mind what is served until now.
+    this.#ports.letNobodyIn();
+    this.#tellState();
     this.#lease = null;
     this.#engine = null;
     this.#keeper = null;
@@ -554,7 +562,7 @@ export class Partnership implements PairPort {
   #state(): PairState {
     return {
       kind: "state",
-      role: this.#role,
+      role: this.#role === "owner" && !this.#ports.letsHostsIn ? "starting" : this.#role,
       nonce: this.#nonce(),
       batteryGood: this.mirror.localBattery() === "good",
       text: this.#refusal,
