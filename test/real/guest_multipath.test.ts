@@ -66,12 +66,14 @@ class Host {
     assert.ok(reached, `${guest.synced} of ${target} records in ${limitMs} ms\n${guest.console()}`);
   }
 
-  /** Waits until multipath has found that `owner` is the one to go to, and for as many groups as there should be. */
+  /** Waits until multipath has found that `owner` is the one to go to, with working groups of the expected priorities; shows it. */
   async prefers(owner: string, expected: readonly number[]): Promise<void> {
     const portals = (await labView(this.#lab)).appliances.find(({ name }) => name === owner)?.iscsiPortals ?? [];
     const ports = portals.map((portal) => portal.split(":")[1] ?? "");
     await this.disk.whenPreferred(ports, expected, limitMs);
-    console.log(`\n${await this.disk.show()}`);
+    const pauseMs = Math.round(this.guest.longestPauseMs);
+    this.guest.longestPauseMs = 0;
+    console.log(`\n${await this.disk.show()}writes stood still for ${pauseMs} ms at most`);
   }
 
   async end(): Promise<void> {
