@@ -76,6 +76,8 @@ export interface PairConfig {
   readonly addresses: readonly string[];
   /** This one owns when both are free to. */
   readonly preferred: boolean;
+  /** After how long of being whole the array goes back to its preferred owner by itself; null: it does not. */
+  readonly returnAfterMs: number | null;
   readonly heartbeatMs: number;
   /** A partner that has not been heard for so long is lost. */
   readonly limitMs: number;
@@ -155,7 +157,8 @@ function powerOf({ pair, power }: ProfileDocument): Pick<BoardHardware, "power">
 function pairOf({ pair }: ProfileDocument): PairConfig | null {
   if (pair === undefined) return null;
   const { partner, nics, addresses, preferred, heartbeat_ms: heartbeatMs, missed_max: missedMax } = pair;
-  return { partner, nics, addresses, preferred, heartbeatMs, limitMs: heartbeatMs * missedMax };
+  const returnAfterMs = pair.return_after_s === undefined ? null : pair.return_after_s * 1000;
+  return { partner, nics, addresses, preferred, returnAfterMs, heartbeatMs, limitMs: heartbeatMs * missedMax };
 }
 
 const valueCharsMax = 60;

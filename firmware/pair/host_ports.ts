@@ -15,6 +15,11 @@ type Accept = (stream: HostStream) => StreamHandler;
 /** A session to the owner: null where nobody can serve it now. `place`: of the port among those of its protocol, from 0. */
 export type BringToOwner = (protocol: string, place: number, stream: HostStream) => StreamHandler | null;
 
+/** What the owner's firmware knows of its groups. */
+export interface GroupRoles {
+  entries(): readonly { readonly replication: { readonly settled: boolean } }[];
+}
+
 export interface HostPortsParts {
   readonly ports: readonly HbaPort[];
   readonly clock: Clock;
@@ -57,8 +62,9 @@ export class HostPorts {
   }
 
   /** The owner's firmware runs here. Before its groups know their roles it would only end the sessions of hosts again. */
-  letIn(knowsRoles: () => boolean, done: () => void): void {
+  letIn(groups: GroupRoles, done: () => void): void {
     const { clock } = this.#parts;
+    const knowsRoles = () => groups.entries().every(({ replication }) => replication.settled);
     const latestMs = clock.nowMs() + pairLimits.rolesMs;
     const look = (): void => {
       if (!knowsRoles() && clock.nowMs() < latestMs) {

@@ -43,8 +43,12 @@ export class PartnerWatch {
     this.#apartSinceMs = this.#startedMs;
   }
 
-  /** Since the partner was lost, or since the start. */
-  get apartMs(): number {
+  /** So short a time apart that an owner is to be expected. Later it may take hours: hosts had better try another path. */
+  get isFresh(): boolean {
+    return this.#apartMs < pairLimits.waitMs;
+  }
+
+  get #apartMs(): number {
     return this.#options.clock.nowMs() - this.#apartSinceMs;
   }
 
@@ -77,7 +81,7 @@ export class PartnerWatch {
 
   #isSilent(): boolean {
     const { limitMs, heart, preferred } = this.#options;
-    const { apartMs } = this;
+    const apartMs = this.#apartMs;
     const { silentMs } = heart;
     // One that has not been met yet may be starting as well.
     const patienceMs = pairLimits.strangerLimits * limitMs;

@@ -29,12 +29,13 @@ import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
 import type { PairHello, PairMessage, PairRole, PairState, Portal } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
+import { HomePolicy } from "./home_policy.ts";
 import { type BringToOwner, HostPorts } from "./host_ports.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
 import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
-import { type PairFacts, pairStatus, pairWarnings, partnerJson } from "./pair_report.ts";
+import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
 import { PartnerSessions } from "./partner_sessions.ts";
 import { PartnerWatch } from "./partner_watch.ts";
 import { firstPortOf, portGroupsOf } from "./port_groups.ts";
@@ -76,6 +77,7 @@ export class Partnership implements PairPort {
   #leading = false;
   #everMet = false;
   readonly #watch: PartnerWatch;
+  readonly #home: HomePolicy;
   /** Groups that the owner served when it was heard last, and until when that is worth something. */
   #inherited: { readonly ids: ReadonlySet<string>; readonly untilMs: number } | null = null;
   #engine: Engine | null = null;
@@ -105,9 +107,7 @@ export class Partnership implements PairPort {
     const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
     this.#brought = new BroughtSessions(send);
     const bring: BringToOwner = (...session) => (this.#partnerOwns() ? this.#brought.bring(...session) : null);
-    // Who has been apart for longer may stay so for hours: hosts had better try another path.
-    const isWorthWaiting = () =>
-      this.#role !== "free" || this.#interconnect.met || this.#watch.apartMs < pairLimits.waitMs;
+    const isWorthWaiting = () => this.#role !== "free" || this.#interconnect.met || this.#watch.isFresh;
     this.#ports = new HostPorts({ ports: hal.hbaPorts, clock, bring, isWorthWaiting });
     this.#partnerSessions = new PartnerSessions(clock, send, (protocol, place, stream) => {
       if ((protocol !== "nbd" && protocol !== "iscsi") || this.#engine === null || this.#lease === null) return null;
@@ -157,6 +157,7 @@ export class Partnership implements PairPort {
         this.#interconnect.send({ kind: "mirrorFailed", text: `its messages were refused: ${text}` });
       },
     });
+    this.#home = new HomePolicy(pair.returnAfterMs);
     this.#watch = new PartnerWatch({
       clock,
       power: hal.power!,
@@ -173,7 +174,6 @@ export class Partnership implements PairPort {
   get role(): PairRole {
     return this.#role;
   }
-
   get engine(): Engine | null {
     return this.#engine;
   }
@@ -197,11 +197,7 @@ export class Partnership implements PairPort {
     this.#everMet = true;
     this.#watch.met();
     this.#partnerPorts = theirs.portals;
-    this.#copyRefused = "";
-    const { cacheBytes, domain } = theirs;
-    if (cacheBytes !== hal.cache.sizeBytes || domain !== hal.cache.domain) {
-      this.#copyRefused = `its write cache has ${cacheBytes} bytes of domain ${domain}, and this one ${hal.cache.sizeBytes} of ${hal.cache.domain}; give both the same [cache]`;
-    }
+    this.#copyRefused = unlikeCaches(theirs, hal.cache);
     events.emit("partner-met", `${this.partner} answers on the interconnect`);
     this.#tellState();
     hal.clock.defer(() => this.#decide());
@@ -349,8 +345,7 @@ export class Partnership implements PairPort {
     }
     this.#engine = outcome;
     this.#become("owner");
-    const knowsRoles = () => outcome.groups.entries().every(({ replication }) => replication.settled);
-    this.#ports.letIn(knowsRoles, () => this.#tellState());
+    this.#ports.letIn(outcome.groups, () => this.#tellState());
     this.#heart.findPool(() => {});
     this.onEngine();
     this.#keeper?.look();
@@ -376,7 +371,7 @@ export class Partnership implements PairPort {
     return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs() && inherited.ids.has(groupId);
   }
 
-  /** Tells the partner which groups are served, when that has changed. */
+  /** Tells the partner which groups are served, when that has changed; and an array goes home when it is time. */
   #tick(): void {
     if (this.#role === "stopping") return;
     const serving = this.#serving();
@@ -384,7 +379,15 @@ export class Partnership implements PairPort {
       this.#told = serving;
       this.#tellState();
     }
-    this.#options.hal.clock.after(this.#times.heartbeatMs, () => this.#tick());
+    const { clock } = this.#options.hal;
+    const isAway =
+      this.mirror.state === "mirrored" &&
+      this.#role === "owner" &&
+      this.#theirs?.role === "standby" &&
+      this.#theirs.preferred &&
+      !this.#options.pair.preferred;
+    if (this.#home.isDue(isAway, clock.nowMs())) void this.failover(this.partner);
+    clock.after(this.#times.heartbeatMs, () => this.#tick());
   }
 
   #serving(): readonly string[] {
@@ -582,9 +585,7 @@ export class Partnership implements PairPort {
     return header.kind === "formatted" ? header.nonce : null;
   }
 
-  #partnerOwns(): boolean {
-    return this.#theirs?.role === "owner";
-  }
+  #partnerOwns = (): boolean => this.#theirs?.role === "owner";
 
   /** After a hand-over: the partner has the array, or it has come to nothing. */
   #whenTaken(): Promise<void> {

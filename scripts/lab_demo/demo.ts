@@ -12,6 +12,7 @@ import { LabError, loadLab, requireLab } from "../lab_site/site.ts";
 import { DemoFailed, Report } from "./report.ts";
 import type { Stage } from "./stage.ts";
 import { serveOverIscsi } from "./stage_iscsi.ts";
+import { failOver } from "./stage_pair.ts";
 import { showGoldenCopy, writeRealData } from "./stage_replicate.ts";
 import { crashAndRestart } from "./stage_restart.ts";
 import { takeOver } from "./stage_takeover.ts";
@@ -78,16 +79,19 @@ export async function runDemo(options: DemoOptions): Promise<number> {
 }
 
 async function play(options: DemoOptions, report: Report, workDir: string): Promise<void> {
-  report.say("Two arrays on this machine: oak (primary) and elm (golden copy), one appliance each.");
+  report.say(
+    "Two arrays on this machine: oak (primary), a pair of appliances on one shelf, and elm (golden copy), one appliance.",
+  );
   report.command("scripts/lab up");
   const startedMs = performance.now();
-  const up = await labCommands.up({ dir: options.dir, profile: null, mode: "async", persistence: null });
+  const up = await labCommands.up({ dir: options.dir, profile: "pair", mode: "async", persistence: null });
   report.say(up.text);
-  report.fact("lab up, new, elm in sync", formatMs(performance.now() - startedMs));
+  report.fact("lab up, new, oak mirrored, elm in sync", formatMs(performance.now() - startedMs));
   const stage: Stage = { lab: requireLab(options.dir), report, workDir };
   await writeRealData(stage);
   await showGoldenCopy(stage);
   await serveOverIscsi(stage);
+  await failOver(stage);
   await crashAndRestart(stage);
   await takeOver(stage);
 }
@@ -102,7 +106,7 @@ function removeIfEmpty(dir: string): void {
 
 /** The last words of both appliances, for whoever looks into a failure. */
 async function showLogs(dir: string, report: Report): Promise<void> {
-  for (const name of ["oak-a", "elm-a"]) {
+  for (const name of ["oak-a", "oak-b", "elm-a"]) {
     try {
       const { text } = labCommands.logs(dir, name);
       report.say(`--- ${name}, last events`);

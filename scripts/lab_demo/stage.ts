@@ -9,6 +9,7 @@ import { digestOf, run, why } from "./hosts.ts";
 import { DemoFailed, type Report } from "./report.ts";
 
 export const oak = "oak-a";
+export const oakPartner = "oak-b";
 export const elm = "elm-a";
 export const volumes = ["demo-1", "demo-2"] as const;
 

@@ -16,8 +16,8 @@ export async function serveOverIscsi(stage: Stage): Promise<void> {
   report.command(`iscsi-ls -s ${portal}`);
   const listed = await run("iscsi-ls", ["-s", portal]);
   const luns = listed.out.match(/^Lun:\d+\s+Type:DIRECT_ACCESS/gm) ?? [];
-  // One target, its two portals, all LUNs at each.
-  report.require(luns.length === 2 * volumes.length, `an initiator discovers the LUNs of oak: ${luns.length} paths`);
+  // One target, two portals at each of its two appliances, all LUNs at each.
+  report.require(luns.length === 4 * volumes.length, `an initiator discovers the LUNs of oak: ${luns.length} paths`);
 
   const lun = iscsiUriOf(stage, oak, "demo-1");
   report.command(`qemu-io -f raw -c 'write -P 0xa5 ${probeOffset} 1M' ${lun}`);

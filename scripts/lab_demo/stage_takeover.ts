@@ -1,4 +1,4 @@
-/** Stages 5 and 6: killed for good; takeover at the other site, and the way back. */
+/** Stages 6 and 7: killed for good; takeover at the other site, and the way back. */
 import { join } from "node:path";
 import type { MigrateJson, ResyncJson, TakeoverJson, VerifyJson } from "../../firmware/manage/control.ts";
 import type { GroupDetailJson } from "../../firmware/manage/status_json.ts";
@@ -20,14 +20,14 @@ import {
   uriOf,
   volumes,
 } from "./stage.ts";
-import { checkAcks, underLoad } from "./stage_restart.ts";
+import { checkAcks, killBoth, startBoth, underLoad } from "./stage_restart.ts";
 
 const mib = 1024 * 1024;
 const slowLink = { cut: false, latencyMs: 20, jitterMs: 2, rateBytesPerSecond: 250_000, loss: 0 };
 
 export async function takeOver(stage: Stage): Promise<void> {
   const { report, workDir, lab } = stage;
-  report.step("oak-a is killed again; elm takes over and is written to");
+  report.step("both appliances of oak are lost; elm takes over and is written to");
   await mustGoldcopy(stage, oak, "group set-mode demo elm --mode async");
   report.command("scripts/lab shape oak elm --latency 20ms --jitter 2ms --rate 2mbit");
   await labCommands.link(lab.dir, { from: "oak", to: "elm", oneWay: false, nic: null, change: slowLink });
@@ -38,8 +38,7 @@ export async function takeOver(stage: Stage): Promise<void> {
   const uri = uriOf(stage, oak, "demo-2");
   const load = startLoad({ uri, dir: workDir, round: 4, depth: 1, offsetBytes: 832 * mib, sizeBytes: 128 * mib });
   await underLoad(stage, oak, 2000);
-  report.command("scripts/lab kill oak-a");
-  await labCommands.kill(lab.dir, oak);
+  await killBoth(stage);
   await load.ended;
   const acks = readAcks(load);
   await labCommands.link(lab.dir, { from: "oak", to: "elm", oneWay: false, nic: null, change: plainLink });
@@ -96,11 +95,9 @@ async function keptWrites(stage: Stage, round: number, acks: readonly number[]) 
 }
 
 async function comeBack(stage: Stage, lost: { round: number; missing: readonly number[] }): Promise<void> {
-  const { report, lab, workDir } = stage;
-  report.step("oak-a comes back, becomes the golden copy of elm, and the role migrates home");
-  report.command("scripts/lab start oak-a");
-  const started = await labCommands.start(lab.dir, oak);
-  report.say(started.text);
+  const { report, workDir } = stage;
+  report.step("oak comes back, becomes the golden copy of elm, and the role migrates home");
+  report.say(await startBoth(stage));
   const back = await waitUntil(20_000, 25, async () => await groupAt(stage, oak));
   report.require(
     back !== null && !back.writable && back.why !== null,

@@ -2,9 +2,8 @@
  * When an appliance, an array, a pair is where a command promises it: the one place that knows that a pair's appliances wait for
  * each other.
  *
- * - An appliance alone has settled when every group's role has.
- * - An appliance of a pair has settled when it says of itself that it is up: owner or standby. A standby shows the array's groups
- *   as the owner does, and whether those have settled is the owner's matter.
+ * - An appliance has settled when it says of itself that it is up, and every group's role has settled: a standby shows the array's
+ *   groups as the owner does.
  * - A pair is whole when both have settled and one of them says that it is mirrored.
  */
 import type { GroupJson, StatusJson } from "../../firmware/manage/status_json.ts";
@@ -29,7 +28,7 @@ export function timeLeft(limitMs: number): TimeLeft {
 
 export function isSettled(status: StatusJson, name: string): boolean {
   const own = status.appliances.find((appliance) => appliance.name === name);
-  return own?.state === "up" && (status.pair !== null || status.groups.every((group) => group.settled));
+  return own?.state === "up" && status.groups.every((group) => group.settled);
 }
 
 /** Waits until the appliance has settled; what it shows of its groups then. */

@@ -85,7 +85,7 @@ const oakAppliances = { single: ["oak-a"], pair: ["oak-a", "oak-b"] } as const;
 export type BuiltInProfile = keyof typeof oakAppliances;
 
 /** What `up` makes when nothing is said, and what a `FILE` starts from. */
-export const defaultProfile: BuiltInProfile = "single";
+export const defaultProfile: BuiltInProfile = "pair";
 
 export function isBuiltIn(profile: string): profile is BuiltInProfile {
   return Object.hasOwn(oakAppliances, profile);

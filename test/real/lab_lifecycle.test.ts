@@ -73,7 +73,7 @@ async function until(what: string, probe: () => Promise<boolean>): Promise<void>
 let portals: string[] = [];
 
 test("up on nothing -> both arrays up, elm in sync and read-only, oak writable", async ({ dir }) => {
-  const { appliances } = await lab<{ appliances: View[] }>("up", dir);
+  const { appliances } = await lab<{ appliances: View[] }>("up --profile single", dir);
   assert.equal(
     appliances.map(({ name, state }) => [name, state]),
     [
@@ -171,7 +171,7 @@ test("down and up -> the same lab; down --wipe -> nothing is left", async ({ dir
   await lab("down", dir);
   const stopped = await views(dir);
   assert.ok(Object.values(stopped).every(({ state }) => state === "down"));
-  const { appliances } = await lab<{ appliances: View[] }>("up", dir);
+  const { appliances } = await lab<{ appliances: View[] }>("up --profile single", dir);
   assert.ok(appliances.every(({ state }) => state === "up"));
   assert.equal(
     appliances.flatMap(({ nbdPortals }) => nbdPortals),

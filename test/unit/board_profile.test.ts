@@ -283,13 +283,15 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
     nics: ["ic0", "ic1"],
     addresses: ["127.0.0.1:7501", "127.0.0.1:7511"],
     preferred: false,
+    returnAfterMs: null,
     heartbeatMs: 100,
     limitMs: 1000,
   });
   const chosen = accepted(
-    paired.replace("[power]", "preferred = true\nheartbeat_ms = 20\nmissed_max = 5\n[power]"),
+    paired.replace("[power]", "preferred = true\nreturn_after_s = 90\nheartbeat_ms = 20\nmissed_max = 5\n[power]"),
   ).config;
   assert.is(chosen.pair?.preferred, true);
+  assert.is(chosen.pair?.returnAfterMs, 90_000);
   assert.is(chosen.pair?.heartbeatMs, 20);
   assert.is(chosen.pair?.limitMs, 100);
 });

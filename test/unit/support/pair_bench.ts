@@ -17,6 +17,7 @@ export interface PairBenchOptions {
   readonly domain?: "battery" | "flush";
   readonly heartbeatMs?: number;
   readonly limitMs?: number;
+  readonly returnAfterMs?: number;
 }
 
 export class PairMachine {
@@ -126,6 +127,7 @@ export class PairBench {
           nics: ["ic0", "ic1"],
           addresses: [`${partner}:7500`, `${partner}:7501`],
           preferred: which === this.a,
+          returnAfterMs: this.#options.returnAfterMs ?? null,
           heartbeatMs,
           limitMs,
         },
@@ -208,6 +210,10 @@ export class PairBench {
  * A host that writes without pause to one block after the other, each block's writes numbered, over whichever path answers; what was
  * not answered when a path broke is written again.
  */
+const depth = 6;
+/** Between an answer and the next write: enough writes for every test, and not more. */
+const thinkMs = 2;
+
 export class PathHost {
   readonly #bench: PairBench;
   readonly #volume: string;
@@ -226,7 +232,6 @@ export class PathHost {
   acks = 0;
   lastAckMs = 0;
   longestGapMs = 0;
-  #depth = 8;
   #reading: ((data: Uint8Array | null) => void) | null = null;
 
   constructor(bench: PairBench, volume: string, blocks: number) {
@@ -318,7 +323,7 @@ export class PathHost {
   }
 
   #issue(): void {
-    while (this.#running && this.#ready && this.#underWay.size < this.#depth) {
+    while (this.#running && this.#ready && this.#underWay.size < depth) {
       const number = this.#next++;
       const busy = new Set([...this.#underWay.values()].map(({ block }) => block));
       let block = number % this.#blocks;
@@ -354,6 +359,6 @@ export class PathHost {
     const { nowMs } = this.#bench.world;
     this.longestGapMs = Math.max(this.longestGapMs, nowMs - this.lastAckMs);
     this.lastAckMs = nowMs;
-    this.#issue();
+    this.#bench.world.hostClock.after(thinkMs, () => this.#issue());
   }
 }
