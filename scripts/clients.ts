@@ -20,6 +20,8 @@ const clients: readonly Client[] = [
   { program: "qemu-nbd", debianPackage: "qemu-utils" },
   { program: "qemu-io", debianPackage: "qemu-utils" },
   { program: "qemu-storage-daemon", debianPackage: "qemu-system-common" },
+  { program: "qemu-system-x86_64", debianPackage: "qemu-system-x86" },
+  { program: "cpio", debianPackage: "cpio" },
   { program: "fio", debianPackage: "fio" },
   { program: "iscsi-ls", debianPackage: "libiscsi-bin" },
   { program: "iscsi-test-cu", debianPackage: "libiscsi-bin" },

@@ -1,25 +1,92 @@
 /**
  * The host ports of one appliance of a pair. They listen for as long as the appliance runs: a session belongs to the firmware that owns
- * the array here, or is brought to the partner that does, or ends at once.
+ * the array here, or is brought to the partner that does, or waits until one of them does, or ends at once where that is not to be
+ * expected.
  */
 import type { StreamHandler } from "../../hal/api/byte_stream.ts";
-import type { Clock } from "../../hal/api/clock.ts";
+import type { Clock, Timer } from "../../hal/api/clock.ts";
 import type { HbaPort, HostStream } from "../../hal/api/hba.ts";
+import { pairLimits } from "./limits.ts";
 import { turnedAway } from "./turned_away.ts";
+import { WaitingSessions } from "./waiting_sessions.ts";
 
 type Accept = (stream: HostStream) => StreamHandler;
 
 /** A session to the owner: null where nobody can serve it now. `place`: of the port among those of its protocol, from 0. */
 export type BringToOwner = (protocol: string, place: number, stream: HostStream) => StreamHandler | null;
 
-export class HostPorts {
-  readonly #ports: readonly HostPort[];
+/** What the owner's firmware knows of its groups. */
+export interface GroupRoles {
+  entries(): readonly { readonly replication: { readonly settled: boolean } }[];
+}
 
-  constructor(ports: readonly HbaPort[], clock: Clock, bring: BringToOwner) {
+export interface HostPortsParts {
+  readonly ports: readonly HbaPort[];
+  readonly clock: Clock;
+  readonly bring: BringToOwner;
+  /** Nobody serves now, and somebody is about to. */
+  readonly isWorthWaiting: () => boolean;
+}
+
+export class HostPorts {
+  readonly #parts: HostPortsParts;
+  readonly #ports: readonly HostPort[];
+  readonly #waiting: WaitingSessions;
+  #opening: Timer | null = null;
+  #letsHostsIn = false;
+
+  constructor(parts: HostPortsParts) {
+    const { ports, clock } = parts;
+    this.#parts = parts;
+    this.#waiting = new WaitingSessions(clock);
     this.#ports = ports.map((port) => {
       const place = ports.filter(({ protocol }) => protocol === port.protocol).indexOf(port);
-      return new HostPort(port, (stream) => bring(port.protocol, place, stream) ?? turnedAway(clock, stream));
+      return new HostPort(port, (taker, stream) => this.#take(taker, place, stream));
     });
+  }
+
+  #take(port: HostPort, place: number, stream: HostStream): StreamHandler {
+    const { clock, bring, isWorthWaiting } = this.#parts;
+    const find = () => {
+      if (port.accept === null) return bring(port.protocol, place, stream);
+      return this.#letsHostsIn ? port.accept(stream) : null;
+    };
+    const served = find();
+    if (served !== null) return served;
+    return (isWorthWaiting() ? this.#waiting.add(stream, find) : null) ?? turnedAway(clock, stream);
+  }
+
+  /** The owner's firmware here serves those who come in. */
+  get letsHostsIn(): boolean {
+    return this.#letsHostsIn;
+  }
+
+  /** The owner's firmware runs here. Before its groups know their roles it would only end the sessions of hosts again. */
+  letIn(groups: GroupRoles, done: () => void): void {
+    const { clock } = this.#parts;
+    const knowsRoles = () => groups.entries().every(({ replication }) => replication.settled);
+    const latestMs = clock.nowMs() + pairLimits.rolesMs;
+    const look = (): void => {
+      if (!knowsRoles() && clock.nowMs() < latestMs) {
+        this.#opening = clock.after(pairLimits.lookMs, look);
+        return;
+      }
+      this.#opening = null;
+      this.#letsHostsIn = true;
+      done();
+      this.#waiting.look();
+    };
+    look();
+  }
+
+  letNobodyIn(): void {
+    this.#opening?.cancel();
+    this.#opening = null;
+    this.#letsHostsIn = false;
+  }
+
+  partnerServes(): void {
+    this.#waiting.look();
   }
 
   /** For the firmware that is to own the array: they pass its listening on. */
@@ -41,22 +108,25 @@ export class HostPorts {
   }
 
   stop(): void {
+    this.letNobodyIn();
     for (const port of this.#ports) port.stop();
+    this.#waiting.closeAll();
   }
 }
 
 class HostPort implements HbaPort {
   readonly name: string;
   readonly protocol: string;
+  /** Of the owner's firmware while it listens here. */
+  accept: Accept | null = null;
   readonly #port: HbaPort;
-  readonly #bring: Accept;
-  #accept: Accept | null = null;
+  readonly #take: (port: HostPort, stream: HostStream) => StreamHandler;
 
-  constructor(port: HbaPort, bring: Accept) {
+  constructor(port: HbaPort, take: (port: HostPort, stream: HostStream) => StreamHandler) {
     this.#port = port;
     this.name = port.name;
     this.protocol = port.protocol;
-    this.#bring = bring;
+    this.#take = take;
   }
 
   get address(): string {
@@ -64,7 +134,7 @@ class HostPort implements HbaPort {
   }
 
   open(done: (error: string | null) => void): void {
-    this.#port.listen((stream) => (this.#accept ?? this.#bring)(stream), done);
+    this.#port.listen((stream) => this.#take(this, stream), done);
   }
 
   stop(): void {
@@ -73,11 +143,11 @@ class HostPort implements HbaPort {
 
   /** The owner's firmware serves here from now on. */
   listen(accept: Accept, done: (error: string | null) => void): void {
-    this.#accept = accept;
+    this.accept = accept;
     done(null);
   }
 
   close(): void {
-    this.#accept = null;
+    this.accept = null;
   }
 }

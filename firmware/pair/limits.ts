@@ -41,6 +41,12 @@ export const pairLimits = {
   groupsMax: 64,
   /** Host sessions brought to the owner: as many as its own ports take. */
   channelsMax: 2048,
+  /** Host sessions that wait until somebody serves the array: one for each that the owner served. */
+  waitingMax: 2048,
+  /** So long: a takeover with its proof of death takes a second or two, and initiators give a login 15 s (open-iscsi). */
+  waitMs: 5000,
+  /** A new owner lets hosts in when its groups know their roles, and after so long whether they do or not: a peer may be away. */
+  rolesMs: 2000,
   /** Bytes of one host session that are under way in one direction: a command of 1 MiB, and the next one. */
   windowBytes: 2 * 1024 * 1024,
   /** What was taken of a session is told in steps: an eighth of the window. */

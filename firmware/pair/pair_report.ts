@@ -1,6 +1,7 @@
 /** What an appliance shows of its pair. */
+import type { WriteCache } from "../../hal/api/write_cache.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
-import type { PairRole, PairState } from "./frame.ts";
+import type { PairHello, PairRole, PairState } from "./frame.ts";
 import type { MirroredCache } from "./mirrored_cache.ts";
 
 export interface PairFacts {
@@ -66,4 +67,11 @@ export function pairWarnings(facts: PairFacts): WarningJson[] {
       warnings.push({ code: "interconnect-nic-down", text: `${name} does not reach ${partner}; look at its cable` });
   }
   return warnings;
+}
+
+/** Why the partner's cache cannot hold a copy of this one; a sentence, empty when it can. */
+export function unlikeCaches(theirs: Pick<PairHello, "cacheBytes" | "domain">, own: WriteCache): string {
+  const { cacheBytes, domain } = theirs;
+  if (cacheBytes === own.sizeBytes && domain === own.domain) return "";
+  return `its write cache has ${cacheBytes} bytes of domain ${domain}, and this one ${own.sizeBytes} of ${own.domain}; give both the same [cache]`;
 }

@@ -43,6 +43,15 @@ export class PartnerWatch {
     this.#apartSinceMs = this.#startedMs;
   }
 
+  /** So short a time apart that an owner is to be expected. Later it may take hours: hosts had better try another path. */
+  get isFresh(): boolean {
+    return this.#apartMs < pairLimits.waitMs;
+  }
+
+  get #apartMs(): number {
+    return this.#options.clock.nowMs() - this.#apartSinceMs;
+  }
+
   met(): void {
     this.#everMet = true;
   }
@@ -66,13 +75,13 @@ export class PartnerWatch {
     // Both of a site that gets its power back are to meet before one of them counts the other dead.
     const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
     if (mayLook && power.isDead()) return dead("is proven dead");
-    if (!this.#killing && this.#isSilent(nowMs)) return this.#kill();
+    if (!this.#killing && this.#isSilent()) return this.#kill();
     this.#timer = clock.after(pairLimits.lookMs, () => this.look());
   }
 
-  #isSilent(nowMs: number): boolean {
+  #isSilent(): boolean {
     const { limitMs, heart, preferred } = this.#options;
-    const apartMs = nowMs - this.#apartSinceMs;
+    const apartMs = this.#apartMs;
     const { silentMs } = heart;
     // One that has not been met yet may be starting as well.
     const patienceMs = pairLimits.strangerLimits * limitMs;

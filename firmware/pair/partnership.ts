@@ -30,12 +30,12 @@ import { elect } from "./election.ts";
 import type { PairHello, PairMessage, PairRole, PairState, Portal } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
 import { HomePolicy } from "./home_policy.ts";
-import { HostPorts } from "./host_ports.ts";
+import { type BringToOwner, HostPorts } from "./host_ports.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
 import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
-import { type PairFacts, pairStatus, pairWarnings, partnerJson } from "./pair_report.ts";
+import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
 import { PartnerSessions } from "./partner_sessions.ts";
 import { PartnerWatch } from "./partner_watch.ts";
 import { firstPortOf, portGroupsOf } from "./port_groups.ts";
@@ -106,9 +106,9 @@ export class Partnership implements PairPort {
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
     this.#brought = new BroughtSessions(send);
-    this.#ports = new HostPorts(hal.hbaPorts, clock, (protocol, place, stream) =>
-      this.#partnerOwns() ? this.#brought.bring(protocol, place, stream) : null,
-    );
+    const bring: BringToOwner = (...session) => (this.#partnerOwns() ? this.#brought.bring(...session) : null);
+    const isWorthWaiting = () => this.#role !== "free" || this.#interconnect.met || this.#watch.isFresh;
+    this.#ports = new HostPorts({ ports: hal.hbaPorts, clock, bring, isWorthWaiting });
     this.#partnerSessions = new PartnerSessions(clock, send, (protocol, place, stream) => {
       if ((protocol !== "nbd" && protocol !== "iscsi") || this.#engine === null || this.#lease === null) return null;
       const handler = this.#engine.servers.acceptForPartner(protocol, place, stream);
@@ -197,11 +197,7 @@ export class Partnership implements PairPort {
     this.#everMet = true;
     this.#watch.met();
     this.#partnerPorts = theirs.portals;
-    this.#copyRefused = "";
-    const { cacheBytes, domain } = theirs;
-    if (cacheBytes !== hal.cache.sizeBytes || domain !== hal.cache.domain) {
-      this.#copyRefused = `its write cache has ${cacheBytes} bytes of domain ${domain}, and this one ${hal.cache.sizeBytes} of ${hal.cache.domain}; give both the same [cache]`;
-    }
+    this.#copyRefused = unlikeCaches(theirs, hal.cache);
     events.emit("partner-met", `${this.partner} answers on the interconnect`);
     this.#tellState();
     hal.clock.defer(() => this.#decide());
@@ -231,6 +227,7 @@ export class Partnership implements PairPort {
         this.#theirs = message;
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
         if (!this.#partnerOwns()) this.#brought.closeAll();
+        else this.#ports.partnerServes();
         this.#portsMoved();
         return this.#decide();
       case "lead":
@@ -348,6 +345,7 @@ export class Partnership implements PairPort {
     }
     this.#engine = outcome;
     this.#become("owner");
+    this.#ports.letIn(outcome.groups, () => this.#tellState());
     this.#heart.findPool(() => {});
     this.onEngine();
     this.#keeper?.look();
@@ -482,6 +480,9 @@ export class Partnership implements PairPort {
   /** Everything of the array's firmware ends here; what it has stored is at the partner before the hand-over is. */
   async #handOver(): Promise<void> {
     const lease = this.#lease!;
+    // Hosts that come in wait from here on, at the partner too, which keeps in mind what is served until now.
+    this.#ports.letNobodyIn();
+    this.#tellState();
     this.#lease = null;
     this.#engine = null;
     this.#keeper = null;
@@ -564,7 +565,7 @@ export class Partnership implements PairPort {
   #state(): PairState {
     return {
       kind: "state",
-      role: this.#role,
+      role: this.#role === "owner" && !this.#ports.letsHostsIn ? "starting" : this.#role,
       nonce: this.#nonce(),
       batteryGood: this.mirror.localBattery() === "good",
       text: this.#refusal,

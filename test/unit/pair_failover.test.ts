@@ -354,15 +354,23 @@ test("a power port that proves nothing -> nobody takes over, and the owner that 
 test("the appliances die again and again, in the midst of whatever they do -> every acknowledged write is there", () => {
   const { bench, host } = benchWithHost(17);
   const prng = bench.world.prng("deaths");
+  const startTheDead = () => {
+    for (const each of bench.machines) if (!each.machine.isUp) bench.start(each);
+  };
+  // A death that was ordered may come only now.
+  const untilMirrored = () =>
+    bench.until("the pair is mirrored", () => {
+      startTheDead();
+      return bench.machines.some(({ role, state }) => role === "owner" && state === "mirrored");
+    });
   for (let round = 0; round < 60; round++) {
     const victim = prng.pick([bench.a, bench.b]);
     if (victim.machine.isUp) victim.machine.crashAtEffect(1 + prng.below(400));
     bench.runFor(prng.between(5, 400));
-    for (const each of bench.machines) if (!each.machine.isUp) bench.start(each);
-    if (prng.chance(0.5)) bench.untilMirrored();
+    startTheDead();
+    if (prng.chance(0.5)) untilMirrored();
   }
-  for (const each of bench.machines) if (!each.machine.isUp) bench.start(each);
-  bench.untilMirrored();
+  untilMirrored();
   host.rest();
   assert.is(host.verify(), null);
 });
