@@ -27,11 +27,15 @@ export class Boot implements BootFacts {
   /** The machine's boot. */
   readonly number: number;
   readonly cacheBuffer: ArrayBufferLike;
+  /** The array was served on its other appliance until this life began: it is no stop of the array (L4). */
+  readonly succeeds: boolean;
+  endedMs: number | null = null;
   /** null: starting, refused, or never got so far. */
   running: Running | null = null;
   #entry: GroupEntry | null = null;
 
-  constructor(array: string, machine: SimMachine, hal: Hal) {
+  constructor(array: string, machine: SimMachine, hal: Hal, succeeds: boolean) {
+    this.succeeds = succeeds;
     this.array = array;
     this.machine = machine;
     this.number = machine.appliance.bootCount;

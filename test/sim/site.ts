@@ -25,6 +25,9 @@ const pairNics = [
   { name: "ic1", port: 7501 },
 ] as const;
 
+/** A takeover inside a pair: the limit of silence, a kill, and a start with a slow shelf. */
+const successionMs = 15_000;
+
 export interface SiteOptions {
   readonly seed: number | string;
   readonly smallPool?: boolean;
@@ -129,6 +132,7 @@ export class Site {
       if (kind === "power") this.onPowerLost(array, machine);
       return;
     }
+    array.boot.endedMs ??= this.world.nowMs;
     // What it has committed is known as long as its memory is looked at.
     this.oracle.view(array.boot);
     const commit = array.boot.group()?.log.commitSeq ?? "?";
@@ -233,7 +237,7 @@ export class Site {
       );
     }
     if (array.boot !== null) this.oracle.forget(array.boot);
-    const boot = new Boot(array.name, machine, hal);
+    const boot = new Boot(array.name, machine, hal, this.#succeeds(array, machine));
     array.boot = boot;
     machine.boot = boot;
     this.oracle.booted(boot);
@@ -256,6 +260,14 @@ export class Site {
         },
       );
     });
+  }
+
+  /** Whether the life before was on the partner, served hosts to its end, and ended a moment ago. */
+  #succeeds(array: SimArray, machine: SimMachine): boolean {
+    const former = array.boot;
+    if (former === null || former.machine === machine || former.endedMs === null) return false;
+    const isFresh = this.world.nowMs - former.endedMs <= successionMs;
+    return isFresh && former.group()?.serving().writable === true;
   }
 
   #lifeStarted(array: SimArray, boot: Boot, outcome: StartOutcome): void {
@@ -332,6 +344,7 @@ export class Site {
     const { boot } = array;
     if (boot === null || boot.machine !== machine) return;
     this.oracle.view(boot);
+    boot.endedMs = this.world.nowMs;
     this.chronicle.note(machine.name, `hands over; had committed ${boot.group()?.log.commitSeq ?? "?"}`);
     this.onDown(array);
   }

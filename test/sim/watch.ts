@@ -206,7 +206,7 @@ export class Watch {
     const document = group.replicationDocument() as ProtectionWord | null;
     if (!isFirst || document === null || document.peers.length === 0) return;
     const answered = this.#answered.has(boot) || boot.running?.control.peers()[0]?.connected === true;
-    if (answered || this.#site.forkLicences.has(array.name)) return;
+    if (answered || boot.succeeds || this.#site.forkLicences.has(array.name)) return;
     this.#site.chronicle.fail("L4", `${array.name} is writable after its start, and nobody can have confirmed it`);
   }
 
