@@ -22,6 +22,7 @@ import { createLabPort } from "./manage/lab_port.ts";
 import { createStartingApi } from "./manage/starting_api.ts";
 import { createPairApi } from "./pair_api.ts";
 import { createPairAppliance } from "./pair_appliance.ts";
+import { rehearse } from "./rehearsal.ts";
 import type { ChapCredentials } from "./volume/host_access.ts";
 
 const exitStopped = 0;
@@ -198,6 +199,12 @@ async function main(): Promise<void> {
     const end = (text: string) => void refuse(outlets, text);
     const partnership = createPairAppliance({ hal, config, pair, events, version, diskProblems, end });
     api = createPairApi({ partnership, array: array.name, appliance: array.appliance, version, events, clock, lab });
+    let isRehearsed = false;
+    partnership.onStandby = () => {
+      if (isRehearsed) return;
+      isRehearsed = true;
+      void rehearse(hal);
+    };
     const trouble = await partnership.start();
     if (trouble !== null) return await refuse(outlets, trouble);
     running = partnership;

@@ -60,6 +60,7 @@ export class Partnership implements PairPort {
   readonly mirror: MirroredCache;
   /** The array's firmware has begun, or has ended, to run here. */
   onEngine: () => void = () => {};
+  onStandby: () => void = () => {};
   readonly #options: PartnershipOptions;
   readonly #times: PairTimes;
   readonly #interconnect: Interconnect;
@@ -170,14 +171,12 @@ export class Partnership implements PairPort {
     });
     this.mirror.onLocalBattery = () => this.#tellState();
   }
-
   get role(): PairRole {
     return this.#role;
   }
   get engine(): Engine | null {
     return this.#engine;
   }
-
   /** Takes the addresses and looks for the partner; a sentence says which address could not be taken. */
   async start(): Promise<string | null> {
     const ports = await new Promise<string | null>((resolve) => this.#ports.open(resolve));
@@ -559,6 +558,7 @@ export class Partnership implements PairPort {
     if (this.#role === role) return;
     this.#role = role;
     if (role === "owner") this.#refusal = "";
+    if (role === "standby") this.onStandby();
     this.#tellState();
   }
 

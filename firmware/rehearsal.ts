@@ -1,0 +1,156 @@
+/**
+ * A start of the array's firmware on hardware of paper, so that the runtime has compiled what a takeover runs before hosts wait for it.
+ *
+ * Measured (two cores, a log of some thousand records): the first hand-over to a process 140 to 430 ms, every later one 30 to 60 ms; the
+ * difference is code that runs for the first time. A rehearsal takes about 0.3 s of a standby's processor, once.
+ *
+ * Everything is in memory and forgotten afterwards; nothing of the appliance's own hardware is touched.
+ */
+import type { Clock } from "../hal/api/clock.ts";
+import type { Digests } from "../hal/api/digests.ts";
+import type { Entropy } from "../hal/api/entropy.ts";
+import type { Hal } from "../hal/api/hal.ts";
+import type { Disk } from "../hal/api/shelf.ts";
+import type { WriteCache } from "../hal/api/write_cache.ts";
+import { startAppliance } from "./appliance.ts";
+import { HardwareLease } from "./pair/hardware_lease.ts";
+import type { BlockRequest } from "./volume/block_request.ts";
+import { VolumeTarget } from "./volume/volume_target.ts";
+
+const mebibyte = 1024 * 1024;
+const cacheBytes = 8 * mebibyte;
+const diskBytes = 256 * mebibyte;
+const volumeBytes = 8 * mebibyte;
+/** Enough for the runtime's optimising compiler; as many as the cache holds. */
+const writes = 1500;
+const depth = 32;
+const blockBytes = 4096;
+const volume = "rehearsal";
+
+const config = {
+  array: { name: "rehearsal", appliance: "rehearsal" },
+  peers: [],
+  link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
+  store: { slabBytes: mebibyte, logSlotBytes: mebibyte, mapCacheBytes: mebibyte },
+};
+
+/** Resolves when it is over; a rehearsal that fails is none. */
+export async function rehearse(hal: {
+  readonly clock: Clock;
+  readonly entropy: Entropy;
+  readonly digests: Digests;
+}): Promise<void> {
+  const paper = paperHal(hal);
+  const written = await play(paper, (groups) => writeMuch(groups));
+  if (written) await play(paper, async () => {});
+}
+
+type Groups = Extract<Awaited<ReturnType<typeof startAppliance>>, { ok: true }>["groups"];
+
+async function play(paper: Hal, act: (groups: Groups) => Promise<void>): Promise<boolean> {
+  const lease = new HardwareLease(paper);
+  const started = await startAppliance({ hal: lease.hal, config, events: { emit: () => {} }, version: "" });
+  if (started.ok) {
+    if (started.groups.all().length === 0)
+      await started.control.volumes.create({ name: volume, sizeBytes: volumeBytes, group: null, pool: null });
+    await act(started.groups);
+  }
+  await lease.end();
+  return started.ok;
+}
+
+function writeMuch(groups: Groups): Promise<void> {
+  const found = groups.findVolume(volume);
+  if (found === null) return Promise.resolve();
+  const target = new VolumeTarget(found.group, found.volume.number, volume, false);
+  const payload = new Uint8Array(blockBytes).fill(7);
+  let left = writes;
+  let underWay = 0;
+  return new Promise((resolve) => {
+    const next = (): void => {
+      while (left > 0 && underWay < depth) {
+        left--;
+        underWay++;
+        target.submit(request(((left * 37) % (volumeBytes / blockBytes)) * (blockBytes / 512), payload, ended));
+      }
+      if (left === 0 && underWay === 0) resolve();
+    };
+    const ended = (): void => {
+      underWay--;
+      next();
+    };
+    next();
+  });
+}
+
+function request(startLba: number, payload: Uint8Array, onDone: () => void): BlockRequest {
+  return {
+    kind: "write",
+    startLba,
+    blockCount: payload.byteLength / 512,
+    payload: [payload],
+    target: new Uint8Array(0),
+    keepAllocated: false,
+    atomic: false,
+    miscompareOffset: 0,
+    extents: [],
+    error: null,
+    onDone,
+  };
+}
+
+function paperHal({ clock, entropy, digests }: { clock: Clock; entropy: Entropy; digests: Digests }): Hal {
+  const cache: WriteCache = {
+    sizeBytes: cacheBytes,
+    domain: "battery",
+    memory: new Uint8Array(cacheBytes),
+    battery: () => "good",
+    onBattery: () => {},
+    wrote: () => {},
+    persist: (done) => done("persisted"),
+  };
+  const shelf = { name: "paper", fencing: "none", disks: [paperDisk(clock)] } as const;
+  return { clock, entropy, digests, hbaPorts: [], nics: [], cache, shelves: [shelf], power: null, witness: null };
+}
+
+/** Pages come into being when they are written. */
+function paperDisk(clock: Clock): Disk {
+  const pages = new Map<number, Uint8Array>();
+  const read = (offsetBytes: number, target: Uint8Array): void => {
+    for (let at = 0; at < target.byteLength; at += blockBytes) {
+      const page = pages.get((offsetBytes + at) / blockBytes);
+      if (page === undefined) target.fill(0, at, at + blockBytes);
+      else target.set(page, at);
+    }
+  };
+  return {
+    place: "paper/0",
+    sizeBytes: diskBytes,
+    read: (offsetBytes, target, done) => {
+      read(offsetBytes, target);
+      clock.defer(() => done(null));
+    },
+    tryRead: (offsetBytes, target) => {
+      read(offsetBytes, target);
+      return true;
+    },
+    write: (offsetBytes, sources, done) => {
+      let at = offsetBytes;
+      for (const source of sources) {
+        for (let from = 0; from < source.byteLength; ) {
+          const inPage = at % blockBytes;
+          const part = source.subarray(from, from + blockBytes - inPage);
+          const number = (at - inPage) / blockBytes;
+          const page = pages.get(number) ?? new Uint8Array(blockBytes);
+          page.set(part, inPage);
+          pages.set(number, page);
+          at += part.byteLength;
+          from += part.byteLength;
+        }
+      }
+      clock.defer(() => done(null));
+    },
+    flush: (done) => clock.defer(() => done(null)),
+    discard: (_offsetBytes, _lengthBytes, done) => clock.defer(() => done(null)),
+  };
+}
