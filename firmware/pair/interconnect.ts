@@ -109,6 +109,11 @@ export class Interconnect {
     return this.#met;
   }
 
+  /** When something of the partner came last, on the monotonic clock. */
+  get lastHeardMs(): number {
+    return this.#lastHeardMs;
+  }
+
   /** What the partner said of itself; null: apart. */
   get partner(): PairHello | null {
     return this.#met ? this.#hello : null;

@@ -31,6 +31,8 @@ export const pairLimits = {
   meetMs: 500,
   /** A partner that was not met since the start, or that owns nothing, is waited for so many times the limit. */
   strangerLimits: 5,
+  /** A power port that calls a partner dead is believed against its count on the shelf when that has stood still for so long. */
+  stillMs: 300,
   /** What the owner could not do for its copy (the shelf did not answer) is tried again after so long. */
   retryMs: 500,
   /** A hand-over waits so long for disk operations under way. */

@@ -17,6 +17,8 @@ export interface PairFacts {
   readonly mirror: MirroredCache;
   /** Why the partner's cache cannot hold a copy; empty: nothing against it is known. */
   readonly copyRefused: string;
+  /** It calls a partner dead that answers. */
+  readonly powerPortIsWrong: boolean;
 }
 
 export function pairStatus(facts: PairFacts): PairStatusJson {
@@ -61,6 +63,10 @@ export function pairWarnings(facts: PairFacts): WarningJson[] {
     const unfinished = "what only the owner's cache holds goes to the shelf first";
     const why = met ? copyRefused || unfinished : "it does not answer; start it, or look at the interconnect's cables";
     warnings.push({ code: "pair-degraded", text: `${partner} has no copy of the write cache: ${why}` });
+  }
+  if (facts.powerPortIsWrong) {
+    const text = `the power port is not that of ${partner}: nothing will be taken over; correct [power] target_lock in the profile`;
+    warnings.push({ code: "power-port-wrong", text });
   }
   for (const { name, up } of nics) {
     if (met && !up)

@@ -6,7 +6,7 @@
  *                                                                             └─not proven─▶ looking, after the limit
  *
  * Invariants:
- * - `dead` is called only with the power port's proof.
+ * - `dead` is called only with the power port's proof, and never on the word of a port that has called a partner dead that was heard.
  * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
  *   then the preferred one of the two does not wait for ever.
  */
@@ -36,6 +36,9 @@ export class PartnerWatch {
   #everMet = false;
   #killing = false;
   #timer: Timer | null = null;
+  /** Since when the power port calls a partner dead that was not lost; null: it does not. */
+  #deadSinceMs: number | null = null;
+  #contradicted = false;
 
   constructor(options: PartnerWatchOptions) {
     this.#options = options;
@@ -56,6 +59,31 @@ export class PartnerWatch {
     this.#everMet = true;
   }
 
+  /** The power port is not this partner's: what it proves counts for nothing. */
+  get portIsWrong(): boolean {
+    return this.#contradicted;
+  }
+
+  /**
+   * Called now and then while the partner has not been lost. What it sent before its death may be heard after it, but not for as long as
+   * the limit.
+   */
+  heard(lastHeardMs: number): void {
+    const { power, events, limitMs, clock } = this.#options;
+    if (!power.isDead()) {
+      this.#deadSinceMs = null;
+      this.#contradicted = false;
+      return;
+    }
+    this.#deadSinceMs ??= clock.nowMs();
+    if (this.#contradicted || lastHeardMs - this.#deadSinceMs < limitMs) return;
+    this.#contradicted = true;
+    events.emit(
+      "power-port-wrong",
+      `the power port calls ${power.target} dead, and it answers: nothing will be taken over; correct [power] target_lock in the profile`,
+    );
+  }
+
   lost(): void {
     this.#apartSinceMs = this.#options.clock.nowMs();
     this.look();
@@ -74,13 +102,20 @@ export class PartnerWatch {
     const nowMs = clock.nowMs();
     // Both of a site that gets its power back are to meet before one of them counts the other dead.
     const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
-    if (mayLook && power.isDead()) return dead("is proven dead");
+    if (mayLook && !this.portIsWrong && !this.#countsOnShelf() && power.isDead()) return dead("is proven dead");
     if (!this.#killing && this.#isSilent()) return this.#kill();
     this.#timer = clock.after(pairLimits.lookMs, () => this.look());
   }
 
+  /** One that was never met and counts on through the shelf is not dead, whatever the power port says. */
+  #countsOnShelf(): boolean {
+    const { silentMs } = this.#options.heart;
+    return !this.#everMet && silentMs !== null && silentMs < pairLimits.stillMs;
+  }
+
   #isSilent(): boolean {
     const { limitMs, heart, preferred } = this.#options;
+    if (this.portIsWrong) return false;
     const apartMs = this.#apartMs;
     const { silentMs } = heart;
     // One that has not been met yet may be starting as well.

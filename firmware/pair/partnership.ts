@@ -38,7 +38,7 @@ import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
 import { PartnerSessions } from "./partner_sessions.ts";
 import { PartnerWatch } from "./partner_watch.ts";
-import { firstPortOf, portGroupsOf } from "./port_groups.ts";
+import { pairPortGroups } from "./port_groups.ts";
 import { ShelfHeart } from "./shelf_heart.ts";
 
 export interface PartnershipOptions {
@@ -386,6 +386,7 @@ export class Partnership implements PairPort {
       this.#theirs.preferred &&
       !this.#options.pair.preferred;
     if (this.#home.isDue(isAway, clock.nowMs())) void this.failover(this.partner);
+    if (this.#interconnect.met) this.#watch.heard(this.#interconnect.lastHeardMs);
     clock.after(this.#times.heartbeatMs, () => this.#tick());
   }
 
@@ -423,17 +424,11 @@ export class Partnership implements PairPort {
   // ---------------------------------------------------------------- both appliances' ports
 
   get portGroups(): PairPortGroups {
-    return {
-      first: firstPortOf(this.#options.appliance, this.partner),
-      groups: () =>
-        portGroupsOf({
-          appliance: this.#options.appliance,
-          partner: this.partner,
-          ownPorts: this.#options.hal.hbaPorts.filter(({ protocol }) => protocol === "iscsi").length,
-          partnerPorts: this.partnerPortals().length,
-          forwards: this.#interconnect.met && this.#theirs?.role === "standby",
-        }),
-    };
+    return pairPortGroups({ appliance: this.#options.appliance, partner: this.partner }, () => ({
+      ownPorts: this.#options.hal.hbaPorts.filter(({ protocol }) => protocol === "iscsi").length,
+      partnerPorts: this.partnerPortals().length,
+      forwards: this.#interconnect.met && this.#theirs?.role === "standby",
+    }));
   }
 
   partnerPortals(): readonly string[] {
@@ -549,6 +544,7 @@ export class Partnership implements PairPort {
       nics: this.#interconnect.nics(),
       mirror: this.mirror,
       copyRefused: this.#copyRefused,
+      powerPortIsWrong: this.#watch.portIsWrong,
     };
   }
 

@@ -11,8 +11,8 @@ import type { Lifetime } from "./lifetime.ts";
 /** May be changed at any time. */
 export interface PowerFaults {
   killMs: number;
-  /** `dead-unproven`: the target dies and the port does not know it. */
-  broken: "no" | "dead-unproven" | "alive";
+  /** `dead-unproven`: the target dies and the port does not know it. `always-dead`: it is the port of something else that is off. */
+  broken: "no" | "dead-unproven" | "alive" | "always-dead";
 }
 
 export class MockPowerPort implements PowerPort {
@@ -37,14 +37,16 @@ export class MockPowerPort implements PowerPort {
   }
 
   isDead(): boolean {
+    if (this.#faults.broken === "always-dead") return true;
     return this.#faults.broken === "no" && !this.#isUp();
   }
 
   kill(done: (dead: boolean) => void): void {
     if (!this.#lifetime.effect()) return;
     this.#kernel.schedule(this.#faults.killMs, eventKind.power, null, () => {
-      if (this.#faults.broken !== "alive") this.#kill();
-      const dead = this.#faults.broken === "no";
+      const { broken } = this.#faults;
+      if (broken === "no" || broken === "dead-unproven") this.#kill();
+      const dead = broken === "no" || broken === "always-dead";
       this.#kernel.schedule(0, eventKind.power, this.#lifetime, () => done(dead));
     });
   }

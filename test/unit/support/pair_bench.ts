@@ -362,3 +362,14 @@ export class PathHost {
     this.#bench.world.hostClock.after(thinkMs, () => this.#issue());
   }
 }
+
+/** A mirrored pair with a volume `v1`, and a host that writes to 500 blocks of it all the time. */
+export function benchWithHost(seed: number, options: PairBenchOptions = {}): { bench: PairBench; host: PathHost } {
+  const bench = new PairBench(seed, options);
+  bench.startBoth();
+  bench.addVolume("v1", 64 * mebibyte);
+  const host = bench.host("v1", 500);
+  host.run();
+  bench.until("some writes", () => host.acks > 300);
+  return { bench, host };
+}
