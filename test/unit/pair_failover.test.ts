@@ -1,9 +1,10 @@
 /** A pair on one shelf: what hosts have been promised survives the loss of either appliance, and moves (D1 to D3, L1). */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { benchWithHost } from "./support/pair_bench.ts";
+import { benchWithHost, PairBench } from "./support/pair_bench.ts";
 
 const test = suite("pair_failover");
+const mebibyte = 1048576;
 
 test("both start -> the preferred one owns, and the caches are alike to the byte under load", () => {
   const { bench, host } = benchWithHost(1);
