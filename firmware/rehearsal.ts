@@ -18,12 +18,14 @@ import type { BlockRequest } from "./volume/block_request.ts";
 import { VolumeTarget } from "./volume/volume_target.ts";
 
 const mebibyte = 1024 * 1024;
-const cacheBytes = 8 * mebibyte;
+const cacheBytes = 32 * mebibyte;
 const diskBytes = 256 * mebibyte;
-const volumeBytes = 8 * mebibyte;
+const volumeBytes = 32 * mebibyte;
 /** Enough for the runtime's optimising compiler; as many as the cache holds. */
-const writes = 1500;
+const writes = 5000;
 const depth = 32;
+/** Of some thousand records each. */
+const recoveries = 6;
 const blockBytes = 4096;
 const volume = "rehearsal";
 
@@ -41,8 +43,8 @@ export async function rehearse(hal: {
   readonly digests: Digests;
 }): Promise<void> {
   const paper = paperHal(hal);
-  const written = await play(paper, (groups) => writeMuch(groups));
-  if (written) await play(paper, async () => {});
+  let isPlayed = await play(paper, (groups) => writeMuch(groups));
+  for (let again = 0; again < recoveries && isPlayed; again++) isPlayed = await play(paper, async () => {});
 }
 
 type Groups = Extract<Awaited<ReturnType<typeof startAppliance>>, { ok: true }>["groups"];
