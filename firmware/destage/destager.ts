@@ -49,6 +49,11 @@ export class Destager {
   readonly #builder: BatchBuilder;
   readonly #header: RecordHeader = emptyHeader();
   #state: "idle" | "working" | "resting" | "closed" = "idle";
+  /**
+   * A batch that a disk has refused in part. It is repeated as it is: the maps in memory lead to places that were not written, so that a
+   * block which was completed from its home could not be read there again.
+   */
+  #owed: Batch | null = null;
   #records = 0;
   #timer: Timer | null = null;
   #wanted = false;
@@ -95,6 +100,7 @@ export class Destager {
   /** The log was emptied: everything is at home by definition. */
   reset(place: LogPlace): void {
     this.#records = 0;
+    this.#owed = null;
     this.#options.place.ordinal = place.ordinal;
     this.#options.place.offset = place.offset;
     const waiting = this.#waiting;
@@ -135,21 +141,28 @@ export class Destager {
   }
 
   #work(next: () => void): void {
-    const { log, store, place } = this.#options;
+    const { log, place } = this.#options;
+    if (this.#owed !== null) return this.#apply(this.#owed, next);
     const from = { place, records: this.#records, seq: log.destagedSeq };
     this.#builder.build(from, logLimits.destageBatchBytes, this.#options.decodeBoundary, (buildError, batch) => {
       if (buildError !== null) return this.#failed(buildError, next);
       if (batch.records === this.#records) return this.#finished(next);
       this.#options.applySpecials(batch.records);
-      const steps = this.#onLiveVolumes(batch.steps);
-      store.apply(steps, (applyError) => {
-        if (applyError !== null) return this.#failed(applyError, next);
-        if (batch.boundary !== null) this.#options.forkAt(batch.boundary, batch.seq);
-        store.commit(this.#options.document(batch.seq, batch.place), (commitError) => {
-          if (commitError !== null) return this.#failed(commitError, next);
-          this.#committed(batch);
-          this.#finished(next);
-        });
+      this.#apply(batch, next);
+    });
+  }
+
+  #apply(batch: Batch, next: () => void): void {
+    const { store } = this.#options;
+    this.#owed = batch;
+    store.apply(this.#onLiveVolumes(batch.steps), (applyError) => {
+      if (applyError !== null) return this.#failed(applyError, next);
+      this.#owed = null;
+      if (batch.boundary !== null) this.#options.forkAt(batch.boundary, batch.seq);
+      store.commit(this.#options.document(batch.seq, batch.place), (commitError) => {
+        if (commitError !== null) return this.#failed(commitError, next);
+        this.#committed(batch);
+        this.#finished(next);
       });
     });
   }

@@ -97,6 +97,8 @@ export class MockDisk {
   readonly faults: DiskFaults = healthyDisk();
   /** In its slot, but without an answer. */
   isAbsent = false;
+  /** As `isAbsent`, for writes alone. */
+  refusesWrites = false;
   readonly #kernel: Kernel;
   readonly #prng: Prng;
   readonly #underWay = new Set<Operation>();
@@ -401,7 +403,8 @@ export class DiskHandle implements Disk {
   }
 
   #submit(operation: Operation): void {
-    if (!this.#present || this.disk.isAbsent) this.answer(operation, "absent");
+    const isRefused = this.disk.refusesWrites && operation.kind === "write";
+    if (!this.#present || this.disk.isAbsent || isRefused) this.answer(operation, "absent");
     else if (this.#fenced()) this.answer(operation, "failed");
     else this.disk.submit(operation);
   }

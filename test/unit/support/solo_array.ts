@@ -18,6 +18,7 @@ export class SoloArray {
   readonly #appliance: MockAppliance;
   readonly disk: MockDisk;
   #running: Running | null = null;
+  #events: { readonly code: string; readonly text: string }[] = [];
 
   constructor(seed: number) {
     this.#world = new World({ seed });
@@ -49,15 +50,26 @@ export class SoloArray {
   boot(): void {
     let refusal: string | null = null;
     this.#running = null;
+    this.#events = [];
     this.#appliance.start((hal) => {
       const config = { array, peers: [], link: { heartbeatMs: 100, peerTimeoutMs: 1000 } };
-      startAppliance({ hal, config, events: { emit: () => {} }, version: "test" }).then((outcome) => {
+      startAppliance({
+        hal,
+        config,
+        events: { emit: (code, text) => this.#events.push({ code, text }) },
+        version: "test",
+      }).then((outcome) => {
         if (outcome.ok) this.#running = outcome;
         else refusal = outcome.text;
       });
     });
     this.until("the appliance serves", () => this.#running !== null || refusal !== null);
     if (refusal !== null) throw new Error(refusal);
+  }
+
+  /** Texts of the events of this code since the last start. */
+  events(code: string): string[] {
+    return this.#events.filter((event) => event.code === code).map(({ text }) => text);
   }
 
   crash(): void {
