@@ -117,8 +117,8 @@ export class Watch {
 
   #down(array: SimArray): void {
     const group = array.boot?.group() ?? null;
-    // A boot that had not found its group yet has declared nothing.
-    if (group !== null && this.#judged.has(array.boot!)) {
+    // A boot that had not found its group yet has declared nothing; one that was given its group in this life has nothing to be judged by.
+    if (group !== null && (this.#judged.has(array.boot!) || !this.#durable.has(array.name))) {
       this.#durable.set(array.name, this.#positionOf(group, group.log.persistedSeq));
     }
     this.#protected.delete(array.name);
