@@ -34,6 +34,8 @@ import { asBuffer, sectorBytes, stampAt } from "./stamp.ts";
 export interface BootFacts {
   readonly array: string;
   readonly cacheBuffer: ArrayBufferLike;
+  /** It goes on where the array was served on its other appliance until a moment ago. */
+  readonly succeeds: boolean;
   alive(): boolean;
   /** The demo group, once the boot has it. */
   group(): Group | null;
@@ -178,6 +180,9 @@ export class Oracle implements LogTap {
   #judgeBranch(timeline: Timeline, boot: BootFacts): void {
     const { history } = this;
     const from: Position = history.normal({ timeline: timeline.parent!, seq: timeline.forkSeq });
+    // The array is the primary that it was, on its own branch: whoever began another one answers for it (L5).
+    const own = this.#standing.get(boot.array);
+    if (boot.succeeds && own !== undefined && history.contains(from, own, own.forkSeq + 1)) return;
     for (const [array, standing] of this.#standing) {
       if (array === boot.array || history.contains(from, standing, standing.forkSeq + 1)) continue;
       if (this.#licence.mayFork(boot.array)) continue;
