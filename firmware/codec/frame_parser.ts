@@ -26,6 +26,16 @@ export interface FrameCodec<Frame> {
   mayCarryPayload(frame: Frame): boolean;
 }
 
+/** The two length words and the header; the payload follows as it is. */
+export function framed(header: Uint8Array, payloadBytes: number): Uint8Array {
+  const bytes = new Uint8Array(framePrefixBytes + header.byteLength);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, header.byteLength, true);
+  view.setUint32(4, payloadBytes, true);
+  bytes.set(header, framePrefixBytes);
+  return bytes;
+}
+
 export interface FrameReceiver<Frame> {
   onFrame(frame: Frame, payload: Uint8Array): void;
   /** At most once; nothing follows. */

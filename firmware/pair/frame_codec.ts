@@ -3,7 +3,7 @@ import protobuf from "protobufjs/minimal.js";
 import { goldcopy } from "../../proto/generated/pair.js";
 import { assert } from "../codec/assert.ts";
 import { fromHex } from "../codec/bytes.ts";
-import { type FrameCodec, framePrefixBytes } from "../codec/frame_parser.ts";
+import { type FrameCodec, framed } from "../codec/frame_parser.ts";
 import { HeaderCheck, type Wide } from "../codec/header_check.ts";
 import {
   mayCarryPayload,
@@ -34,12 +34,7 @@ function encode(frame: PairFrame, payloadBytes: number): Uint8Array {
   writer.reset();
   const header = Frame.encode(toMessage(frame), writer).finish(true);
   assert(header.byteLength <= pairLimits.headerBytesMax, "a frame's header is bounded");
-  const bytes = new Uint8Array(framePrefixBytes + header.byteLength);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, header.byteLength, true);
-  view.setUint32(4, payloadBytes, true);
-  bytes.set(header, framePrefixBytes);
-  return bytes;
+  return framed(header, payloadBytes);
 }
 
 function toMessage(frame: PairFrame): goldcopy.pair.IFrame {

@@ -3,7 +3,7 @@ import protobuf from "protobufjs/minimal.js";
 import { goldcopy } from "../../proto/generated/peer.js";
 import { assert } from "../codec/assert.ts";
 import { fromHex } from "../codec/bytes.ts";
-import { framePrefixBytes } from "../codec/frame_parser.ts";
+import { framed } from "../codec/frame_parser.ts";
 import {
   byeCodes,
   type Frame,
@@ -27,12 +27,7 @@ export function encodeFrame(frame: Frame, payloadBytes: number): Uint8Array {
   writer.reset();
   const header = peer.Frame.encode(toMessage(frame), writer).finish(true);
   assert(header.byteLength <= linkLimits.headerBytesMax, "a frame's header is bounded");
-  const bytes = new Uint8Array(framePrefixBytes + header.byteLength);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, header.byteLength, true);
-  view.setUint32(4, payloadBytes, true);
-  bytes.set(header, framePrefixBytes);
-  return bytes;
+  return framed(header, payloadBytes);
 }
 
 function toMessage(frame: Frame): goldcopy.peer.IFrame {
