@@ -203,7 +203,7 @@ async function main(): Promise<void> {
     partnership.onStandby = () => {
       if (isRehearsed) return;
       isRehearsed = true;
-      void rehearse(hal);
+      rehearse(hal).catch((error) => events.emit("rehearsal-failed", String(error)));
     };
     const trouble = await partnership.start();
     if (trouble !== null) return await refuse(outlets, trouble);
