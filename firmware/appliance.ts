@@ -22,7 +22,7 @@ import { GroupRegistry } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
 import { LunRegistry } from "./manage/luns.ts";
-import { ReservationKeeper } from "./manage/reservation_shelf.ts";
+import { keptOverPowerLoss, ReservationKeeper } from "./manage/reservation_shelf.ts";
 import { CopyKeeper } from "./pair/copy_keeper.ts";
 import type { PairPort } from "./pair/pair_port.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
@@ -199,7 +199,14 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     },
   });
   const goldenAccess = config.goldenAccess ?? "read-only";
+  const { reservations: found } = holder.document;
+  const kept = pair?.succeeds() === true ? found : keptOverPowerLoss(found);
+  if (Object.keys(kept).length < Object.keys(found).length) {
+    const error = await saveDocument({ ...holder.document, reservations: kept });
+    if (error !== null) return refuse(events, (error as StoreError).text);
+  }
   const reservations = new ReservationKeeper({
+    keepsAll: pair !== undefined,
     document: () => holder.document,
     save: (kept, done) => {
       saveDocument({ ...holder.document, reservations: kept }).then((error) =>

@@ -365,9 +365,12 @@ export class Partnership implements PairPort {
     this.#inherited = { ids, untilMs: this.#options.hal.clock.nowMs() + pairLimits.inheritMs };
   }
 
-  inherits(groupId: string): boolean {
+  succeeds(): boolean {
     const inherited = this.#inherited;
-    return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs() && inherited.ids.has(groupId);
+    return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs();
+  }
+  inherits(groupId: string): boolean {
+    return this.succeeds() && this.#inherited!.ids.has(groupId);
   }
 
   /** Tells the partner which groups are served, when that has changed; and an array goes home when it is time. */

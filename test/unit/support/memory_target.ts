@@ -272,6 +272,7 @@ export function uuidOf(lun: number): string {
 
 /** What initiators asked to be kept, in memory; durable in an event of its own. */
 export class MemoryReservations implements ReservationShelf {
+  readonly keepsAll = false;
   readonly kept = new Map<string, unknown>();
   readonly #clock: Pick<Clock, "defer">;
   failing = false;

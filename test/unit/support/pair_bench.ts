@@ -75,7 +75,10 @@ export class PairBench {
       name,
       cache: { sizeBytes: cacheBytes, domain },
       shelves: [this.shelf],
-      hbaPorts: [{ name: "hba0", address: `${name}:10809`, protocol: "nbd" }],
+      hbaPorts: [
+        { name: "hba0", address: `${name}:10809`, protocol: "nbd" },
+        { name: "hba1", address: `${name}:3260`, protocol: "iscsi" },
+      ],
       nics: [
         { name: "nic0", address: `${name}:7400` },
         { name: "ic0", address: `${name}:7500` },
