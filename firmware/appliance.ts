@@ -27,6 +27,7 @@ import { LunRegistry } from "./manage/luns.ts";
 import { keptOverPowerLoss, ReservationKeeper } from "./manage/reservation_shelf.ts";
 import { CopyKeeper } from "./pair/copy_keeper.ts";
 import type { Directory } from "./pair/directory.ts";
+import type { HalfNumber } from "./pair/limits.ts";
 import type { PairPort } from "./pair/pair_port.ts";
 import type { Seat } from "./pair/seat.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
@@ -59,6 +60,8 @@ export interface ApplianceConfig {
 export interface ArraySeat extends Seat {
   /** For the front ends of the partner. */
   directory(): Directory;
+  /** Called when the directory has become another; some changes are seen by looking only. */
+  onDirectory(listener: () => void): void;
   /** What `PairPort.portGroups` says is another: SCSI hosts are told, and served accordingly (`TargetDevice.portGroupsChanged`). */
   portGroupsChanged(): void;
 }
@@ -78,6 +81,8 @@ export interface StartOptions {
   readonly diskProblems?: readonly string[];
   /** The appliance owns the array of a pair; its HAL's cache is the mirrored one, and hosts are served by the pair's front ends. */
   readonly pair?: PairPort;
+  /** Which half of the array; the array of one appliance is not divided. */
+  readonly half?: HalfNumber;
 }
 
 /** All ports of a single appliance are alike. */
@@ -112,7 +117,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
         digests,
         shelves: hal.shelves,
         arrayName: config.array.name,
-        format: config.store ?? storeDefaults,
+        format: { ...(config.store ?? storeDefaults), halves: options.half === undefined ? 1 : 2 },
+        half: options.half ?? 0,
         createIfBlank: mayCreate(facts),
         takesStale: facts.acceptStaleDisk,
         admit: (found) => judgeFound(found, facts),
@@ -261,7 +267,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     proved: (host, proof) => hosts.proved(host, proof),
     list: (host) => exports.list(host),
     open: (name, host) => exports.open(name, host),
-    directory: () => ({ hosts: holder.document.hosts, exports: exports.all() }),
+    directory: () => ({ hosts: holder.document.hosts, exports: exports.all(), groups: pool.groupIds() }),
+    onDirectory: (listener) => hosts.onChanged(listener),
     portGroupsChanged: () => device.portGroupsChanged(),
   };
   const servers =

@@ -21,7 +21,7 @@ import { EventLog, encodeEventLine } from "./manage/events.ts";
 import { createLabPort } from "./manage/lab_port.ts";
 import { createStartingApi } from "./manage/starting_api.ts";
 import { createPairApi } from "./pair_api.ts";
-import { createPairAppliance } from "./pair_appliance.ts";
+import { PairAppliance } from "./pair_appliance.ts";
 import { rehearse } from "./rehearsal.ts";
 import type { ChapCredentials } from "./volume/host_access.ts";
 
@@ -197,17 +197,17 @@ async function main(): Promise<void> {
     running = started.control;
   } else {
     const end = (text: string) => void refuse(outlets, text);
-    const partnership = createPairAppliance({ hal, config, pair, events, version, diskProblems, end });
-    api = createPairApi({ partnership, array: array.name, appliance: array.appliance, version, events, clock, lab });
+    const appliance = new PairAppliance({ hal, config, pair, events, version, diskProblems, end });
+    api = createPairApi({ pair: appliance, array: array.name, appliance: array.appliance, version, events, clock, lab });
     let isRehearsed = false;
-    partnership.onStandby = () => {
+    appliance.onStandby = () => {
       if (isRehearsed) return;
       isRehearsed = true;
       rehearse(hal).catch((error) => events.emit("rehearsal-failed", String(error)));
     };
-    const trouble = await partnership.start();
+    const trouble = await appliance.start();
     if (trouble !== null) return await refuse(outlets, trouble);
-    running = partnership;
+    running = appliance;
   }
 
   let stopping = false;

@@ -1,16 +1,22 @@
 /**
- * The management API of one appliance of a pair: it answers for the array while it owns it, brings requests to the partner that does, and
- * answers for itself where it is asked about itself.
+ * The management API of one appliance of a pair. Each half of the array has an API of its own (`manage/api.ts`), here or at the partner;
+ * this one puts them together, so that either appliance answers for the array, and answers for itself where it is asked about itself.
+ *
+ * Invariants:
+ * - What names one thing goes to the half that has it. Names are the array's: what makes a new one asks both halves first.
+ * - Lists show the halves that answer; a half that does not is in the status, and nothing is created meanwhile.
  */
 import type { Clock } from "../hal/api/clock.ts";
 import { type Api, type ApiAnswer, createApi } from "./manage/api.ts";
-import type { LabPort } from "./manage/control.ts";
+import type { FailoverJson, LabPort } from "./manage/control.ts";
 import type { EventLog } from "./manage/events.ts";
-import type { ApplianceJson, StatusJson } from "./manage/status_json.ts";
+import { mergedLists, mergePairStatus, mergeStatus, mergeSupport } from "./manage/merged_documents.ts";
+import type { ApplianceJson, GroupJson, HostJson, PairStatusJson, StatusJson, WarningJson } from "./manage/status_json.ts";
 import type { Partnership } from "./pair/partnership.ts";
+import type { PairAppliance } from "./pair_appliance.ts";
 
 export interface PairApiParts {
-  readonly partnership: Partnership;
+  readonly pair: PairAppliance;
   readonly array: string;
   readonly appliance: string;
   readonly version: string;
@@ -19,42 +25,286 @@ export interface PairApiParts {
   readonly lab: LabPort | null;
 }
 
+interface Half {
+  readonly partnership: Partnership;
+  readonly own: Api;
+}
+
 export function createPairApi(parts: PairApiParts): Api {
-  const { partnership, appliance, events, clock, lab } = parts;
-  const api = createApi({
-    get control() {
-      return partnership.engine?.control ?? null;
-    },
-    pair: partnership,
-    events,
-    clock,
-    lab,
-    elsewhere: async (method, path, body) => {
-      const isStatus = method === "GET" && path.split("?", 1)[0] === "/v1/status";
-      const asked = partnership.askOwner(method, path, body);
-      if (asked === null) return isStatus ? { status: 200, body: ownStatus(parts) } : unsettled(partnership);
-      const answer = await asked;
-      if (!isStatus || answer.status !== 200) return answer;
-      // It is this one that answers, and its partner is the one that was asked.
-      const status = answer.body as StatusJson;
-      const pair = status.pair === null ? null : { ...status.pair, partner: partnership.partner };
-      return { status: 200, body: { ...status, appliance, pair } };
-    },
+  const { pair, events, clock, lab } = parts;
+  const halves = pair.halves.map((partnership): Half => {
+    const own = createApi({
+      get control() {
+        return partnership.engine?.control ?? null;
+      },
+      pair: partnership,
+      events,
+      clock,
+      lab,
+    });
+    partnership.api = own;
+    return { partnership, own };
   });
-  partnership.api = api;
-  return api;
+  const array = new ArrayApi(parts, halves);
+  return (method, path, body) => array.answer(method, path, body);
+}
+
+class ArrayApi {
+  readonly #parts: PairApiParts;
+  readonly #halves: readonly Half[];
+  /** One creation at a time: two of one name must not meet in different halves. */
+  #creating: Promise<unknown> = Promise.resolve();
+
+  constructor(parts: PairApiParts, halves: readonly Half[]) {
+    this.#parts = parts;
+    this.#halves = halves;
+  }
+
+  async answer(method: string, path: string, body: string): Promise<ApiAnswer> {
+    const [pathname = "", query = ""] = path.split("?", 2);
+    const [, , noun = "", name, verb] = pathname.split("/");
+    const line = `${method} ${pathname}`;
+    if (noun === "events" || noun === "lab") return this.#halves[0]!.own(method, path, body);
+    if (line === "GET /v1/pair") return ok(this.#pairStatus());
+    if (line === "POST /v1/pair/failover") return this.#failover(body);
+    if (line === "POST /v1/pair/move") return this.#move(body);
+    if (line === "GET /v1/status") return ok(await this.#status());
+    if (line === "GET /v1/support") return this.#support();
+    const list = mergedLists[noun];
+    if (list === undefined) return this.#halves[0]!.own(method, path, body);
+    if (method === "GET" && name === undefined) return this.#list(noun, query);
+    if (noun === "volumes" || noun === "groups") {
+      if (name === undefined) return this.#inTurn(() => this.#create(noun, method, path, body));
+      return this.#named(noun, name, method, path, body);
+    }
+    if (method === "GET") return this.#one(noun, name!);
+    if (noun === "hosts") return this.#inTurn(() => this.#hosts(method, path, body, name, verb));
+    if (noun === "pools") return this.#everywhere(method, path, body);
+    return this.#halves[0]!.own(method, path, body);
+  }
+
+  /** The half answers, wherever it is owned. */
+  async #ask({ partnership, own }: Half, method: string, path: string, body = ""): Promise<ApiAnswer> {
+    if (partnership.engine !== null) return own(method, path, body);
+    return (await partnership.askOwner(method, path, body)) ?? unsettled(partnership);
+  }
+
+  #askAll(method: string, path: string, body = ""): Promise<ApiAnswer[]> {
+    return Promise.all(this.#halves.map((half) => this.#ask(half, method, path, body)));
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.#creating.then(act);
+    this.#creating = turn.catch(() => {});
+    return turn;
+  }
+
+  // ---------------------------------------------------------------- reading
+
+  async #list(noun: string, query: string): Promise<ApiAnswer> {
+    const answers = await this.#askAll("GET", query === "" ? `/v1/${noun}` : `/v1/${noun}?${query}`);
+    const bodies = answers.filter(({ status }) => status === 200).map(({ body }) => body as unknown[]);
+    return bodies.length === 0 ? answers[0]! : ok(mergedLists[noun]!.merge(bodies));
+  }
+
+  async #one(noun: string, name: string): Promise<ApiAnswer> {
+    const list = await this.#list(noun, "");
+    if (list.status !== 200) return list;
+    const { key, what } = mergedLists[noun]!;
+    const wanted = decodeURIComponent(name);
+    const found = (list.body as Record<string, unknown>[]).find((item) => item[key] === wanted);
+    return found === undefined ? failed(404, "not-found", `there is no ${what} ${wanted}`) : ok(found);
+  }
+
+  async #status(): Promise<StatusJson> {
+    const { appliance } = this.#parts;
+    const statuses = await Promise.all(
+      this.#halves.map(async (half) => {
+        const answer = await this.#ask(half, "GET", "/v1/status");
+        return answer.status === 200 ? (answer.body as StatusJson) : ownStatus(this.#parts, half.partnership);
+      }),
+    );
+    const { partner } = this.#halves[0]!.partnership;
+    return mergeStatus(statuses, { appliance, partner, state: this.#pairStatus().state });
+  }
+
+  async #support(): Promise<ApiAnswer> {
+    const answers = (await this.#askAll("GET", "/v1/support")).filter(({ status }) => status === 200);
+    const status = await this.#status();
+    return ok(mergeSupport(answers.map(({ body }) => body as Record<string, unknown>), status, this.#pairStatus()));
+  }
+
+  #pairStatus(): PairStatusJson {
+    return mergePairStatus(this.#halves.map(({ partnership }) => partnership.status()));
+  }
+
+  // ---------------------------------------------------------------- things of one half
+
+  /** Which half has it; an answer says why that is not known. */
+  async #halfOf(noun: "volumes" | "groups", name: string): Promise<Half | ApiAnswer> {
+    const answers: ApiAnswer[] = [];
+    for (const half of this.#halves) {
+      const answer = await this.#ask(half, "GET", `/v1/${noun}/${name}`);
+      if (answer.status === 200) return half;
+      answers.push(answer);
+    }
+    // It may be in a half that has not answered.
+    return answers.find(({ status }) => status !== 404) ?? answers[0]!;
+  }
+
+  async #named(noun: "volumes" | "groups", name: string, method: string, path: string, body: string): Promise<ApiAnswer> {
+    const half = await this.#halfOf(noun, name);
+    if (isHalf(half)) return this.#ask(half, method, path, body);
+    if (half.status !== 404) return half;
+    // A damaged group has no name: whoever knows it by its id gives it up.
+    for (const one of this.#halves) {
+      const answer = await this.#ask(one, method, path, body);
+      if (answer.status !== 404) return answer;
+    }
+    return half;
+  }
+
+  /** A volume goes to its group's half; a new group to its owner's, or to the half that has fewer. */
+  async #create(noun: "volumes" | "groups", method: string, path: string, body: string): Promise<ApiAnswer> {
+    const asked = parsed(body);
+    const name = typeof asked["name"] === "string" ? asked["name"] : "";
+    const { owner, ...rest } = asked;
+    const lists = await this.#askAll("GET", "/v1/groups");
+    const silent = lists.find(({ status }) => status !== 200);
+    if (silent !== undefined) return silent;
+    const groupsOf = lists.map(({ body: groups }) => groups as GroupJson[]);
+    if (groupsOf.some((groups) => groups.some((group) => noun === "volumes" && group.volumes.includes(name))))
+      return failed(409, "exists", `volume ${name} exists; choose another name`);
+    const group = noun === "groups" ? name : typeof asked["group"] === "string" ? asked["group"] : name;
+    const known = groupsOf.findIndex((groups) => groups.some((one) => one.name === group));
+    const wanted = owner === undefined ? null : this.#halves.findIndex(({ partnership }) => partnership.preferredOwner === owner);
+    if (wanted !== null && wanted < 0) return failed(404, "not-found", this.#noAppliance(owner));
+    const fewest = groupsOf[1]!.length < groupsOf[0]!.length ? 1 : 0;
+    const half = this.#halves[known >= 0 ? known : (wanted ?? fewest)]!;
+    return this.#ask(half, method, path, JSON.stringify(rest));
+  }
+
+  #noAppliance(name: unknown): string {
+    const { array, appliance } = this.#parts;
+    return `array ${array} has no appliance ${name}; its appliances are ${appliance} and ${this.#halves[0]!.partnership.partner}`;
+  }
+
+  // ---------------------------------------------------------------- things of both
+
+  async #everywhere(method: string, path: string, body: string): Promise<ApiAnswer> {
+    const answers = await this.#askAll(method, path, body);
+    const bad = answers.find(({ status }) => status !== 200);
+    return bad ?? ok(mergedLists["pools"]!.mergeResults!(answers.map(({ body: result }) => result as never)));
+  }
+
+  /** A host is known to both halves; each has the mappings of its own volumes. */
+  async #hosts(method: string, path: string, body: string, name?: string, verb?: string): Promise<ApiAnswer> {
+    if (verb === "map") return this.#map(path, body, name!);
+    if (verb === "unmap") {
+      const half = await this.#halfOf("volumes", String(parsed(body)["volume"]));
+      return isHalf(half) ? this.#ask(half, method, path, body) : half;
+    }
+    const reachable = await this.#askAll("GET", "/v1/hosts");
+    const silent = reachable.find(({ status }) => status !== 200);
+    if (silent !== undefined) return silent;
+    const answers: ApiAnswer[] = [];
+    for (const half of this.#halves) {
+      const answer = await this.#ask(half, method, path, body);
+      if (answer.status !== 200) {
+        // None is known to one half alone.
+        if (method === "POST" && answers.length > 0)
+          await this.#ask(this.#halves[0]!, "DELETE", `/v1/hosts/${String(parsed(body)["name"])}`);
+        return answer;
+      }
+      answers.push(answer);
+    }
+    return answers[0]!;
+  }
+
+  async #map(path: string, body: string, host: string): Promise<ApiAnswer> {
+    const asked = parsed(body);
+    const half = await this.#halfOf("volumes", String(asked["volume"]));
+    if (!isHalf(half)) return half;
+    const others = this.#halves.filter((one) => one !== half);
+    const taken: number[] = [];
+    for (const other of others) {
+      const answer = await this.#ask(other, "GET", `/v1/hosts/${host}`);
+      if (answer.status !== 200) return answer;
+      taken.push(...(answer.body as HostJson).mappings.map(({ lun }) => lun));
+    }
+    let lun = asked["lun"] ?? null;
+    if (typeof lun === "number" && taken.includes(lun))
+      return failed(409, "exists", `LUN ${lun} of host ${host} is another volume; choose another --lun`);
+    if (lun === null) {
+      const answer = await this.#ask(half, "GET", `/v1/hosts/${host}`);
+      if (answer.status !== 200) return answer;
+      const { mappings } = answer.body as HostJson;
+      const present = mappings.find(({ volume }) => volume === asked["volume"]);
+      const all = new Set([...taken, ...mappings.map((one) => one.lun)]);
+      lun = 0;
+      while (all.has(lun as number)) lun = (lun as number) + 1;
+      lun = present?.lun ?? lun;
+    }
+    const answer = await this.#ask(half, "POST", path, JSON.stringify({ ...asked, lun }));
+    return answer.status === 200 ? this.#one("hosts", host) : answer;
+  }
+
+  // ---------------------------------------------------------------- the pair
+
+  async #failover(body: string): Promise<ApiAnswer> {
+    const { appliance } = this.#parts;
+    const { partner } = this.#halves[0]!.partnership;
+    const asked = parsed(body);
+    const first = this.#halves[0]!.partnership.status().owner;
+    const to = (asked["to"] as string | null | undefined) ?? (first === appliance ? partner : appliance);
+    if (to !== appliance && to !== partner) return failed(404, "not-found", this.#noAppliance(to));
+    let changed = false;
+    for (const half of this.#halves) {
+      if (half.partnership.status().owner === to) continue;
+      const answer = await this.#ask(half, "POST", "/v1/pair/failover", JSON.stringify({ ...asked, to }));
+      if (answer.status !== 200) return answer;
+      changed ||= (answer.body as FailoverJson).changed;
+    }
+    return ok({ changed, owner: to } satisfies FailoverJson);
+  }
+
+  async #move(body: string): Promise<ApiAnswer> {
+    return this.#ask(this.#halves[0]!, "POST", "/v1/pair/move", body);
+  }
+}
+
+function isHalf(found: Half | ApiAnswer): found is Half {
+  return "own" in found;
+}
+
+function ok(body: unknown): ApiAnswer {
+  return { status: 200, body };
+}
+
+function failed(status: number, code: string, text: string): ApiAnswer {
+  return { status, body: { error: { code, text } } };
+}
+
+/** What is no object is judged by the half that gets it. */
+function parsed(body: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(body === "" ? "{}" : body);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
 }
 
 function unsettled(partnership: Partnership): ApiAnswer {
   const text =
     partnership.status().state === "isolated"
-      ? `the interconnect is cut, and ${partnership.partner} owns the array: ask it there`
-      : "who owns the array is not settled yet; ask again in a moment";
-  return { status: 503, body: { error: { code: "starting", text } } };
+      ? `the interconnect is cut, and ${partnership.partner} owns this part of the array: ask it there`
+      : "who owns this part of the array is not settled yet; ask again in a moment";
+  return failed(503, "starting", text);
 }
 
-/** What is known of the array without its owner. */
-function ownStatus({ partnership, array, appliance, version }: PairApiParts): StatusJson {
+/** What is known of a half without its owner. */
+function ownStatus({ array, appliance, version }: PairApiParts, partnership: Partnership): StatusJson {
   const { state, partner } = partnership.status();
   const own: ApplianceJson = {
     name: appliance,
@@ -63,17 +313,25 @@ function ownStatus({ partnership, array, appliance, version }: PairApiParts): St
     cacheDirtyBytes: 0,
     cacheBytes: partnership.mirror.sizeBytes,
   };
+  if (partnership.role === "refused") {
+    const warning = { code: "half-refused", text: `a part of the array is not served here: ${partnership.refusal}` };
+    return statusOf([warning]);
+  }
   const text =
     state === "isolated"
-      ? `the interconnect is cut: ${partner} is alive and owns the array, and this appliance waits; look at the cables of both`
+      ? `the interconnect is cut: ${partner} is alive and owns a part of the array, which this appliance waits for; look at the cables of both`
       : `${appliance} is starting: who owns the array is not settled yet`;
-  return {
-    array,
-    appliance,
-    version,
-    appliances: [own, partnership.partnerJson()],
-    pair: { state, partner },
-    groups: [],
-    warnings: [{ code: state === "isolated" ? "pair-isolated" : "starting", text }, ...partnership.warnings()],
-  };
+  return statusOf([{ code: state === "isolated" ? "pair-isolated" : "starting", text }]);
+
+  function statusOf(warnings: readonly WarningJson[]): StatusJson {
+    return {
+      array,
+      appliance,
+      version,
+      appliances: [own, partnership.partnerJson()],
+      pair: { state, partner },
+      groups: [],
+      warnings: [...warnings, ...partnership.warnings()],
+    };
+  }
 }

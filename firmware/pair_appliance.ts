@@ -1,12 +1,23 @@
-/** One appliance of a pair: the partnership, its front ends, and the array's firmware whenever it owns the array. */
+/**
+ * One appliance of a pair: its front ends, and a partnership for each half of the array, with the firmware of the half whenever it owns it.
+ *
+ * The halves share hardware, and nothing else: each has a half of the write cache, its own metadata in the pool, its own conversation on
+ * the interconnect. Usually each appliance owns one half; after a failure one of them owns both.
+ */
 import type { Hal } from "../hal/api/hal.ts";
-import { type ApplianceConfig, startAppliance } from "./appliance.ts";
+import type { Nic } from "../hal/api/nic.ts";
+import { type ApplianceConfig, type StartOptions, type StartOutcome, startAppliance } from "./appliance.ts";
+import { cacheHalves } from "./cache/cache_halves.ts";
 import type { PairConfig } from "./manage/board_profile.ts";
 import type { EventSink } from "./manage/events.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
 import { HostFront } from "./pair/host_front.ts";
+import { type HalfNumber, halfNumbers } from "./pair/limits.ts";
 import { Partnership } from "./pair/partnership.ts";
+import { type KnownGroups, lanesByGroup } from "./pair/peer_lanes.ts";
 import { portPlaceOf } from "./pair/port_groups.ts";
+import { lanesByMark, SharedNic } from "./pair/shared_nic.ts";
+import { whenPoolIsThere } from "./pair/when_pool_is_there.ts";
 
 export interface PairApplianceOptions {
   readonly hal: Hal;
@@ -15,42 +26,162 @@ export interface PairApplianceOptions {
   readonly events: EventSink;
   readonly version: string;
   readonly diskProblems?: readonly string[];
-  /** Starts the array's firmware; `startAppliance` unless given (a simulation looks on). */
-  readonly start?: typeof startAppliance;
+  /** Starts the firmware of a half; `startAppliance` unless given (a simulation looks on). */
+  readonly start?: (options: StartOptions) => Promise<StartOutcome>;
   /** The process is to end; the text says why, in one line. */
   end(text: string): void;
 }
 
-/** Not started yet. */
-export function createPairAppliance(options: PairApplianceOptions): Partnership {
-  const { hal, pair, events, version, diskProblems, start = startAppliance } = options;
-  let { config } = options;
-  const { name, appliance } = config.array;
-  const front = new HostFront({
-    hal,
-    events,
-    nbdTls: config.tls?.nbd ?? "off",
-    targetName: config.iscsi?.targetName ?? iscsiTargetName(name),
-    own: config.iscsi?.own ?? null,
-    place: portPlaceOf(appliance, pair.partner),
-    partnerPortals: () => partnership.partnerPortals(),
-    isWorthWaiting: () => partnership.isWorthWaiting,
-  });
-  const partnership: Partnership = new Partnership({
-    hal,
-    array: name,
-    appliance,
-    pair,
-    events,
-    front,
-    open: async (lent, port) => {
-      const given = diskProblems === undefined ? {} : { diskProblems };
-      const outcome = await start({ hal: lent, config, events, version, pair: port, ...given });
-      // The operator's words are for one start, and a process of a pair may start the array many times.
-      if (outcome.ok) config = { ...config, acceptCacheLoss: false, acceptStaleDisk: false };
-      return outcome;
-    },
-    end: options.end,
-  });
-  return partnership;
+export class PairAppliance {
+  readonly halves: readonly Partnership[];
+  /** A half is followed here for the first time, or again. */
+  onStandby: () => void = () => {};
+  /** The firmware of a half has begun, or has ended, to run here. */
+  onEngine: (half: HalfNumber) => void = () => {};
+  readonly #options: PairApplianceOptions;
+  readonly #front: HostFront;
+  readonly #nics: readonly SharedNic[];
+  #config: ApplianceConfig;
+  readonly #refused = new Map<HalfNumber, string>();
+  #isEnding = false;
+
+  /** Not started yet. */
+  constructor(options: PairApplianceOptions) {
+    const { hal, pair, config, events } = options;
+    const { name, appliance } = config.array;
+    this.#options = options;
+    this.#config = config;
+    this.#front = new HostFront({
+      hal,
+      events,
+      nbdTls: config.tls?.nbd ?? "off",
+      targetName: config.iscsi?.targetName ?? iscsiTargetName(name),
+      own: config.iscsi?.own ?? null,
+      place: portPlaceOf(appliance, pair.partner),
+      partCount: halfNumbers.length,
+      partnerPortals: () => this.halves[0]!.partnerPortals(),
+      isWorthWaiting: (part) => this.halves[part]!.isWorthWaiting,
+    });
+    const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
+    const rules = { pair: lanesByMark, peers: lanesByGroup(() => this.#knownGroups()) };
+    this.#nics = hal.nics.map(
+      (nic) => new SharedNic(nic, halfNumbers.length, hal.clock, isOfPair(nic) ? rules.pair : rules.peers),
+    );
+    const caches = cacheHalves(hal.cache);
+    this.halves = halfNumbers.map((half) => {
+      const halfHal = { ...hal, cache: caches[half], nics: this.#nics.map(({ lanes }) => lanes[half]!) };
+      return this.#half(half, halfHal);
+    });
+  }
+
+  #half(half: HalfNumber, hal: Hal): Partnership {
+    const { pair, events, version, diskProblems, start = startAppliance } = this.#options;
+    const { name, appliance } = this.#config.array;
+    const partnership: Partnership = new Partnership({
+      hal,
+      array: name,
+      appliance,
+      half,
+      // Each appliance is preferred for one half.
+      pair: { ...pair, preferred: pair.preferred === (half === 0) },
+      events: this.#onceForBoth(half),
+      front: this.#front,
+      open: async (lent, port) => {
+        if (half !== 0) await whenPoolIsThere(lent, name);
+        const given = diskProblems === undefined ? {} : { diskProblems };
+        const outcome = await start({ hal: lent, config: this.#config, events, version, pair: port, half, ...given });
+        // The operator's words are for one start, and a process of a pair may start a half many times.
+        if (outcome.ok) this.#spent(half);
+        return outcome;
+      },
+      end: (text, isFatal) => this.#end(half, text, isFatal),
+    });
+    partnership.onRole = () => {
+      if (partnership.role === "standby") this.onStandby();
+      this.#judgeRefusals();
+    };
+    partnership.onEngine = () => this.onEngine(half);
+    return partnership;
+  }
+
+  /** Both halves hear the same of the partner: it is told once. */
+  readonly #lastTold = new Map<string, { readonly half: HalfNumber; readonly ms: number }>();
+  #onceForBoth(half: HalfNumber): EventSink {
+    const { events, hal, pair } = this.#options;
+    return {
+      emit: (code, text, fields) => {
+        const key = `${code} ${text}`;
+        const nowMs = hal.clock.nowMs();
+        const last = this.#lastTold.get(key);
+        if (last !== undefined && last.half !== half && nowMs - last.ms < 2 * pair.limitMs) {
+          this.#lastTold.delete(key);
+          return;
+        }
+        if (this.#lastTold.size > 100) this.#lastTold.clear();
+        this.#lastTold.set(key, { half, ms: nowMs });
+        events.emit(code, text, fields);
+      },
+    };
+  }
+
+  readonly #startedHalves = new Set<HalfNumber>();
+  #spent(half: HalfNumber): void {
+    this.#startedHalves.add(half);
+    if (this.#startedHalves.size === halfNumbers.length)
+      this.#config = { ...this.#config, acceptCacheLoss: false, acceptStaleDisk: false };
+  }
+
+  #end(half: HalfNumber, text: string, isFatal: boolean): void {
+    if (isFatal) return this.#endNow(text);
+    this.#options.events.emit("half-refused", `a part of the array is not served: ${text}`);
+    this.#refused.set(half, text);
+    this.#judgeRefusals();
+  }
+
+  /** A half that cannot be served ends the process only where no other one is served, or has anything to serve. */
+  #judgeRefusals(): void {
+    for (const half of [...this.#refused.keys()]) if (this.halves[half]!.role !== "refused") this.#refused.delete(half);
+    const [text] = this.#refused.values();
+    if (text === undefined) return;
+    const isNothing = ({ role, engine }: Partnership): boolean =>
+      role === "refused" || (role === "owner" && engine?.groups.all().length === 0);
+    if (this.halves.every(isNothing)) this.#endNow(text);
+  }
+
+  #endNow(text: string): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#options.end(text);
+  }
+
+  /** Takes the addresses and looks for the partner; a sentence says which address could not be taken. */
+  async start(): Promise<string | null> {
+    const ports = await this.#front.open();
+    if (ports !== null) return ports;
+    for (const half of this.halves) {
+      const trouble = await half.start();
+      if (trouble !== null) return trouble;
+    }
+    return null;
+  }
+
+  /** An orderly end: the partner gets what it can take, and everything else goes home. */
+  async stop(): Promise<void> {
+    await Promise.all(this.halves.map((half) => half.handOverIfPossible()));
+    this.#front.close();
+    await Promise.all(this.halves.map((half) => half.stop()));
+    for (const nic of this.#nics) nic.stop();
+  }
+
+  /** What is known here of groups, for callers of peer arrays; null: a half is served nowhere that is known. */
+  #knownGroups(): KnownGroups | null {
+    const lanes: { readonly half: HalfNumber; readonly isHere: boolean; readonly has: (id: string) => boolean }[] = [];
+    for (const half of halfNumbers) {
+      const { engine, theirGroups } = this.halves[half]!;
+      if (engine !== null) lanes.push({ half, isHere: true, has: (id) => engine.groups.knows(id) });
+      else if (theirGroups !== null) lanes.push({ half, isHere: false, has: (id) => theirGroups.includes(id) });
+      else return null;
+    }
+    return lanes;
+  }
 }

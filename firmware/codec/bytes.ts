@@ -14,6 +14,10 @@ export function setU64(view: DataView, offset: number, value: number): void {
   view.setUint32(offset + 4, Math.floor(value / twoTo32), true);
 }
 
+export function alignDown(value: number, unit: number): number {
+  return Math.floor(value / unit) * unit;
+}
+
 export function alignUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
 }

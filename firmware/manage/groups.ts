@@ -180,6 +180,11 @@ export class GroupRegistry {
     await Promise.all(this.entries().map(({ group }) => new Promise<void>((resolve) => group.stop(resolve))));
   }
 
+  /** Whether the pool has a group of that id, whatever its state. */
+  knows(id: string): boolean {
+    return this.#options.pool.groupIds().includes(id);
+  }
+
   /** The configured peer arrays and whether they answer. */
   peers(): PeerArrayJson[] {
     const nowMs = this.#options.hal.clock.nowMs();

@@ -53,13 +53,25 @@ export interface PairJson {
   readonly partner: string;
 }
 
+export interface HalfJson {
+  /** From 1. */
+  readonly half: number;
+  /** null: not known here. */
+  readonly owner: string | null;
+  /** Who owns it when both are well. */
+  readonly preferredOwner: string;
+  readonly state: PairJson["state"];
+}
+
 /** What `pair status` prints. */
 export interface PairStatusJson extends PairJson {
   readonly appliance: string;
   /** Of the appliance that answers. */
   readonly role: "owner" | "standby" | "starting" | "free" | "refused" | "stopping";
-  /** Which appliance owns the array; null: not known here. */
+  /** Which appliance owns the array's first half; null: not known here. */
   readonly owner: string | null;
+  /** The array's halves; each has an owner. The groups of a half go with it. */
+  readonly halves: readonly HalfJson[];
   /** How much of the cache has been compared or copied. */
   readonly copiedBytes: number;
   readonly cacheBytes: number;

@@ -15,10 +15,13 @@ import type { Seat } from "./seat.ts";
 export interface Directory {
   readonly hosts: readonly HostEntry[];
   readonly exports: readonly ExportFound[];
+  /** Ids of all groups, for callers of peer arrays. */
+  readonly groups: readonly string[];
 }
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const directorySchema = v.object({
+  groups: v.array(v.string()),
   hosts: v.array(hostSchema),
   exports: v.array(
     v.object({

@@ -20,7 +20,9 @@ import {
   TaskFunction,
   type TaskFunctionOutcome,
 } from "../frontend/scsi/device_server.ts";
+import { u32 } from "../frontend/scsi/cdb.ts";
 import { decodeLun } from "../frontend/scsi/lun.ts";
+import { lunList, reportLunsOpcode } from "../frontend/scsi/spc_inquiry.ts";
 import { Asc, encodeSense, SenseKey } from "../frontend/scsi/sense.ts";
 import { ScsiStatus, type ScsiTask } from "../frontend/scsi/task.ts";
 import type { BlockError } from "../volume/block_request.ts";
@@ -51,6 +53,8 @@ export class FrontNexus implements Nexus {
   readonly #seated: (Nexus | null)[];
   /** Parts that have served this nexus before: to the host their next seat is the same logical units, reached otherwise. */
   readonly #served = new Set<number>();
+  /** By LUN, as it was found last: asked for each command. */
+  readonly #parts = new Map<number, number>();
   readonly #relays = new Set<RelayTask>();
   readonly #asked = new Set<Asked>();
   #patience: Timer | null = null;
@@ -70,7 +74,7 @@ export class FrontNexus implements Nexus {
   judge(task: ScsiTask): "accepted" | "rejected" {
     const relay = acquireRelay();
     const lun = decodeLun(task.lun);
-    relay.take(this, task, this.#units.partOf(this.identity.host, lun));
+    relay.take(this, task, this.#partOf(lun));
     const nexus = this.#seated[relay.part]!;
     if (nexus === null) {
       task.dataOutBytes = task.dataOutBytesMax;
@@ -121,7 +125,7 @@ export class FrontNexus implements Nexus {
   manage(action: TaskFunction, lun: Uint8Array, tag: number, done: (outcome: TaskFunctionOutcome) => void): void {
     const number = decodeLun(lun);
     const parts: readonly number[] =
-      action === TaskFunction.targetReset ? this.#units.parts : [this.#units.partOf(this.identity.host, number)];
+      action === TaskFunction.targetReset ? this.#units.parts : [this.#partOf(number)];
     const isMeant = (relay: RelayTask): boolean => {
       if (action === TaskFunction.targetReset) return true;
       const isSame = decodeLun(relay.lun) === number;
@@ -165,6 +169,7 @@ export class FrontNexus implements Nexus {
   /** The task has ended, as it says. */
   ended(relay: RelayTask): void {
     const outer = relay.outer!;
+    this.#completeLuns(relay);
     this.#leave(relay);
     outer.onDone(outer);
   }
@@ -187,6 +192,7 @@ export class FrontNexus implements Nexus {
           if (this.#seated[part] === nexus) this.#host.nexusEnded(reason);
         },
         attention: () => {
+          this.#parts.clear();
           if (this.#seated[part] === nexus) this.#host.attention();
         },
       },
@@ -194,6 +200,7 @@ export class FrontNexus implements Nexus {
     if (nexus === null) return;
     this.#served.add(part);
     this.#seated[part] = nexus;
+    this.#parts.clear();
     for (const relay of [...this.#relays]) {
       if (relay.part !== part || relay.phase !== "ready") continue;
       const outer = relay.outer!;
@@ -209,6 +216,7 @@ export class FrontNexus implements Nexus {
   /** The seat is left: nothing goes in any more, and nothing that comes out of it is for anybody. */
   leave(part: number): void {
     this.#seated[part] = null;
+    this.#parts.clear();
     for (const relay of [...this.#relays]) if (relay.part === part && relay.nexus !== null) this.#replace(relay);
   }
 
@@ -263,9 +271,29 @@ export class FrontNexus implements Nexus {
     const outer = relay.outer!;
     relay.phase = "running";
     const outcome = relay.nexus!.execute(relay);
-    if (outcome === "done") this.#leave(relay);
+    if (outcome === "done") {
+      this.#completeLuns(relay);
+      this.#leave(relay);
+    }
     else if (outcome === "reads") this.#passMedium(relay, outer);
     return outcome;
+  }
+
+  #partOf(lun: number | null): number {
+    const known = this.#parts.get(lun ?? -1);
+    if (known !== undefined) return known;
+    const part = this.#units.partOf(this.identity.host, lun);
+    if (part === null) return this.#units.somePart;
+    this.#parts.set(lun ?? -1, part);
+    return part;
+  }
+
+  /** A seat knows the LUNs of its own part; the initiator is told of all. */
+  #completeLuns(relay: RelayTask): void {
+    if (relay.cdb[0] !== reportLunsOpcode || relay.status !== ScsiStatus.good || this.#units.parts.length === 1) return;
+    const list = lunList(relay.cdb, this.#units.luns(this.identity.host));
+    relay.dataIn = list.subarray(0, u32(relay.cdb, 6));
+    relay.dataInBytes = relay.dataIn.byteLength;
   }
 
   #passMedium(relay: RelayTask, outer: ScsiTask): void {

@@ -25,13 +25,12 @@ export interface HostFrontOptions {
   /** What the target proves of itself; null: it cannot. */
   readonly own: ChapCredentials | null;
   readonly place: PortPlace;
+  /** Into how many parts the array is divided, each served by one appliance. */
+  readonly partCount: number;
   partnerPortals(): readonly Portal[];
-  /** Nobody serves now, and somebody is about to. */
-  isWorthWaiting(): boolean;
+  /** Nobody serves the part now, and somebody is about to. */
+  isWorthWaiting(part: number): boolean;
 }
-
-/** The array is served as a whole. */
-const partCount = 1;
 
 export class HostFront {
   readonly #options: HostFrontOptions;
@@ -42,7 +41,7 @@ export class HostFront {
   constructor(options: HostFrontOptions) {
     this.#options = options;
     const { hal, events, nbdTls, targetName, own, place } = options;
-    this.#units = new SeatedUnits(hal.clock, partCount, own);
+    this.#units = new SeatedUnits(hal.clock, options.partCount, own);
     this.#waiting = new WaitingSessions(hal.clock);
     this.#servers = new HostServers({
       hal,
@@ -63,12 +62,16 @@ export class HostFront {
   }
 
   #take(port: HbaPort, stream: HostStream): StreamHandler {
-    const find = () =>
-      this.#units.parts.every((part) => this.#units.isSeated(part)) ? this.#servers.accept(port, stream) : null;
+    const { isWorthWaiting, hal } = this.#options;
+    const unseated = () => this.#units.parts.filter((part) => !this.#units.isSeated(part));
+    const mayCome = () => unseated().some((part) => isWorthWaiting(part));
+    const isServed = () => unseated().length < this.#units.parts.length;
+    const find = () => (unseated().length === 0 || (isServed() && !mayCome()) ? this.#servers.accept(port, stream) : null);
     const served = find();
     if (served !== null) return served;
-    const { isWorthWaiting, hal } = this.#options;
-    return (isWorthWaiting() ? this.#waiting.add(stream, find) : null) ?? turnedAway(hal.clock, stream);
+    // What is served is served also when the rest does not come in time.
+    const late = () => (isServed() ? this.#servers.accept(port, stream) : null);
+    return (mayCome() ? this.#waiting.add(stream, find, late) : null) ?? turnedAway(hal.clock, stream);
   }
 
   /** The part is served by `seat` from now on. */

@@ -63,6 +63,9 @@ export class HostService {
       this.#own = seat;
       this.#forwarded.seat = seat;
       this.#parts.front.take(this.#parts.part, seat);
+      seat.onDirectory(() => {
+        if (this.#own === seat) this.tellDirectory();
+      });
       this.tellDirectory();
       done();
     });
@@ -82,6 +85,11 @@ export class HostService {
   ended(): void {
     if (this.#isEnding) this.#parts.front.settle(this.#parts.part);
     this.#isEnding = false;
+  }
+
+  /** Groups that the partner serves; null: it serves none, or has not said. */
+  get theirGroups(): readonly string[] | null {
+    return this.#partner?.directory.groups ?? null;
   }
 
   /** Tells the partner's front ends of hosts and volumes, when something has changed. */

@@ -1,6 +1,10 @@
 /** Every limit of the pair, with its arithmetic. Sizes in bytes, times in milliseconds. */
 import { assert } from "../codec/assert.ts";
 
+/** The two halves of an array; see `pair_appliance.ts`. */
+export const halfNumbers = [0, 1] as const;
+export type HalfNumber = (typeof halfNumbers)[number];
+
 export const pairLimits = {
   /** A mirror frame has at most `rangesMax` ranges of twice 5 bytes, a Differs as many pages: 11 KiB, and a hello less. */
   headerBytesMax: 32 * 1024,
@@ -25,6 +29,8 @@ export const pairLimits = {
   /** An attempt that is not answered in this time is not waited for; a cable that is put back is found within about as long. */
   dialMs: 1000,
   attemptsMax: 8,
+  /** Between two looks whether the pool has been made. */
+  poolLookMs: 50,
   /** Between two looks whether a silent partner is dead. */
   lookMs: 5,
   /** A start waits so long for a partner that is down, so that both of a site that gets its power back meet first. */

@@ -2,11 +2,14 @@
 import type { WriteCache } from "../../hal/api/write_cache.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
 import type { PairHello, PairRole, PairState } from "./frame.ts";
+import type { HalfNumber } from "./limits.ts";
 import type { MirroredCache } from "./mirrored_cache.ts";
 
 export interface PairFacts {
   readonly appliance: string;
   readonly partner: string;
+  readonly half: HalfNumber;
+  readonly preferredOwner: string;
   readonly role: PairRole;
   /** As the partner has said; null: it has not, in this session. */
   readonly theirs: PairState | null;
@@ -22,13 +25,16 @@ export interface PairFacts {
 }
 
 export function pairStatus(facts: PairFacts): PairStatusJson {
-  const { appliance, partner, role, mirror, nics } = facts;
+  const { appliance, partner, half, preferredOwner, role, mirror, nics } = facts;
+  const owner = role === "owner" || role === "starting" ? appliance : role === "standby" ? partner : null;
+  const state = stateOf(facts);
   return {
-    state: stateOf(facts),
+    state,
     partner,
     appliance,
     role,
-    owner: role === "owner" || role === "starting" ? appliance : role === "standby" ? partner : null,
+    owner,
+    halves: [{ half: half + 1, owner, preferredOwner, state }],
     copiedBytes: mirror.state === "mirrored" ? mirror.sizeBytes : mirror.progress.doneBytes,
     cacheBytes: mirror.sizeBytes,
     nics,

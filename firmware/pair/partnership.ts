@@ -34,7 +34,7 @@ import { HomePolicy } from "./home_policy.ts";
 import type { HostFront } from "./host_front.ts";
 import { HostService } from "./host_service.ts";
 import { Interconnect } from "./interconnect.ts";
-import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
+import { checkTimes, type HalfNumber, type PairTimes, pairLimits } from "./limits.ts";
 import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
@@ -45,14 +45,16 @@ export interface PartnershipOptions {
   readonly hal: Hal;
   readonly array: string;
   readonly appliance: string;
+  readonly half: HalfNumber;
+  /** `preferred`: for this half. */
   readonly pair: PairConfig;
   readonly events: EventSink;
   /** Serves hosts at this appliance's ports, wherever the array is owned. */
   readonly front: HostFront;
   /** Starts the array's firmware on `hal`. */
   open(hal: Hal, pair: PairPort): Promise<StartOutcome>;
-  /** The appliance cannot be of any use any more: the process ends; `text` says why. */
-  end(text: string): void;
+  /** The half cannot be served here; `text` says why. `isFatal`: the process must end, whatever else it serves. */
+  end(text: string, isFatal: boolean): void;
 }
 
 export type Engine = Extract<StartOutcome, { ok: true }>;
@@ -62,7 +64,7 @@ export class Partnership implements PairPort {
   readonly mirror: MirroredCache;
   /** The array's firmware has begun, or has ended, to run here. */
   onEngine: () => void = () => {};
-  onStandby: () => void = () => {};
+  onRole: () => void = () => {};
   readonly #options: PartnershipOptions;
   readonly #times: PairTimes;
   readonly #interconnect: Interconnect;
@@ -105,7 +107,7 @@ export class Partnership implements PairPort {
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
     const { partner } = pair;
-    const service = { clock, front: options.front, part: 0, appliance, partner, ownPorts: hal.hbaPorts };
+    const service = { clock, front: options.front, part: options.half, appliance, partner, ownPorts: hal.hbaPorts };
     this.#hosts = new HostService({ ...service, send, partnerOwns: this.#partnerOwns });
     this.#calls = new Calls(clock, send);
     this.#interconnect = new Interconnect(
@@ -137,6 +139,7 @@ export class Partnership implements PairPort {
       shelves: hal.shelves,
       array,
       place: appliance < pair.partner ? 0 : 1,
+      half: options.half,
       heartbeatMs: pair.heartbeatMs,
       owns: () => this.#role === "owner" || this.#role === "starting",
     });
@@ -169,14 +172,23 @@ export class Partnership implements PairPort {
   get engine(): Engine | null {
     return this.#engine;
   }
+  /** Why it is not served here, in role `refused`. */
+  get refusal(): string {
+    return this.#refusal;
+  }
+  get preferredOwner(): string {
+    return this.#options.pair.preferred ? this.#options.appliance : this.partner;
+  }
+  /** Of the partner, as it said last while it serves; null: not known. */
+  get theirGroups(): readonly string[] | null {
+    return this.#hosts.theirGroups;
+  }
   /** Nobody serves the array now, and somebody is about to. */
   get isWorthWaiting(): boolean {
-    return this.#role !== "free" || this.#interconnect.met || this.#watch.isFresh;
+    return (this.#role !== "free" && this.#role !== "refused") || this.#interconnect.met || this.#watch.isFresh;
   }
   /** Takes the addresses and looks for the partner; a sentence says which address could not be taken. */
   async start(): Promise<string | null> {
-    const ports = await this.#options.front.open();
-    if (ports !== null) return ports;
     const nics = await new Promise<readonly string[]>((resolve) => this.#interconnect.start(resolve));
     if (nics.length > 0) return nics.join("; ");
     this.#heart.start();
@@ -285,7 +297,7 @@ export class Partnership implements PairPort {
     else if (outcome === "own" && !this.#leading) {
       this.#leading = true;
       this.#interconnect.send({ kind: "lead" });
-    } else if (outcome === "nobody") this.#options.end(this.#refusal);
+    } else if (outcome === "nobody") this.#options.end(this.#refusal, false);
   }
 
   #led(): void {
@@ -301,14 +313,15 @@ export class Partnership implements PairPort {
   /** Can only come about when a proof of death was false. */
   #twoOwners(): void {
     this.#options.end(
-      `${this.partner} owns array ${this.#options.array} as well; this appliance ends before it writes more`,
+      `${this.partner} owns a part of array ${this.#options.array} as well; this appliance ends before it writes more`,
+      true,
     );
   }
 
   // ---------------------------------------------------------------- owning
 
   #takeOver(how: string): void {
-    if (this.#role === "refused") return this.#options.end(this.#refusal);
+    if (this.#role === "refused") return this.#options.end(this.#refusal, false);
     const { events, array, appliance } = this.#options;
     events.emit("pair-takeover", `${this.partner} ${how}: ${appliance} takes array ${array}`);
     void this.#open();
@@ -337,7 +350,7 @@ export class Partnership implements PairPort {
       this.#refusal = outcome.text;
       this.#become("refused");
       if (this.#interconnect.met) this.#decide();
-      else this.#options.end(outcome.text);
+      else this.#options.end(outcome.text, false);
       return;
     }
     this.#engine = outcome;
@@ -482,6 +495,7 @@ export class Partnership implements PairPort {
     const hung = this.#options.hal.clock.after(pairLimits.quietMs, () =>
       this.#options.end(
         "a disk has not answered while the array was handed over; the partner takes it when this process is dead",
+        true,
       ),
     );
     await lease.end();
@@ -501,21 +515,19 @@ export class Partnership implements PairPort {
     this.#target.adopt();
   }
 
-  /** An orderly end: the partner gets the array where it can, and otherwise everything goes home. */
+  /** Before an orderly end: the partner gets the half where it can. */
+  async handOverIfPossible(): Promise<void> {
+    if (this.#engine === null || this.mirror.state !== "mirrored" || this.#theirs?.role !== "standby") return;
+    await this.#handOver();
+    await this.#whenTaken();
+  }
+
+  /** An orderly end; what the partner does not have goes home. Hosts have gone. */
   async stop(): Promise<void> {
-    const engine = this.#engine;
-    const mayHandOver = this.mirror.state === "mirrored" && this.#theirs?.role === "standby";
-    if (engine !== null && mayHandOver) {
-      await this.#handOver();
-      await this.#whenTaken();
-    } else if (engine !== null) {
-      this.#options.front.close();
-      await engine.control.stop();
-    }
+    await this.#engine?.control.stop();
     this.#become("stopping");
     this.#watch.stop();
     await this.#lease?.end();
-    this.#options.front.close();
     this.#heart.stop();
     this.#interconnect.stop();
   }
@@ -538,6 +550,8 @@ export class Partnership implements PairPort {
     return {
       appliance: this.#options.appliance,
       partner: this.partner,
+      half: this.#options.half,
+      preferredOwner: this.preferredOwner,
       role: this.#role,
       theirs: this.#theirs,
       met: this.#interconnect.met,
@@ -556,8 +570,8 @@ export class Partnership implements PairPort {
     if (this.#role === role) return;
     this.#role = role;
     if (role === "owner") this.#refusal = "";
-    if (role === "standby") this.onStandby();
     this.#tellState();
+    this.onRole();
   }
 
   #state(): PairState {

@@ -55,6 +55,8 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   readonly #clock: Clock;
   readonly #parts: readonly Part[];
   readonly #nexuses = new Set<FrontNexus>();
+  /** By LUN: in which part it was when a seat of that was left last. */
+  readonly #lastParts = new WeakMap<HostIdentity, Map<number, number>>();
   /** What each host was asked to prove when it logged in. */
   readonly #proofs = new WeakMap<HostIdentity, string>();
 
@@ -79,7 +81,14 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
 
   /** At once: nothing is asked of the seat from here on. `settle` follows when it touches nothing any more. */
   leave(part: number): void {
-    for (const nexus of this.#nexuses) nexus.leave(part);
+    const { seat } = this.#parts[part]!;
+    for (const nexus of this.#nexuses) {
+      nexus.leave(part);
+      const { host } = nexus.identity;
+      const known = this.#lastParts.get(host) ?? new Map<number, number>();
+      for (const { lun } of seat?.luns(host) ?? []) known.set(lun, part);
+      this.#lastParts.set(host, known);
+    }
     this.#parts[part]!.leave();
   }
 
@@ -104,11 +113,27 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
     return nexus;
   }
 
-  /** Which part has the LUN of the host; of those that nobody has, the first. */
-  partOf(host: HostIdentity, lun: number | null): number {
+  /** Which part has the LUN of the host; null: none that is known. */
+  partOf(host: HostIdentity, lun: number | null): number | null {
     if (this.#parts.length === 1) return 0;
     const found = this.#parts.findIndex(({ seat }) => seat?.luns(host).some((one) => one.lun === lun) === true);
-    return Math.max(0, found);
+    if (found >= 0) return found;
+    // The LUNs of a part that is just moving are as they were.
+    const remembered = this.#lastParts.get(host)?.get(lun ?? -1);
+    return remembered !== undefined && this.#parts[remembered]!.seat === null ? remembered : null;
+  }
+
+  /** Who answers for a LUN that no part has. */
+  get somePart(): number {
+    return Math.max(
+      0,
+      this.#parts.findIndex(({ seat }) => seat !== null),
+    );
+  }
+
+  /** All LUNs of a host, in whichever part. */
+  luns(host: HostIdentity): number[] {
+    return this.#parts.flatMap(({ seat }) => seat?.luns(host).map(({ lun }) => lun) ?? []);
   }
 
   front(part: number, target: BlockTarget): FrontTarget {
@@ -122,11 +147,13 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   // ---------------------------------------------------------------- hosts
 
   required(host: HostIdentity): "unknown" | "open" | ChapCredentials {
-    const seat = this.#parts.find((part) => part.seat !== null)?.seat ?? null;
-    if (seat === null) return "unknown";
-    const required = seat.required(host);
-    this.#proofs.set(host, seat.proofOf(host));
-    return required;
+    for (const { seat } of this.#parts) {
+      const required = seat?.required(host) ?? "unknown";
+      if (required === "unknown") continue;
+      this.#proofs.set(host, seat!.proofOf(host));
+      return required;
+    }
+    return "unknown";
   }
 
   // ---------------------------------------------------------------- NBD

@@ -17,6 +17,7 @@ import { getU64, setU64 } from "../codec/bytes.ts";
 import { regionOf } from "../log/record.ts";
 import { findDisks } from "../store/disk_finder.ts";
 import { heartbeatOffset, pageBytes } from "../store/geometry.ts";
+import type { HalfNumber } from "./limits.ts";
 
 const magic = 0x42484347;
 const coveredBytes = 64;
@@ -32,6 +33,8 @@ export interface ShelfHeartOptions {
   readonly array: string;
   /** Which of the two pages is the own one. */
   readonly place: 0 | 1;
+  /** Each half of the array has pages of its own. */
+  readonly half: HalfNumber;
   readonly heartbeatMs: number;
   /** Whether this appliance owns the array, or is about to. */
   owns(): boolean;
@@ -109,17 +112,17 @@ export class ShelfHeart {
     view.setUint32(0, magic, true);
     view.setUint32(4, this.#options.digests.crc32(bytes.subarray(8, coveredBytes)), true);
     target.writing = true;
-    target.disk.write(heartbeatOffset(this.#options.place), [bytes], () => {
+    target.disk.write(heartbeatOffset(this.#options.place, this.#options.half), [bytes], () => {
       target.writing = false;
     });
   }
 
   #look(target: HeartDisk): void {
     if (target.reading) return;
-    const { clock, digests, place } = this.#options;
+    const { clock, digests, place, half } = this.#options;
     const { bytes, view } = regionOf(new Uint8Array(pageBytes));
     target.reading = true;
-    target.disk.read(heartbeatOffset(1 - place), bytes, (error) => {
+    target.disk.read(heartbeatOffset(1 - place, half), bytes, (error) => {
       target.reading = false;
       if (error !== null || !this.#disks.includes(target)) return;
       const nowMs = clock.nowMs();

@@ -7,7 +7,7 @@
  * sooner than who is turned away and tries again after two seconds.
  *
  * Invariants:
- * - A session waits `waitMs` at most, and then ends.
+ * - A session waits `waitMs` at most, and then is served by who is there, or ends.
  * - Of what it sends no more is kept than comes in before its `pause` takes effect.
  */
 import type { StreamHandler } from "../../hal/api/byte_stream.ts";
@@ -27,11 +27,16 @@ export class WaitingSessions {
     this.#clock = clock;
   }
 
-  /** null: too many wait. */
-  add(stream: HostStream, find: FindServer): StreamHandler | null {
+  /** `late`: who serves it when it has waited in vain for whom `find` would have found. null: too many wait. */
+  add(stream: HostStream, find: FindServer, late: FindServer = () => null): StreamHandler | null {
     if (this.#sessions.size >= pairLimits.waitingMax) return null;
-    const session = new WaitingSession(stream, find, () => this.#sessions.delete(session));
-    session.limit = this.#clock.after(pairLimits.waitMs, () => session.giveUp());
+    const session = new WaitingSession(stream, () => this.#sessions.delete(session));
+    session.find = find;
+    session.limit = this.#clock.after(pairLimits.waitMs, () => {
+      session.find = late;
+      session.look();
+      session.giveUp();
+    });
     this.#sessions.add(session);
     return session;
   }
@@ -48,23 +53,22 @@ export class WaitingSessions {
 
 class WaitingSession implements StreamHandler {
   limit: Timer | null = null;
+  find: FindServer = () => null;
   readonly #stream: HostStream;
-  readonly #find: FindServer;
   readonly #over: () => void;
   #server: StreamHandler | null = null;
   #kept: Uint8Array[] = [];
   #hasEnded = false;
   #isClosed = false;
 
-  constructor(stream: HostStream, find: FindServer, over: () => void) {
+  constructor(stream: HostStream, over: () => void) {
     this.#stream = stream;
-    this.#find = find;
     this.#over = over;
   }
 
   look(): void {
     if (this.#isClosed || this.#server !== null) return;
-    const server = this.#find();
+    const server = this.find();
     if (server === null) return;
     this.#leave();
     this.#server = server;

@@ -233,10 +233,10 @@ export class Operator {
   async #stop(array: SimArray, control: Control): Promise<string> {
     const { machine } = array;
     const { bootCount } = machine.appliance;
-    const { partnership } = machine;
-    if (partnership !== null) {
+    const { pairAppliance } = machine;
+    if (pairAppliance !== null) {
       // The partner has the array, where it can; the process ends.
-      await partnership.stop();
+      await pairAppliance.stop();
       if (machine.appliance.bootCount === bootCount) machine.appliance.crash();
       return "stopped";
     }

@@ -6,7 +6,9 @@
  */
 import type { Control } from "../../firmware/manage/control.ts";
 import type { GroupEntry, GroupRegistry } from "../../firmware/manage/groups.ts";
+import type { HalfNumber } from "../../firmware/pair/limits.ts";
 import type { Partnership } from "../../firmware/pair/partnership.ts";
+import type { PairAppliance } from "../../firmware/pair_appliance.ts";
 import type { Group } from "../../firmware/volume/group.ts";
 import type { Hal } from "../../hal/api/hal.ts";
 import type { MockAppliance } from "../../hal/mock/appliance.ts";
@@ -14,6 +16,8 @@ import type { BootFacts } from "./oracle.ts";
 import type { ArrayPlan } from "./site_plan.ts";
 
 export const groupName = "demo";
+/** The half of a pair's array that has it. */
+export const watchedHalf: HalfNumber = 0;
 
 export interface Running {
   readonly control: Control;
@@ -67,13 +71,18 @@ export class SimMachine {
   /** The newest life of the array's firmware here. */
   boot: Boot | null = null;
   /** Of the present boot; null: not one of a pair. */
-  partnership: Partnership | null = null;
+  pairAppliance: PairAppliance | null = null;
   /** Its cache lost its content under a failed battery, and has not been made good since. */
   cacheIsLost = false;
 
   constructor(name: string, appliance: MockAppliance) {
     this.name = name;
     this.appliance = appliance;
+  }
+
+  /** Of the half that has the checkers' group. */
+  get partnership(): Partnership | null {
+    return this.pairAppliance?.halves[watchedHalf] ?? null;
   }
 
   get hbaAddress(): string {

@@ -2,10 +2,10 @@
  * The simulated site: arrays oak and elm, each of one appliance or a pair of them, running the real firmware on the mock hardware, with
  * the oracle on their logs. Starts and restarts appliances, and notes what becomes of them.
  */
-import { type ApplianceConfig, type StartOutcome, startAppliance } from "../../firmware/appliance.ts";
+import { type ApplianceConfig, type StartOptions, type StartOutcome, startAppliance } from "../../firmware/appliance.ts";
 import type { Result } from "../../firmware/manage/control.ts";
 import type { PairPort } from "../../firmware/pair/pair_port.ts";
-import { createPairAppliance } from "../../firmware/pair_appliance.ts";
+import { PairAppliance } from "../../firmware/pair_appliance.ts";
 import type { Hal } from "../../hal/api/hal.ts";
 import type { MockAppliance } from "../../hal/mock/appliance.ts";
 import { BrokenContract } from "../../hal/mock/contract.ts";
@@ -15,7 +15,7 @@ import { World } from "../../hal/mock/world.ts";
 import { Chronicle } from "./chronicle.ts";
 import { tapLogs } from "./log_tap.ts";
 import { Oracle } from "./oracle.ts";
-import { Boot, groupName, SimArray, SimMachine } from "./sim_array.ts";
+import { Boot, groupName, SimArray, SimMachine, watchedHalf } from "./sim_array.ts";
 import { type ArrayPlan, drawSitePlan, type PairCount, type PairPlan, type SitePlan } from "./site_plan.ts";
 
 const version = "sim";
@@ -219,7 +219,7 @@ export class Site {
     if (machine.appliance.isUp) return;
     const array = this.arrays.find(({ machines }) => machines.includes(machine))!;
     array.refusal = null;
-    machine.partnership = null;
+    machine.pairAppliance = null;
     const { pair } = array.plan;
     machine.appliance.start((hal) => {
       if (pair === null) void this.#beginLife(array, machine, hal);
@@ -247,7 +247,8 @@ export class Site {
       if (boot.alive()) this.#heard(array, place, code, text);
     };
     const config = this.#config(array, machine);
-    const started = startAppliance({ hal, config, events: { emit }, version, ...(pair === undefined ? {} : { pair }) });
+    const options: StartOptions = { hal, config, events: { emit }, version };
+    const started = startAppliance(pair === undefined ? options : { ...options, pair, half: watchedHalf });
     return new Promise((resolve) => {
       started.then(
         (outcome) => {
@@ -293,13 +294,13 @@ export class Site {
     for (const listener of this.onEvent) listener(array, code);
   }
 
-  /** As `createPairAppliance` does; every life of the array's firmware on this machine is one for the checkers. */
+  /** Every life, on this machine, of the half that has the checkers' group is one for the checkers. */
   #startOneOfPair(array: SimArray, machine: SimMachine, hal: Hal, pair: PairPlan): void {
     const partner = array.partnerOf(machine)!.name;
     const { bootCount } = machine.appliance;
     this.chronicle.note(machine.name, `boot ${bootCount}`);
     const isUp = () => machine.appliance.isUp && machine.appliance.bootCount === bootCount;
-    const partnership = createPairAppliance({
+    const pairAppliance = new PairAppliance({
       hal,
       config: this.#config(array, machine),
       version,
@@ -317,7 +318,10 @@ export class Site {
           if (isUp()) this.#heard(array, machine.name, code, text);
         },
       },
-      start: (options) => this.#beginLife(array, machine, options.hal, options.pair),
+      start: (options) =>
+        options.half === watchedHalf
+          ? this.#beginLife(array, machine, options.hal, options.pair)
+          : startAppliance(options),
       end: (text) => {
         if (!isUp()) return;
         this.chronicle.note(machine.name, `ends: ${text}`);
@@ -325,11 +329,11 @@ export class Site {
         this.onEnded(machine, text);
       },
     });
-    machine.partnership = partnership;
-    partnership.onEngine = () => {
-      if (partnership.engine === null && isUp()) this.#lifeEnded(array, machine);
+    machine.pairAppliance = pairAppliance;
+    pairAppliance.onEngine = (half) => {
+      if (half === watchedHalf && machine.partnership?.engine === null && isUp()) this.#lifeEnded(array, machine);
     };
-    partnership.start().then(
+    pairAppliance.start().then(
       (trouble) => {
         if (trouble !== null && isUp()) this.chronicle.fail("setup", `${machine.name}: ${trouble}`);
       },

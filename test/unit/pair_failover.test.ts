@@ -158,7 +158,7 @@ test("the owner stops in order while the standby has no copy -> everything is at
   bench.b.machine.crash();
   bench.until("unmirrored", () => bench.a.state === "degraded");
   host.rest();
-  bench.answer(bench.a.partnership!.stop());
+  bench.answer(bench.a.appliance!.stop());
   bench.a.machine.crash();
   bench.start(bench.b);
   bench.until("it owns", () => bench.b.role === "owner");
@@ -167,7 +167,7 @@ test("the owner stops in order while the standby has no copy -> everything is at
 
 test("the owner stops in order while mirrored -> the standby has the array at once", () => {
   const { bench, host } = benchWithHost(13);
-  bench.answer(bench.a.partnership!.stop());
+  bench.answer(bench.a.appliance!.stop());
   assert.is(bench.b.role, "owner");
   bench.a.machine.crash();
   const acks = host.acks;

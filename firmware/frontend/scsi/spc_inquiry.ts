@@ -240,14 +240,25 @@ function judgeReportLuns(standing: Standing): boolean {
   return known || badField(standing, 2, 7);
 }
 
-function runReportLuns(standing: Standing): Outcome {
-  const { cdb } = standing.task;
-  const { nexus } = standing;
+export const reportLunsOpcode = 0xa0;
+
+/** The parameter data of REPORT LUNS for a judged CDB. */
+export function lunList(cdb: Uint8Array, units: readonly number[]): Uint8Array {
   const withUnits = cdb[2] === selects.addressable || cdb[2] === selects.all;
-  const luns = withUnits ? [...nexus.accesses].map(({ lun }) => lun).sort((a, b) => a - b) : [];
+  const luns = withUnits ? [...units].sort((a, b) => a - b) : [];
   const bytes = new Uint8Array(8 + 8 * luns.length);
   putU32(bytes, 0, 8 * luns.length);
   for (const [index, lun] of luns.entries()) encodeLun(lun, bytes, 8 + 8 * index);
+  return bytes;
+}
+
+function runReportLuns(standing: Standing): Outcome {
+  const { cdb } = standing.task;
+  const { nexus } = standing;
+  const bytes = lunList(
+    cdb,
+    [...nexus.accesses].map(({ lun }) => lun),
+  );
   for (const access of nexus.accesses) access.forgetAttention(Asc.reportedLunsDataHasChanged);
   return answer(standing, bytes, u32(cdb, 6));
 }
@@ -279,7 +290,7 @@ export const inquiryCommands: readonly Command[] = [
   {
     name: "REPORT LUNS",
     worstPort: "unavailable",
-    opcode: 0xa0,
+    opcode: reportLunsOpcode,
     serviceAction: null,
     cdbBytes: 12,
     usage: [0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],

@@ -1,7 +1,10 @@
 /** Array oak as a pair on one shelf, running the whole firmware on the mock hardware, and a host with a path to each appliance. */
+import type { Api, ApiAnswer } from "../../../firmware/manage/api.ts";
 import type { Result } from "../../../firmware/manage/control.ts";
+import { EventLog } from "../../../firmware/manage/events.ts";
 import type { Partnership } from "../../../firmware/pair/partnership.ts";
-import { createPairAppliance } from "../../../firmware/pair_appliance.ts";
+import { createPairApi } from "../../../firmware/pair_api.ts";
+import { PairAppliance } from "../../../firmware/pair_appliance.ts";
 import type { MockAppliance } from "../../../hal/mock/appliance.ts";
 import type { MockShelf } from "../../../hal/mock/shelf.ts";
 import { World } from "../../../hal/mock/world.ts";
@@ -23,7 +26,8 @@ export interface PairBenchOptions {
 export class PairMachine {
   readonly name: string;
   readonly machine: MockAppliance;
-  partnership: Partnership | null = null;
+  appliance: PairAppliance | null = null;
+  api: Api | null = null;
   /** Why the process ended by itself. */
   ended: string | null = null;
   readonly events: { readonly code: string; readonly text: string; readonly atMs: number }[] = [];
@@ -31,6 +35,11 @@ export class PairMachine {
   constructor(name: string, machine: MockAppliance) {
     this.name = name;
     this.machine = machine;
+  }
+
+  /** Of the half that the bench's volumes are in. */
+  get partnership(): Partnership | null {
+    return this.appliance?.halves[0] ?? null;
   }
 
   get address(): string {
@@ -113,11 +122,11 @@ export class PairBench {
 
   start(which: PairMachine, words: { readonly acceptCacheLoss?: boolean } = {}): void {
     const { heartbeatMs = 100, limitMs = 1000 } = this.#options;
-    which.partnership = null;
+    which.appliance = null;
     which.ended = null;
     const partner = this.other(which).name;
     which.machine.start((hal) => {
-      const partnership = createPairAppliance({
+      const appliance = new PairAppliance({
         hal,
         config: {
           array: { name: "oak", appliance: which.name },
@@ -141,8 +150,17 @@ export class PairBench {
           which.machine.crash();
         },
       });
-      which.partnership = partnership;
-      void partnership.start().then((trouble) => {
+      which.appliance = appliance;
+      which.api = createPairApi({
+        pair: appliance,
+        array: "oak",
+        appliance: which.name,
+        version: "test",
+        events: new EventLog(hal.clock, () => {}),
+        clock: hal.clock,
+        lab: null,
+      });
+      void appliance.start().then((trouble) => {
         if (trouble !== null) throw new Error(trouble);
       });
     });
@@ -169,6 +187,48 @@ export class PairBench {
     this.until("the pair is mirrored", () =>
       this.machines.some(({ role, state }) => role === "owner" && state === "mirrored"),
     );
+  }
+
+  /** The owners of both halves, in order. */
+  untilHalves(first: "a" | "b", second: "a" | "b"): void {
+    const isOwner = (which: "a" | "b", half: number): boolean =>
+      this[which].machine.isUp && this[which].appliance?.halves[half]?.role === "owner";
+    const running = () => this.machines.flatMap(({ machine, appliance }) => (machine.isUp ? (appliance?.halves ?? []) : []));
+    const isKnown = () => running().every(({ role, theirGroups }) => role !== "standby" || theirGroups !== null);
+    this.until(`${first} and ${second} own the halves`, () => isOwner(first, 0) && isOwner(second, 1) && isKnown());
+  }
+
+  /** Both run, and the copies of both halves are complete. */
+  untilAllMirrored(): void {
+    const owners = () => this.machines.flatMap(({ machine, appliance }) => (machine.isUp ? (appliance?.halves ?? []) : []));
+    this.until(
+      "both halves are mirrored",
+      () => owners().filter((half) => half.role === "owner" && half.status().state === "mirrored").length === 2,
+    );
+  }
+
+  /** The interconnect. */
+  cut(isCut: boolean): void {
+    if (isCut) this.world.cut("oak-a", "oak-b");
+    else this.world.join("oak-a", "oak-b");
+  }
+
+  /** A request of the management API at an appliance. */
+  call<T>(at: PairMachine, method: string, path: string, body: object = {}): T {
+    const answer = this.#ask(at, method, path, body);
+    if (answer.status !== 200) throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
+    return answer.body as T;
+  }
+
+  /** The code with which it is refused. */
+  refusal(at: PairMachine, method: string, path: string, body: object): string | null {
+    const answer = this.#ask(at, method, path, body);
+    return answer.status === 200 ? null : (answer.body as { error: { code: string } }).error.code;
+  }
+
+  #ask(at: PairMachine, method: string, path: string, body: object): ApiAnswer {
+    const text = Object.keys(body).length === 0 ? "" : JSON.stringify(body);
+    return this.answer(at.api!(method, path, text));
   }
 
   answer<T>(promise: Promise<T>): T {

@@ -52,12 +52,13 @@ export class PairInitiator {
   }
 
   /** Sends a command and does not wait. */
-  begin(cdb: readonly number[], options: { readonly data?: Uint8Array; readonly readBytes?: number } = {}): Command {
+  begin(cdb: readonly number[], options: CommandOptions = {}): Command {
     const initiator = this.#initiator!;
-    const { data, readBytes } = options;
+    const { data, readBytes, lun = 0 } = options;
     const immediate = data?.subarray(0, immediateBytes);
     const itt = initiator.command({
       cdb,
+      lun,
       ...(data === undefined ? {} : { write: true, data: immediate!, expected: data.byteLength }),
       ...(readBytes === undefined ? {} : { read: true, expected: readBytes }),
     });
@@ -98,12 +99,12 @@ export class PairInitiator {
   }
 
   /** Runs one command to its end: status, and the sense key, ASC and ASCQ in one number. */
-  run(cdb: readonly number[], data?: Uint8Array): { readonly status: number; readonly sense: number } {
-    return this.end(this.begin(cdb, data === undefined ? {} : { data }));
+  run(cdb: readonly number[], data?: Uint8Array, lun = 0): { readonly status: number; readonly sense: number } {
+    return this.end(this.begin(cdb, data === undefined ? { lun } : { data, lun }));
   }
 
-  read(cdb: readonly number[], readBytes: number): Uint8Array | null {
-    const command = this.begin(cdb, { readBytes });
+  read(cdb: readonly number[], readBytes: number, lun = 0): Uint8Array | null {
+    const command = this.begin(cdb, { readBytes, lun });
     return this.end(command).status === 0 ? command.received : null;
   }
 
@@ -115,6 +116,12 @@ export class PairInitiator {
     if (command.status === null) throw new Error("the session has ended");
     return { status: command.status, sense: command.sense };
   }
+}
+
+interface CommandOptions {
+  readonly data?: Uint8Array;
+  readonly readBytes?: number;
+  readonly lun?: number;
 }
 
 export interface Command {
