@@ -37,7 +37,7 @@ export class LogSlots {
     for (const slab of options.table.slabsOf(options.owner, slabKind.log)) this.#addSlab(slab, true);
   }
 
-  /** Takes and gives back no slab any more: another instance, or the pool, has taken over. */
+  /** Hands out no slot and gives back no slab any more: another instance, or the pool, has taken over. */
   retire(): void {
     this.#retired = true;
   }
@@ -56,6 +56,10 @@ export class LogSlots {
   }
 
   allocate(done: (slot: LogSlot | null) => void): void {
+    if (this.#retired) {
+      this.#clock.defer(() => done(null));
+      return;
+    }
     for (const [slab, used] of this.#slabs) {
       const index = used.indexOf(false);
       if (index < 0 || !this.#table.isPresent(slab)) continue;
@@ -64,7 +68,7 @@ export class LogSlots {
       return;
     }
     // What is promised to the group's data and maps is not for its log.
-    const spare = this.#retired ? 0 : this.#table.availableFor(this.#owner) - this.#table.promisedTo(this.#owner);
+    const spare = this.#table.availableFor(this.#owner) - this.#table.promisedTo(this.#owner);
     const slab = spare > 0 ? this.#table.take(this.#owner, slabKind.log) : 0;
     if (slab === 0) {
       this.#clock.defer(() => done(null));

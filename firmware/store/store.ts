@@ -215,9 +215,9 @@ export interface GroupParcel {
 /**
  * Space and groups between the two halves of a pool. A pool with one half refuses all of it.
  *
- * The halves know nothing of each other: the caller carries what one returns to the other, in order, each message at most until the next
- * one about the same slabs or the same group. After an error of the disks an operation has had no effect in memory unless it
- * says otherwise, its effect on the disks is unknown, and repeating it is right.
+ * The halves know nothing of each other: the caller carries what one returns to the other, in order, and delivers nothing late: a
+ * message about a slab or a group is of no use once a newer one about it is on its way. After `disk-failed` the effect on the disks is
+ * unknown: the same call once more is right, and so is what the claims say after the next start.
  */
 export interface PoolHalf {
   /**
@@ -231,20 +231,22 @@ export interface PoolHalf {
   claims(): Uint8Array;
   /**
    * Slabs that are elsewhere here and by the other half's `claims` are free here, durably, before `done`: what a crash or an error has
-   * left to nobody. The caller guarantees that no ceding is under way, and that the other half does not do this at the same time.
+   * left to nobody. The caller guarantees that from before those claims are taken until this is done no ceding and no move is under
+   * way, and that the other half does not do the same.
    */
   receiveOrphans(theirClaims: Uint8Array, done: (error: StoreError | null, slabCount: number) => void): void;
 
   /**
    * The group is to leave; it is idle, and nobody uses its `GroupStore` any more. Its entry is `leaving`, durably, before the parcel is
    * there. From then on it is not opened here, over restarts too, until `endMove` or `cancelMove`. Nothing that was promised to it
-   * (`reserveChunks`) goes with it.
+   * (`reserveChunks`) goes with it: the other half needs free slabs of its own for that.
    */
   beginMove(id: string, done: (error: StoreError | null, parcel: GroupParcel | null) => void): void;
   /**
    * Takes a group that the other half has begun to move. The parcel may be anything: it is checked as a whole before anything changes.
    * The group is this half's, durably, before `done`; a crash before leaves it with the other half. Once more with the same parcel
-   * is right. `no-space`: no root slot is free, or the pool's document is full.
+   * is right. `corrupt`: the parcel does not hold together. `refused`: it does not fit what this half has. `no-space`: no root slot is
+   * free, or the pool's document is full.
    */
   adoptGroup(parcel: unknown, done: StoreDone): void;
   /**
@@ -257,6 +259,7 @@ export interface PoolHalf {
    * with a higher claim than that of the parcel.
    */
   cancelMove(id: string, done: StoreDone): void;
+  /** Of every group in the document. `readGroupClaims` reads them from the disks of a half that nobody has open. */
   groupClaims(): readonly GroupClaim[];
 }
 

@@ -219,6 +219,8 @@ test("a death at any point of a ceding, on either side -> no slab in both hands;
         const bench = new HalvesBench({ seed: 11 }).create();
         const before = bench.spaceOf("freeBytes");
         died = dies(bench, victim, effect, kind, () => bench.cede(0, 4));
+        // When it has ended it is durable on both sides.
+        if (!died) for (const half of bothHalves) bench.kill(half, kind);
         bench.reopen();
         const theirs = bench.pool(1).claims();
         assert.not.ok(
