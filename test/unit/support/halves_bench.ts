@@ -118,15 +118,14 @@ export class HalvesBench {
   /** The half's appliance dies, and all halves that it has open. */
   kill(half: Half, kind: Death): void {
     const appliance = this.appliances[this.owner[half]];
+    for (const each of bothHalves) if (this.owner[each] === this.owner[half]) this.#pools[each] = null;
     if (appliance.isUp) appliance.crash();
     if (kind === "power") appliance.powerLoss();
   }
 
-  /** What is down is opened again. */
+  /** What is down is opened again, by the owner that it has now. */
   reopen(): void {
-    for (const half of bothHalves) {
-      if (!this.appliances[this.owner[half]].isUp || this.#pools[half] === null) this.open(half);
-    }
+    for (const half of bothHalves) if (this.#pools[half] === null) this.open(half);
   }
 
   /** Throws `Died` when nothing comes back because an appliance is dead. */
