@@ -20,6 +20,7 @@ import { type ArrayDocument, type CacheEntry, readArrayDocument } from "./manage
 import type { Control } from "./manage/control.ts";
 import type { EventSink } from "./manage/events.ts";
 import { ExportRegistry } from "./manage/exports.ts";
+import { GroupTransfers } from "./manage/group_transfers.ts";
 import { GroupRegistry } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
@@ -32,7 +33,7 @@ import type { PairPort } from "./pair/pair_port.ts";
 import type { Seat } from "./pair/seat.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
 import { type OpenResult, openPool } from "./store/open_pool.ts";
-import type { StoreError } from "./store/store.ts";
+import type { Pool, StoreError } from "./store/store.ts";
 import type { ChapCredentials } from "./volume/host_access.ts";
 
 /** What the board profile says beside the hardware. */
@@ -68,7 +69,15 @@ export interface ArraySeat extends Seat {
 
 export type StartOutcome =
   /** `groups` is for tests that look inside. */
-  | { readonly ok: true; readonly control: Control; readonly groups: GroupRegistry; readonly seat: ArraySeat }
+  | {
+      readonly ok: true;
+      readonly control: Control;
+      readonly groups: GroupRegistry;
+      readonly seat: ArraySeat;
+      /** Of a half of the array: groups and space go to the other half, and come from it. */
+      readonly transfers: GroupTransfers;
+      readonly pool: Pool;
+    }
   /** What, why, and what to do, in one line. Nothing was overwritten. */
   | { readonly ok: false; readonly text: string };
 
@@ -159,6 +168,10 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     config,
     events,
     shelfLogBytes: config.shelfLogBytes ?? logLimits.shelfLogBytes,
+    moreSpace: (done) => {
+      if (options.pair === undefined) done(false);
+      else void options.pair.moreSpace().then(done);
+    },
     whyUnsafe: () => options.pair?.mirror.whyUnsafe() ?? "the write cache's battery has failed",
   });
   const diskWasStale = pool.disks().some(({ state }) => state === "stale");
@@ -266,6 +279,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     proofOf: (host) => hosts.proofOf(host),
     proved: (host, proof) => hosts.proved(host, proof),
     list: (host) => exports.list(host),
+    uuidOf: (name) => exports.uuidOf(name),
     open: (name, host) => exports.open(name, host),
     directory: () => ({ hosts: holder.document.hosts, exports: exports.all(), groups: pool.groupIds() }),
     onDirectory: (listener) => hosts.onChanged(listener),
@@ -284,6 +298,14 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
           place: singlePlace,
         })
       : null;
+  const transfers = new GroupTransfers({
+    clock,
+    pool,
+    groups,
+    document: () => holder.document,
+    save: (document) => saveDocument(document) as Promise<StoreError | null>,
+    changed: () => hosts.changed(),
+  });
   const control = new ApplianceControl({
     hal,
     config,
@@ -314,7 +336,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       groups: groups.all().length,
     },
   );
-  return { ok: true, control, groups, seat };
+  return { ok: true, control, groups, seat, transfers, pool };
 }
 
 function singlePortGroups(hal: Hal): TargetPortGroup[] {

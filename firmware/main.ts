@@ -198,7 +198,15 @@ async function main(): Promise<void> {
   } else {
     const end = (text: string) => void refuse(outlets, text);
     const appliance = new PairAppliance({ hal, config, pair, events, version, diskProblems, end });
-    api = createPairApi({ pair: appliance, array: array.name, appliance: array.appliance, version, events, clock, lab });
+    api = createPairApi({
+      pair: appliance,
+      array: array.name,
+      appliance: array.appliance,
+      version,
+      events,
+      clock,
+      lab,
+    });
     let isRehearsed = false;
     appliance.onStandby = () => {
       if (isRehearsed) return;

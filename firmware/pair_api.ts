@@ -11,7 +11,14 @@ import { type Api, type ApiAnswer, createApi } from "./manage/api.ts";
 import type { FailoverJson, LabPort } from "./manage/control.ts";
 import type { EventLog } from "./manage/events.ts";
 import { mergedLists, mergePairStatus, mergeStatus, mergeSupport } from "./manage/merged_documents.ts";
-import type { ApplianceJson, GroupJson, HostJson, PairStatusJson, StatusJson, WarningJson } from "./manage/status_json.ts";
+import type {
+  ApplianceJson,
+  GroupJson,
+  HostJson,
+  PairStatusJson,
+  StatusJson,
+  WarningJson,
+} from "./manage/status_json.ts";
 import type { Partnership } from "./pair/partnership.ts";
 import type { PairAppliance } from "./pair_appliance.ts";
 
@@ -42,7 +49,8 @@ export function createPairApi(parts: PairApiParts): Api {
       clock,
       lab,
     });
-    partnership.api = own;
+    partnership.api = (method, path, body) =>
+      pair.answerPartner(partnership.half, path, body) ?? own(method, path, body);
     return { partnership, own };
   });
   const array = new ArrayApi(parts, halves);
@@ -131,7 +139,13 @@ class ArrayApi {
   async #support(): Promise<ApiAnswer> {
     const answers = (await this.#askAll("GET", "/v1/support")).filter(({ status }) => status === 200);
     const status = await this.#status();
-    return ok(mergeSupport(answers.map(({ body }) => body as Record<string, unknown>), status, this.#pairStatus()));
+    return ok(
+      mergeSupport(
+        answers.map(({ body }) => body as Record<string, unknown>),
+        status,
+        this.#pairStatus(),
+      ),
+    );
   }
 
   #pairStatus(): PairStatusJson {
@@ -152,7 +166,13 @@ class ArrayApi {
     return answers.find(({ status }) => status !== 404) ?? answers[0]!;
   }
 
-  async #named(noun: "volumes" | "groups", name: string, method: string, path: string, body: string): Promise<ApiAnswer> {
+  async #named(
+    noun: "volumes" | "groups",
+    name: string,
+    method: string,
+    path: string,
+    body: string,
+  ): Promise<ApiAnswer> {
     const half = await this.#halfOf(noun, name);
     if (isHalf(half)) return this.#ask(half, method, path, body);
     if (half.status !== 404) return half;
@@ -177,7 +197,8 @@ class ArrayApi {
       return failed(409, "exists", `volume ${name} exists; choose another name`);
     const group = noun === "groups" ? name : typeof asked["group"] === "string" ? asked["group"] : name;
     const known = groupsOf.findIndex((groups) => groups.some((one) => one.name === group));
-    const wanted = owner === undefined ? null : this.#halves.findIndex(({ partnership }) => partnership.preferredOwner === owner);
+    const wanted =
+      owner === undefined ? null : this.#halves.findIndex(({ partnership }) => partnership.preferredOwner === owner);
     if (wanted !== null && wanted < 0) return failed(404, "not-found", this.#noAppliance(owner));
     const fewest = groupsOf[1]!.length < groupsOf[0]!.length ? 1 : 0;
     const half = this.#halves[known >= 0 ? known : (wanted ?? fewest)]!;
@@ -268,8 +289,32 @@ class ArrayApi {
     return ok({ changed, owner: to } satisfies FailoverJson);
   }
 
+  /** The group goes to the half that the appliance owns; one that owns none gets its own half first, with the groups in it. */
   async #move(body: string): Promise<ApiAnswer> {
-    return this.#ask(this.#halves[0]!, "POST", "/v1/pair/move", body);
+    const { appliance, pair } = this.#parts;
+    const { partner } = this.#halves[0]!.partnership;
+    const { group, to, timeoutMs = 60_000 } = parsed(body);
+    if (to !== appliance && to !== partner) return failed(404, "not-found", this.#noAppliance(to));
+    const name = String(group);
+    const from = await this.#halfOf("groups", name);
+    if (!isHalf(from)) return from;
+    const done = (changed: boolean) => ok({ changed, owner: to } satisfies FailoverJson);
+    if (from.partnership.status().owner === to) return done(false);
+    const ownedBy = () => this.#halves.find(({ partnership }) => partnership.status().owner === to);
+    if (ownedBy() === undefined) {
+      const home = this.#halves.find(({ partnership }) => partnership.preferredOwner === to)!;
+      const answer = await this.#ask(home, "POST", "/v1/pair/failover", JSON.stringify({ to, timeoutMs }));
+      if (answer.status !== 200) return answer;
+      if (home === from) return done(true);
+    }
+    const half = from.partnership.half;
+    if (from.partnership.engine !== null) {
+      const moved = await pair.moveGroup(half, name, Number(timeoutMs));
+      return moved.ok ? done(true) : { status: 409, body: { error: moved.error } };
+    }
+    const asked = JSON.stringify({ group: name, timeoutMs });
+    const answer = await (from.partnership.askOwner("POST", "/half/move", asked) ?? unsettled(from.partnership));
+    return answer.status === 200 ? done(true) : answer;
   }
 }
 

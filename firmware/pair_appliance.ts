@@ -8,15 +8,20 @@ import type { Hal } from "../hal/api/hal.ts";
 import type { Nic } from "../hal/api/nic.ts";
 import { type ApplianceConfig, type StartOptions, type StartOutcome, startAppliance } from "./appliance.ts";
 import { cacheHalves } from "./cache/cache_halves.ts";
+import type { ApiAnswer } from "./manage/api.ts";
 import type { PairConfig } from "./manage/board_profile.ts";
+import type { Result } from "./manage/control.ts";
 import type { EventSink } from "./manage/events.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
+import { GroupMover, settleEveryMs } from "./pair/group_mover.ts";
+import { HalfCalls, halfCallPrefix } from "./pair/half_calls.ts";
 import { HostFront } from "./pair/host_front.ts";
 import { type HalfNumber, halfNumbers } from "./pair/limits.ts";
 import { Partnership } from "./pair/partnership.ts";
 import { type KnownGroups, lanesByGroup } from "./pair/peer_lanes.ts";
 import { portPlaceOf } from "./pair/port_groups.ts";
 import { lanesByMark, SharedNic } from "./pair/shared_nic.ts";
+import { SpaceBalance } from "./pair/space_balance.ts";
 import { whenPoolIsThere } from "./pair/when_pool_is_there.ts";
 
 export interface PairApplianceOptions {
@@ -32,6 +37,12 @@ export interface PairApplianceOptions {
   end(text: string): void;
 }
 
+interface HalfTraffic {
+  readonly mover: GroupMover;
+  readonly calls: HalfCalls;
+  readonly balance: SpaceBalance;
+}
+
 export class PairAppliance {
   readonly halves: readonly Partnership[];
   /** A half is followed here for the first time, or again. */
@@ -43,7 +54,9 @@ export class PairAppliance {
   readonly #nics: readonly SharedNic[];
   #config: ApplianceConfig;
   readonly #refused = new Map<HalfNumber, string>();
+  readonly #traffic: readonly HalfTraffic[];
   #isEnding = false;
+  #isStopped = false;
 
   /** Not started yet. */
   constructor(options: PairApplianceOptions) {
@@ -72,6 +85,60 @@ export class PairAppliance {
       const halfHal = { ...hal, cache: caches[half], nics: this.#nics.map(({ lanes }) => lanes[half]!) };
       return this.#half(half, halfHal);
     });
+    this.#traffic = halfNumbers.map((half) => this.#trafficOf(half));
+  }
+
+  /** What goes between a half and the other one. */
+  #trafficOf(half: HalfNumber): HalfTraffic {
+    const { hal, events } = this.#options;
+    const own = this.halves[half]!;
+    const other = this.halves[1 - half]!;
+    const engine = () => own.engine;
+    const askOther = (path: string, body: object): Promise<ApiAnswer> | null => {
+      const text = JSON.stringify(body);
+      if (other.engine !== null) return this.#traffic[1 - half]!.calls.answer(path, text);
+      return other.askOwner("POST", path, text);
+    };
+    const hold = async (uuids: readonly string[], isHeld: boolean): Promise<void> => {
+      if (!isHeld) this.#front.release(uuids);
+      const there = own.askPartner("POST", "/half/hold", JSON.stringify({ uuids, isHeld }));
+      await Promise.all([isHeld ? this.#front.hold(uuids) : null, there]);
+    };
+    const mover = new GroupMover({ clock: hal.clock, events, half, engine, askOther, hold });
+    const calls = new HalfCalls({
+      engine,
+      front: this.#front,
+      move: (group, timeoutMs) => mover.move(group, timeoutMs),
+    });
+    const balance = new SpaceBalance({
+      half,
+      events,
+      engine,
+      askOther,
+      maskCeded: (claims) => calls.maskCeded(claims),
+    });
+    own.onLost = () => calls.partnerLost();
+    own.moreSpace = () => balance.more();
+    return { mover, calls, balance };
+  }
+
+  /** Requests of the partner about a half; null: of another kind. */
+  answerPartner(half: HalfNumber, path: string, body: string): Promise<ApiAnswer> | null {
+    return path.startsWith(halfCallPrefix) ? this.#traffic[half]!.calls.answer(path, body) : null;
+  }
+
+  /** Moves a group of a half that is owned here to the other half. */
+  moveGroup(half: HalfNumber, group: string, timeoutMs: number): Promise<Result<null>> {
+    return this.#traffic[half]!.mover.move(group, timeoutMs);
+  }
+
+  #tick(): void {
+    if (this.#isStopped) return;
+    for (const { mover, balance } of this.#traffic) {
+      if (!mover.isMoving) void mover.settle();
+      void balance.look();
+    }
+    this.#options.hal.clock.after(settleEveryMs, () => this.#tick());
   }
 
   #half(half: HalfNumber, hal: Hal): Partnership {
@@ -91,7 +158,10 @@ export class PairAppliance {
         const given = diskProblems === undefined ? {} : { diskProblems };
         const outcome = await start({ hal: lent, config: this.#config, events, version, pair: port, half, ...given });
         // The operator's words are for one start, and a process of a pair may start a half many times.
-        if (outcome.ok) this.#spent(half);
+        if (outcome.ok) {
+          this.#spent(half);
+          await this.#traffic[half]!.mover.settle(outcome);
+        }
         return outcome;
       },
       end: (text, isFatal) => this.#end(half, text, isFatal),
@@ -162,11 +232,13 @@ export class PairAppliance {
       const trouble = await half.start();
       if (trouble !== null) return trouble;
     }
+    this.#tick();
     return null;
   }
 
   /** An orderly end: the partner gets what it can take, and everything else goes home. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     await Promise.all(this.halves.map((half) => half.handOverIfPossible()));
     this.#front.close();
     await Promise.all(this.halves.map((half) => half.stop()));

@@ -86,6 +86,12 @@ export class ExportRegistry implements ExportTable {
     });
   }
 
+  /** Of the volume behind an export, a salvage set's too. */
+  uuidOf(name: string): string | null {
+    const at = name.indexOf("@");
+    return this.#options.groups.findVolume(at < 0 ? name : name.slice(0, at))?.volume.uuid ?? null;
+  }
+
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {
     const at = name.indexOf("@");
     const volumeName = at < 0 ? name : name.slice(0, at);

@@ -27,6 +27,8 @@ export interface GroupRegistryOptions {
   readonly shelfLogBytes: number;
   /** Why the cache does not count as safe when its battery is said to have failed; a clause. */
   whyUnsafe(): string;
+  /** See `AdmissionOptions`. */
+  moreSpace(done: (hasCome: boolean) => void): void;
 }
 
 export interface GroupEntry {
@@ -94,8 +96,11 @@ export class GroupRegistry {
    * cache without the newest writes) may end once the hardware is put right, so it stops the start: a sentence says why.
    */
   async openAll(found: FoundHardware): Promise<string | null> {
-    for (const id of this.#options.pool.groupIds()) this.#options.nvram.credits.join(id);
-    for (const id of this.#options.pool.groupIds()) {
+    // One that is leaving for the other half is not to be opened before it is known where it is.
+    const leaving = new Set(this.#options.pool.groupClaims().flatMap((one) => (one.leaving ? [one.id] : [])));
+    const ids = this.#options.pool.groupIds().filter((id) => !leaving.has(id));
+    for (const id of ids) this.#options.nvram.credits.join(id);
+    for (const id of ids) {
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
         this.#options.pool.openGroup(id, done),
       );
@@ -130,10 +135,11 @@ export class GroupRegistry {
   }
 
   async #open(store: GroupStore, found: FoundHardware): Promise<string | null> {
-    const { hal, nvram, events, shelfLogBytes, config } = this.#options;
+    const { hal, nvram, events, shelfLogBytes, config, moreSpace } = this.#options;
     const { clock, digests, entropy } = hal;
     nvram.credits.join(store.id);
-    const options = { id: store.id, store, nvram, ...found, clock, digests, entropy, events, shelfLogBytes };
+    const own = { id: store.id, store, nvram, ...found };
+    const options = { ...own, clock, digests, entropy, events, shelfLogBytes, moreSpace };
     const opened = await whenAnswered<StoreError, Group | null>((done) => Group.open(options, done));
     if (opened.error !== null || opened.value === null)
       return `group ${store.id}: ${opened.error?.text ?? "it cannot be opened"}`;
@@ -279,31 +285,76 @@ export class GroupRegistry {
         const code = stored.error?.code === "no-space" ? "no-space" : "shelf-failed";
         return refused(code, `group ${name} could not be made durable: ${stored.error?.text ?? "the pool refused"}`);
       }
-      const trouble = await this.#open(stored.value, { cacheTrusted: true });
-      if (trouble !== null) return refused("failed", trouble);
-      const entry = this.#entries.get(identity)!;
-      // Before its root says anything of the cache.
-      if (!this.#cacheHealthy) entry.group.writeThrough.begin();
-      const error = await whenDone<StoreError>((done) => entry.group.settle(done));
-      if (error !== null) {
-        // What the pool holds of it is found by the next start.
-        this.#entries.delete(identity);
-        entry.group.close();
-        return refused("shelf-failed", error.text);
-      }
-      // Also when it failed meanwhile.
-      if (!this.#cacheHealthy) {
-        entry.group.writeThrough.begin();
-        if (hal.cache.battery() === "good") this.#cacheIsGood();
-      }
-      entry.replication.start();
-      entry.group.room.thaw();
+      const joined = await this.#join(stored.value, { cacheTrusted: true }, false);
+      if (!joined.ok) return joined;
+      const entry = joined.value;
       // Whoever made a group may use it: its log is open for writing when the answer comes.
       if (golden === null) await entry.replication.until(() => entry.group.serving().writable, openLimitMs);
       return { ok: true, value: entry };
     } finally {
       this.#creating.delete(name);
     }
+  }
+
+  /** A group that comes to a running appliance. `inherits`: it was served until a moment ago. */
+  async #join(store: GroupStore, found: FoundHardware, inherits: boolean): Promise<Result<GroupEntry>> {
+    const trouble = await this.#open(store, found);
+    if (trouble !== null) return refused("failed", trouble);
+    const entry = this.#entries.get(store.id)!;
+    // Before its root says anything of the cache.
+    if (!this.#cacheHealthy) entry.group.writeThrough.begin();
+    const error = await whenDone<StoreError>((done) => entry.group.settle(done));
+    if (error !== null) {
+      // What the pool holds of it is found by the next start.
+      this.#entries.delete(store.id);
+      entry.group.close();
+      return refused("shelf-failed", error.text);
+    }
+    // Also when it failed meanwhile.
+    if (!this.#cacheHealthy) {
+      entry.group.writeThrough.begin();
+      if (this.#options.hal.cache.battery() === "good") this.#cacheIsGood();
+    }
+    entry.replication.start(inherits);
+    entry.group.room.thaw();
+    return { ok: true, value: entry };
+  }
+
+  /**
+   * Ends a group here without giving it up: nothing of it is under way afterwards, and the shelf has all of it (`writeThrough.holdsAll`
+   * is the caller's to see to). Hosts' sessions break off, or wait for whoever serves it next.
+   */
+  async letGo(entry: GroupEntry): Promise<void> {
+    const { group, replication } = entry;
+    group.endTargets(null, "the group moves to the partner", true);
+    await replication.stop(false);
+    group.setServing({ writable: false, why: "the group moves to the partner", readable: null });
+    this.#entries.delete(group.id);
+    await this.#forgetInCache(group);
+  }
+
+  /** Opens a group that the shelf has all of: one that has come from the partner, or that was to go to it. */
+  async takeUp(id: string, inherits: boolean): Promise<Result<GroupEntry>> {
+    const stored = await whenAnswered<StoreError, GroupStore | null>((done) => this.#options.pool.openGroup(id, done));
+    if (stored.error !== null || stored.value === null)
+      return refused("shelf-failed", `group ${id}: ${stored.error?.text ?? "it cannot be opened"}`);
+    const joined = await this.#join(stored.value, { cacheTrusted: false }, inherits);
+    if (!joined.ok) return joined;
+    // Hosts' commands wait for it: they are not to be told that it is not ready.
+    await joined.value.replication.until(() => joined.value.replication.settled, openLimitMs);
+    this.#onVolumesChanged([]);
+    return joined;
+  }
+
+  /** What is under way at the store must not land on space that belongs to somebody else by then. */
+  async #forgetInCache(group: Group): Promise<void> {
+    await new Promise<void>((resolve) => group.retire(resolve));
+    group.log.reset([], 0);
+    this.#options.nvram.credits.leave(group.id);
+    this.#options.nvram.roots.forget(group.id);
+    this.#cacheModeMoved();
+    // Of those that are left the shelf may have everything now.
+    this.onSafe();
   }
 
   async remove(entry: GroupEntry): Promise<Result<null>> {
@@ -313,12 +364,7 @@ export class GroupRegistry {
     const gone = group.volumes();
     this.#entries.delete(group.id);
     this.#onVolumesChanged(gone);
-    // What is under way at the store must not land on space that belongs to somebody else by then.
-    await new Promise<void>((resolve) => group.retire(resolve));
-    group.log.reset([], 0);
-    this.#options.nvram.credits.leave(group.id);
-    this.#options.nvram.roots.forget(group.id);
-    this.#cacheModeMoved();
+    await this.#forgetInCache(group);
     const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
     return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);
   }
@@ -367,6 +413,8 @@ export class GroupRegistry {
     this.#cacheHealthy = false;
     // Also those whose write-through was about to end.
     for (const { group } of this.#entries.values()) group.writeThrough.begin();
+    // Without groups there is nobody else to say so.
+    if (this.allOnShelf) this.#options.hal.clock.defer(() => this.onSafe());
   }
 
   #cacheIsGood(): void {

@@ -1,14 +1,14 @@
 /** The documents of an array whose halves have each their own: put together, so that they look like one array's. */
 import type { ScrubJson } from "./control.ts";
-import {
-  type ApplianceJson,
-  type CacheJson,
-  type HostJson,
-  type PairStatusJson,
-  type PeerArrayJson,
-  type PoolJson,
-  type StatusJson,
-  type WarningJson,
+import type {
+  ApplianceJson,
+  CacheJson,
+  HostJson,
+  PairStatusJson,
+  PeerArrayJson,
+  PoolJson,
+  StatusJson,
+  WarningJson,
 } from "./status_json.ts";
 
 interface MergedList {
@@ -26,7 +26,10 @@ function byKey(key: string): (lists: readonly (readonly unknown[])[]) => unknown
 }
 
 /** Items of the same name become one. */
-function joinedBy<T>(key: keyof T, join: (one: T, other: T) => T): (lists: readonly (readonly unknown[])[]) => unknown[] {
+function joinedBy<T>(
+  key: keyof T,
+  join: (one: T, other: T) => T,
+): (lists: readonly (readonly unknown[])[]) => unknown[] {
   return (lists) => {
     const items = new Map<unknown, T>();
     for (const item of lists.flat() as T[]) {
@@ -96,7 +99,13 @@ function sum(numbers: readonly number[]): number {
 
 /** From good to bad. */
 const applianceStates: readonly ApplianceJson["state"][] = ["up", "starting", "down"];
-const pairStatesFromGood: readonly PairStatusJson["state"][] = ["mirrored", "copying", "degraded", "isolated", "starting"];
+const pairStatesFromGood: readonly PairStatusJson["state"][] = [
+  "mirrored",
+  "copying",
+  "degraded",
+  "isolated",
+  "starting",
+];
 
 function worst<T>(fromGood: readonly T[], states: readonly T[]): T {
   return states.reduce((bad, state) => (fromGood.indexOf(state) > fromGood.indexOf(bad) ? state : bad));
@@ -168,4 +177,3 @@ export function mergeSupport(
   }
   return merged;
 }
-

@@ -95,6 +95,12 @@ export class PartnerSeat implements Seat {
     });
   }
 
+  uuidOf(name: string): string | null {
+    const { exports } = this.directory;
+    const volume = exports.find((one) => one.name === name)?.volume;
+    return exports.find((one) => one.name === volume)?.uuid ?? null;
+  }
+
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {
     const find = () => this.directory.exports.find((one) => one.name === name);
     let found = find();

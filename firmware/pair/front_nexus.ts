@@ -13,6 +13,7 @@
  * - A task ends once for the transport, and never inside `leave`.
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
+import { u32 } from "../frontend/scsi/cdb.ts";
 import {
   type Nexus,
   type NexusHost,
@@ -20,10 +21,9 @@ import {
   TaskFunction,
   type TaskFunctionOutcome,
 } from "../frontend/scsi/device_server.ts";
-import { u32 } from "../frontend/scsi/cdb.ts";
 import { decodeLun } from "../frontend/scsi/lun.ts";
-import { lunList, reportLunsOpcode } from "../frontend/scsi/spc_inquiry.ts";
 import { Asc, encodeSense, SenseKey } from "../frontend/scsi/sense.ts";
+import { lunList, reportLunsOpcode } from "../frontend/scsi/spc_inquiry.ts";
 import { ScsiStatus, type ScsiTask } from "../frontend/scsi/task.ts";
 import type { BlockError } from "../volume/block_request.ts";
 import { acquireRelay, type RelayTask, releaseRelay } from "./front_task.ts";
@@ -55,6 +55,8 @@ export class FrontNexus implements Nexus {
   readonly #served = new Set<number>();
   /** By LUN, as it was found last: asked for each command. */
   readonly #parts = new Map<number, number>();
+  /** LUNs whose volumes are on their way from one part to the other. */
+  readonly #held = new Set<number>();
   readonly #relays = new Set<RelayTask>();
   readonly #asked = new Set<Asked>();
   #patience: Timer | null = null;
@@ -75,7 +77,7 @@ export class FrontNexus implements Nexus {
     const relay = acquireRelay();
     const lun = decodeLun(task.lun);
     relay.take(this, task, this.#partOf(lun));
-    const nexus = this.#seated[relay.part]!;
+    const nexus = this.#isHeld(lun) ? null : this.#seated[relay.part]!;
     if (nexus === null) {
       task.dataOutBytes = task.dataOutBytesMax;
     } else {
@@ -104,7 +106,7 @@ export class FrontNexus implements Nexus {
     if (relay.nexus !== null) return this.#run(relay);
     relay.phase = "ready";
     // Its seat may have come while its data did.
-    if (this.#seated[relay.part] !== null) return this.#begin(relay);
+    if (this.#mayBegin(relay)) return this.#begin(relay);
     this.#wait();
     return "pending";
   }
@@ -124,8 +126,7 @@ export class FrontNexus implements Nexus {
 
   manage(action: TaskFunction, lun: Uint8Array, tag: number, done: (outcome: TaskFunctionOutcome) => void): void {
     const number = decodeLun(lun);
-    const parts: readonly number[] =
-      action === TaskFunction.targetReset ? this.#units.parts : [this.#partOf(number)];
+    const parts: readonly number[] = action === TaskFunction.targetReset ? this.#units.parts : [this.#partOf(number)];
     const isMeant = (relay: RelayTask): boolean => {
       if (action === TaskFunction.targetReset) return true;
       const isSame = decodeLun(relay.lun) === number;
@@ -200,9 +201,13 @@ export class FrontNexus implements Nexus {
     if (nexus === null) return;
     this.#served.add(part);
     this.#seated[part] = nexus;
-    this.#parts.clear();
+    this.release();
+  }
+
+  /** What waited for a seat that is there goes on. */
+  #goOn(): void {
     for (const relay of [...this.#relays]) {
-      if (relay.part !== part || relay.phase !== "ready") continue;
+      if (relay.phase !== "ready" || !this.#mayBegin(relay)) continue;
       const outer = relay.outer!;
       const outcome = this.#begin(relay);
       if (outcome === "done") outer.onDone(outer);
@@ -211,6 +216,45 @@ export class FrontNexus implements Nexus {
     if ([...this.#relays].some(({ phase }) => phase === "ready")) return;
     this.#patience?.cancel();
     this.#patience = null;
+  }
+
+  #mayBegin(relay: RelayTask): boolean {
+    const lun = decodeLun(relay.lun);
+    if (this.#isHeld(lun)) return false;
+    relay.part = this.#partOf(lun);
+    return this.#seated[relay.part] !== null;
+  }
+
+  /** Some volumes are held: commands to them that have not been executed are judged where their volume will be. */
+  hold(): void {
+    // Their part does not list them any more when they have left it.
+    for (const lun of this.#units.heldLuns(this.identity.host)) this.#held.add(lun);
+    for (const relay of [...this.#relays]) {
+      if (relay.phase !== "collecting" || relay.nexus === null || !this.#isHeld(decodeLun(relay.lun))) continue;
+      relay.nexus.drop(relay);
+      this.#replace(relay);
+    }
+  }
+
+  /** Whether a seat has something under way for a volume that is held. */
+  get isBusyWithHeld(): boolean {
+    return [...this.#relays].some((relay) => relay.nexus !== null && this.#isHeld(decodeLun(relay.lun)));
+  }
+
+  /** Volumes are held no more, or a part has come: what is listed goes on; what no part lists waits for those that are to come. */
+  release(): void {
+    const { host } = this.identity;
+    const held = new Set(this.#units.heldLuns(host));
+    for (const lun of [...this.#held]) {
+      const isLost = !this.#units.isListed(host, lun) && !this.#units.isComplete;
+      if (!held.has(lun) && !isLost) this.#held.delete(lun);
+    }
+    this.#parts.clear();
+    this.#goOn();
+  }
+
+  #isHeld(lun: number | null): boolean {
+    return this.#held.size > 0 && this.#held.has(lun ?? -1);
   }
 
   /** The seat is left: nothing goes in any more, and nothing that comes out of it is for anybody. */
@@ -274,8 +318,7 @@ export class FrontNexus implements Nexus {
     if (outcome === "done") {
       this.#completeLuns(relay);
       this.#leave(relay);
-    }
-    else if (outcome === "reads") this.#passMedium(relay, outer);
+    } else if (outcome === "reads") this.#passMedium(relay, outer);
     return outcome;
   }
 

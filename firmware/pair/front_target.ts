@@ -35,6 +35,7 @@ export interface TargetKeeper {
 }
 
 export class FrontTarget implements BlockTarget {
+  readonly uuid: string;
   readonly #inner: BlockTarget;
   readonly #keeper: TargetKeeper;
   readonly #closed: () => void;
@@ -42,7 +43,9 @@ export class FrontTarget implements BlockTarget {
   #ended: ((reason: string, isLost: boolean) => void) | null = null;
   #state: "open" | "left" | "closed" = "open";
 
-  constructor(inner: BlockTarget, keeper: TargetKeeper, closed: () => void = () => {}) {
+  /** `uuid`: of the volume; empty where its logical unit knows that. */
+  constructor(inner: BlockTarget, keeper: TargetKeeper, uuid: string, closed: () => void = () => {}) {
+    this.uuid = uuid;
     this.#inner = inner;
     this.#keeper = keeper;
     this.#closed = closed;
@@ -118,6 +121,11 @@ export class FrontTarget implements BlockTarget {
     if (this.#state === "open") this.#inner.close();
     this.#state = "closed";
     this.#closed();
+  }
+
+  /** Its session is to break off; what is under way is still done by the seat. */
+  breakOff(): void {
+    if (this.#state === "open") this.#ended?.("the volume moves to the partner", true);
   }
 
   /** The seat is left: nothing goes down any more, and what comes up is not heard. */

@@ -66,7 +66,8 @@ export class HostFront {
     const unseated = () => this.#units.parts.filter((part) => !this.#units.isSeated(part));
     const mayCome = () => unseated().some((part) => isWorthWaiting(part));
     const isServed = () => unseated().length < this.#units.parts.length;
-    const find = () => (unseated().length === 0 || (isServed() && !mayCome()) ? this.#servers.accept(port, stream) : null);
+    const find = () =>
+      unseated().length === 0 || (isServed() && !mayCome()) ? this.#servers.accept(port, stream) : null;
     const served = find();
     if (served !== null) return served;
     // What is served is served also when the rest does not come in time.
@@ -87,6 +88,15 @@ export class HostFront {
 
   settle(part: number): void {
     this.#units.settle(part);
+  }
+
+  /** See `SeatedUnits`. */
+  hold(uuids: readonly string[]): Promise<void> {
+    return this.#units.hold(uuids);
+  }
+
+  release(uuids: readonly string[]): void {
+    this.#units.release(uuids);
   }
 
   /** No new sessions, and the open ones end in order. */

@@ -14,6 +14,8 @@ export interface PairPort extends PairControl {
   succeeds(): boolean;
   /** The partner has served the group to its end a moment ago: it goes on, without being confirmed by a peer. */
   inherits(groupId: string): boolean;
+  /** Space of the other half of the array; true: some has come. */
+  moreSpace(): Promise<boolean>;
   /** How the partner is, for the status document. */
   partnerJson(): ApplianceJson;
   warnings(): WarningJson[];

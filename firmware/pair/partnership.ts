@@ -11,17 +11,13 @@
  * - While the partner is heard through the shelf it is not killed: a cut interconnect moves nothing.
  * - An owner that loses its partner goes on by itself: nobody opens the pool beside it without killing it first.
  */
-import type { Hal } from "../../hal/api/hal.ts";
 import type { Nic } from "../../hal/api/nic.ts";
-import type { StartOutcome } from "../appliance.ts";
 import { Nvram } from "../cache/nvram.ts";
 import { assert } from "../codec/assert.ts";
 import type { Portal as IscsiPortal } from "../frontend/iscsi/text_exchange.ts";
 import type { TargetPortGroup } from "../frontend/scsi/target_port_groups.ts";
 import type { Api, ApiAnswer } from "../manage/api.ts";
-import type { PairConfig } from "../manage/board_profile.ts";
 import { done, type FailoverJson, type Result, refused } from "../manage/control.ts";
-import type { EventSink } from "../manage/events.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
 import { Calls } from "./calls.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
@@ -31,7 +27,6 @@ import type { SendMessage } from "./forwarder.ts";
 import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
 import { HomePolicy } from "./home_policy.ts";
-import type { HostFront } from "./host_front.ts";
 import { HostService } from "./host_service.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type HalfNumber, type PairTimes, pairLimits } from "./limits.ts";
@@ -39,25 +34,8 @@ import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
 import { PartnerWatch } from "./partner_watch.ts";
+import type { Engine, PartnershipOptions } from "./partnership_options.ts";
 import { ShelfHeart } from "./shelf_heart.ts";
-
-export interface PartnershipOptions {
-  readonly hal: Hal;
-  readonly array: string;
-  readonly appliance: string;
-  readonly half: HalfNumber;
-  /** `preferred`: for this half. */
-  readonly pair: PairConfig;
-  readonly events: EventSink;
-  /** Serves hosts at this appliance's ports, wherever the array is owned. */
-  readonly front: HostFront;
-  /** Starts the array's firmware on `hal`. */
-  open(hal: Hal, pair: PairPort): Promise<StartOutcome>;
-  /** The half cannot be served here; `text` says why. `isFatal`: the process must end, whatever else it serves. */
-  end(text: string, isFatal: boolean): void;
-}
-
-export type Engine = Extract<StartOutcome, { ok: true }>;
 
 export class Partnership implements PairPort {
   readonly partner: string;
@@ -65,6 +43,8 @@ export class Partnership implements PairPort {
   /** The array's firmware has begun, or has ended, to run here. */
   onEngine: () => void = () => {};
   onRole: () => void = () => {};
+  onLost = (): void => {};
+  moreSpace: () => Promise<boolean> = async () => false;
   readonly #options: PartnershipOptions;
   readonly #times: PairTimes;
   readonly #interconnect: Interconnect;
@@ -166,13 +146,15 @@ export class Partnership implements PairPort {
     });
     this.mirror.onLocalBattery = () => this.#tellState();
   }
+  get half(): HalfNumber {
+    return this.#options.half;
+  }
   get role(): PairRole {
     return this.#role;
   }
   get engine(): Engine | null {
     return this.#engine;
   }
-  /** Why it is not served here, in role `refused`. */
   get refusal(): string {
     return this.#refusal;
   }
@@ -218,6 +200,7 @@ export class Partnership implements PairPort {
     this.#leading = false;
     this.#target.close();
     this.#hosts.lost();
+    this.onLost();
     this.#calls.endAll(`${this.partner}, which was asked, is lost; ask again in a moment`);
     this.mirror.detach(`${this.partner} is lost`);
     this.#portsMoved();
@@ -453,6 +436,11 @@ export class Partnership implements PairPort {
   /** A request about the array, at the partner that owns it; null: it does not own it, as far as is known here. */
   askOwner(method: string, path: string, body: string): Promise<ApiAnswer> | null {
     return this.#partnerOwns() ? this.#calls.ask(method, path, body) : null;
+  }
+
+  /** A request to the partner, whoever owns; null: it is not there. */
+  askPartner(method: string, path: string, body: string): Promise<ApiAnswer> | null {
+    return this.#interconnect.met ? this.#calls.ask(method, path, body) : null;
   }
 
   // ---------------------------------------------------------------- handing over

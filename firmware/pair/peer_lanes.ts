@@ -38,7 +38,10 @@ function lane(half: number): Choice {
 
 /** Not an answer about the group: the caller tries the array's other addresses. */
 function elsewhere({ groupName }: Hello): Uint8Array {
-  return peerCodec.encode({ kind: "refuse", code: "busy", text: `${groupName} is not served by this appliance now` }, 0);
+  return peerCodec.encode(
+    { kind: "refuse", code: "busy", text: `${groupName} is not served by this appliance now` },
+    0,
+  );
 }
 
 /** `none`: something else has come first; whoever gets the stream says so. */

@@ -23,5 +23,7 @@ export interface Seat {
   /** The host has logged in with this proof, here or elsewhere. It sees something only while that is what is asked for. */
   proved(host: HostIdentity, proof: string): void;
   list(host: HostIdentity): ExportInfo[];
+  /** Of the volume behind an export; null: there is none of that name. */
+  uuidOf(name: string): string | null;
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready";
 }

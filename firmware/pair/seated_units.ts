@@ -10,6 +10,7 @@ import type { BlockTarget, ExportInfo, ExportTable } from "../volume/block_reque
 import type { ChapCredentials, HostAuthority, HostIdentity } from "../volume/host_access.ts";
 import { FrontNexus } from "./front_nexus.ts";
 import { FrontTarget, type TargetKeeper } from "./front_target.ts";
+import { pairLimits } from "./limits.ts";
 import type { Seat } from "./seat.ts";
 
 /** What front ends have of one part. */
@@ -25,7 +26,7 @@ class Part implements TargetKeeper {
   front(inner: BlockTarget): FrontTarget {
     const known = this.#media.get(inner);
     if (known !== undefined) return known;
-    const front = new FrontTarget(inner, this);
+    const front = new FrontTarget(inner, this, "");
     this.#media.set(inner, front);
     return front;
   }
@@ -36,6 +37,10 @@ class Part implements TargetKeeper {
 
   idle(target: FrontTarget): void {
     this.#busy.delete(target);
+  }
+
+  isBusyWith(uuids: readonly string[]): boolean {
+    return [...this.#busy].some(({ uuid }) => uuids.includes(uuid));
   }
 
   leave(): void {
@@ -55,6 +60,8 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   readonly #clock: Clock;
   readonly #parts: readonly Part[];
   readonly #nexuses = new Set<FrontNexus>();
+  /** UUIDs of volumes that are on their way from one part to the other. */
+  readonly #held = new Set<string>();
   /** By LUN: in which part it was when a seat of that was left last. */
   readonly #lastParts = new WeakMap<HostIdentity, Map<number, number>>();
   /** What each host was asked to prove when it logged in. */
@@ -103,6 +110,45 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
     if (seat === null) return null;
     seat.proved(identity.host, this.#proofs.get(identity.host) ?? "");
     return seat.device.attach(identity, host);
+  }
+
+  // ---------------------------------------------------------------- volumes that move from part to part
+
+  /**
+   * Commands to these volumes (UUIDs) wait until `release`; resolves when nothing of theirs is under way at a seat any more. NBD sessions
+   * of theirs break off, and their hosts ask anew.
+   */
+  async hold(uuids: readonly string[]): Promise<void> {
+    for (const uuid of uuids) this.#held.add(uuid);
+    for (const nexus of this.#nexuses) nexus.hold();
+    for (const part of this.#parts)
+      for (const target of [...part.exports]) if (uuids.includes(target.uuid)) target.breakOff();
+    const isQuiet = () =>
+      [...this.#nexuses].every((nexus) => !nexus.isBusyWithHeld) &&
+      this.#parts.every((part) => !part.isBusyWith(uuids));
+    while (!isQuiet()) await new Promise<void>((resolve) => this.#clock.after(pairLimits.lookMs, resolve));
+  }
+
+  release(uuids: readonly string[]): void {
+    for (const uuid of uuids) this.#held.delete(uuid);
+    for (const nexus of [...this.#nexuses]) nexus.release();
+  }
+
+  /** Whether a part has the LUN of the host. */
+  isListed(host: HostIdentity, lun: number): boolean {
+    return this.luns(host).includes(lun);
+  }
+
+  /** Every part is served. */
+  get isComplete(): boolean {
+    return this.#parts.every(({ seat }) => seat !== null);
+  }
+
+  /** LUNs of the host whose volumes are held, as far as a part lists them. */
+  heldLuns(host: HostIdentity): number[] {
+    if (this.#held.size === 0) return [];
+    const luns = this.#parts.flatMap(({ seat }) => seat?.luns(host) ?? []);
+    return luns.filter(({ uuid }) => this.#held.has(uuid)).map(({ lun }) => lun);
   }
 
   // ---------------------------------------------------------------- SCSI
@@ -163,19 +209,20 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   }
 
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {
+    if (this.#parts.some(({ seat }) => this.#held.has(seat?.uuidOf(name) ?? ""))) return "not-ready";
     let answer: "unknown" | "not-ready" = "unknown";
     for (const part of this.#parts) {
       const opened = part.seat?.open(name, host) ?? "not-ready";
       if (opened === "unknown") continue;
-      if (opened !== "not-ready") return exportOf(part, opened);
+      if (opened !== "not-ready") return exportOf(part, opened, part.seat?.uuidOf(name) ?? "");
       answer = opened;
     }
     return answer;
   }
 }
 
-function exportOf(part: Part, opened: BlockTarget): BlockTarget {
-  const target: FrontTarget = new FrontTarget(opened, part, () => part.exports.delete(target));
+function exportOf(part: Part, opened: BlockTarget, uuid: string): BlockTarget {
+  const target: FrontTarget = new FrontTarget(opened, part, uuid, () => part.exports.delete(target));
   part.exports.add(target);
   return target;
 }

@@ -13,7 +13,7 @@ import { pairLimits } from "./limits.ts";
 import { turnedAway } from "./turned_away.ts";
 
 export type Choice =
-  | { readonly kind: "lane"; readonly lane: number; /** Bytes that are not for the lane. */ readonly skipBytes: number }
+  | { readonly kind: "lane"; readonly lane: number /** Bytes that are not for the lane. */; readonly skipBytes: number }
   | { readonly kind: "more" }
   /** `answer` is sent before the stream ends. */
   | { readonly kind: "nobody"; readonly answer: Uint8Array };
@@ -99,7 +99,12 @@ export class SharedNic {
       const isNobody = choice.kind === "lane" && (this.#accepts[choice.lane] ?? null) === null;
       return isNobody ? { kind: "nobody", answer: new Uint8Array(0) } : choice;
     };
-    const arriving: Arriving = new Arriving(stream, find, (lane) => this.#accepts[lane]!(stream), () => this.#arriving.delete(arriving));
+    const arriving: Arriving = new Arriving(
+      stream,
+      find,
+      (lane) => this.#accepts[lane]!(stream),
+      () => this.#arriving.delete(arriving),
+    );
     arriving.limit = this.#clock.after(pairLimits.dialMs, () => arriving.giveUp());
     this.#arriving.add(arriving);
     return arriving;

@@ -267,6 +267,7 @@ export interface Pool extends PoolHalf {
   /** 32 hex digits. */
   readonly arrayId: string;
   readonly arrayName: string;
+  readonly slabBytes: number;
   /** The array's own small document (nonces, appliances); plain values, as CBOR keeps them. */
   arrayDocument(): unknown;
   saveArrayDocument(document: unknown, done: StoreDone): void;

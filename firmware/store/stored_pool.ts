@@ -229,6 +229,10 @@ export class StoredPool implements Pool {
     this.#parts.adoptStale((error) => done(error && metadataFailed(error)));
   }
 
+  get slabBytes(): number {
+    return this.#parts.disks.geometry.slabBytes;
+  }
+
   usage(): PoolUsage {
     const { disks, table } = this.#parts;
     return {

@@ -55,6 +55,8 @@ export interface AdmissionOptions {
   changed(): void;
   /** A write was refused because the pool has no space for it. */
   refusedForSpace(): void;
+  /** Asks the other half of the array for space; true: some has come. */
+  moreSpace(done: (hasCome: boolean) => void): void;
 }
 
 export class Admission {
@@ -209,7 +211,8 @@ export class Admission {
         // A block written in part never goes over its old content in place, so each end may take a chunk of its own.
         const partialEnds = (startLba % 8 === 0 ? 0 : 1) + ((startLba + blockCount) % 8 === 0 ? 0 : 1);
         const needed = inMaps === null ? null : inMaps + partialEnds;
-        if (needed === null || (needed > 0 && !store.reserveChunks(needed))) return this.#refuseFirst("no-space");
+        if (needed === null) return this.#refuseFirst("no-space");
+        if (needed > 0 && !store.reserveChunks(needed)) return this.#askForSpace(first);
         ledger.takeExactly(needed);
         const admitted = this.#admitOne(first, startLba, blockCount);
         ledger.cancelExact();
@@ -219,6 +222,14 @@ export class Admission {
         }
         this.#weighed();
       });
+    });
+  }
+
+  /** There may be space elsewhere; until that is known everything waits. */
+  #askForSpace(first: Queued): void {
+    this.#options.moreSpace((hasCome) => {
+      if (hasCome || this.#queue[0] !== first) this.#weighed();
+      else this.#refuseFirst("no-space");
     });
   }
 

@@ -25,7 +25,7 @@ import { ShelfWriteThrough } from "../log/write_through.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { LineageEntry } from "../peer/lineage.ts";
 import type { GroupStore, HomeExtent, StoreDone, StoreError, Version } from "../store/store.ts";
-import { Admission } from "./admission.ts";
+import { Admission, type AdmissionOptions } from "./admission.ts";
 import type { BlockRequest } from "./block_request.ts";
 import { decodeBoundary, encodeBoundary } from "./boundary.ts";
 import { type GroupDocument, readGroupDocument, rootGrowthBytes, savedLineage } from "./group_document.ts";
@@ -52,10 +52,10 @@ export interface GroupOptions extends FoundHardware {
   readonly entropy: Entropy;
   readonly events: EventSink;
   readonly shelfLogBytes: number;
+  readonly moreSpace: AdmissionOptions["moreSpace"];
 }
 
 const drainRetryMs = 1000;
-/** How often a group that is being removed looks whether the store has finished. */
 const retireLookMs = 10;
 
 type Ready = (error: StoreError | null) => void;
@@ -162,6 +162,7 @@ export class Group {
       reclaim: () => this.room.reclaim(),
       changed: () => this.#appends.retry(),
       refusedForSpace: () => this.poolFull.refused(this.name),
+      moreSpace: options.moreSpace,
     });
     this.#appends = new LogAppends({
       log: this.log,
@@ -358,8 +359,8 @@ export class Group {
     this.#targets.remove(target);
   }
 
-  endTargets(volume: number, reason: string): void {
-    this.#targets.end(volume, reason);
+  endTargets(volume: number | null, reason: string, isLost = false): void {
+    this.#targets.end(volume, reason, isLost);
   }
 
   /** In bytes, as hosts see it now. */

@@ -12,10 +12,10 @@ export class OpenTargets {
     this.#targets.delete(target);
   }
 
-  /** `volume` null: all of them. */
-  end(volume: number | null, reason: string): void {
+  /** `volume` null: all of them. `isLost`: see `BlockTarget.onEnded`. */
+  end(volume: number | null, reason: string, isLost = false): void {
     for (const target of [...this.#targets]) {
-      if (volume === null || target.volumeNumber === volume) target.end(reason);
+      if (volume === null || target.volumeNumber === volume) target.end(reason, isLost);
     }
   }
 }

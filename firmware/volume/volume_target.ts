@@ -103,12 +103,12 @@ export class VolumeTarget implements BlockTarget {
     this.#group.targetClosed(this);
   }
 
-  /** The group ends it: role change, deletion, stop. */
-  end(reason: string): void {
+  /** The group ends it: role change, deletion, stop, or, `isLost`, a move to the partner. */
+  end(reason: string, isLost = false): void {
     if (!this.#open) return;
     this.#open = false;
     this.#group.targetClosed(this);
-    this.#ended?.(reason, false);
+    this.#ended?.(reason, isLost);
   }
 
   /** Of a long request: the volume may have ended, been reserved, shrunk its access or changed its role since the part before. */

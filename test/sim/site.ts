@@ -2,7 +2,12 @@
  * The simulated site: arrays oak and elm, each of one appliance or a pair of them, running the real firmware on the mock hardware, with
  * the oracle on their logs. Starts and restarts appliances, and notes what becomes of them.
  */
-import { type ApplianceConfig, type StartOptions, type StartOutcome, startAppliance } from "../../firmware/appliance.ts";
+import {
+  type ApplianceConfig,
+  type StartOptions,
+  type StartOutcome,
+  startAppliance,
+} from "../../firmware/appliance.ts";
 import type { Result } from "../../firmware/manage/control.ts";
 import type { PairPort } from "../../firmware/pair/pair_port.ts";
 import { PairAppliance } from "../../firmware/pair_appliance.ts";

@@ -1,8 +1,9 @@
 /** The two halves of a pair's array: each appliance owns one, both are reached through either, and one appliance can have both. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import type { FailoverJson } from "../../firmware/manage/control.ts";
 import type { HostJson, PairStatusJson, StatusJson, VolumeJson } from "../../firmware/manage/status_json.ts";
-import { PairBench } from "./support/pair_bench.ts";
+import { PairBench, type PairBenchOptions, type PairMachine } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
 import { cdb } from "./support/scsi_bench.ts";
 
@@ -15,8 +16,8 @@ function filled(seed: number): Uint8Array {
 }
 
 /** One group with a volume in each half; `one` is LUN 0, and `two` LUN 1. */
-function twoHalves(seed: number): PairBench {
-  const bench = new PairBench(seed);
+function twoHalves(seed: number, options: PairBenchOptions = {}): PairBench {
+  const bench = new PairBench(seed, options);
   bench.startBoth();
   bench.untilHalves("a", "b");
   bench.call(bench.a, "POST", "/v1/hosts", { name: "any", any: true });
@@ -48,11 +49,16 @@ function write(initiator: PairInitiator, lun: number, data: Uint8Array): void {
 }
 
 function read(initiator: PairInitiator, lun: number): Uint8Array {
+  const told: string[] = [];
   for (let tries = 0; tries < 6; tries++) {
-    const found = initiator.read(cdb.read10(0, blocks), 4096, lun);
-    if (found !== null) return found;
+    const command = initiator.begin(cdb.read10(0, blocks), { readBytes: 4096, lun });
+    const { status, sense } = initiator.end(command);
+    if (status === 0) return command.received;
+    // The group has just come, and finds out its role.
+    if (sense === 0x020401) initiator.rest();
+    told.push(`${status} ${sense.toString(16)}`);
   }
-  throw new Error("not read");
+  throw new Error(`not read: ${told.join(", ")}`);
 }
 
 function assertReads(initiator: PairInitiator, lun: number, data: Uint8Array): void {
@@ -172,7 +178,8 @@ test("the interconnect is cut -> each appliance goes on with its own half, and t
   }
   bench.cut(false);
   bench.untilAllMirrored();
-  for (const [index, session] of near.entries()) for (const lun of [0, 1]) assertReads(session, lun, filled(lun + 10 + 0 * index));
+  for (const [index, session] of near.entries())
+    for (const lun of [0, 1]) assertReads(session, lun, filled(lun + 10 + 0 * index));
 });
 
 test("both lose power -> both halves come up, with everything acknowledged", () => {
@@ -186,6 +193,96 @@ test("both lose power -> both halves come up, with everything acknowledged", () 
   bench.untilHalves("a", "b");
   session.login(bench.b);
   for (const lun of [0, 1]) assertReads(session, lun, filled(lun));
+});
+
+function move(bench: PairBench, at: PairMachine, group: string, to: string): boolean {
+  return bench.call<FailoverJson>(at, "POST", "/v1/pair/move", { group, to }).changed;
+}
+
+test("pair move -> the group is served by the other appliance; sessions at both go on, mappings and data go along", () => {
+  const bench = twoHalves(86);
+  const sessions = bench.machines.map((machine, index) => {
+    const session = new PairInitiator(bench, `host${index}`);
+    session.login(machine);
+    return session;
+  });
+  for (const lun of [0, 1]) write(sessions[0]!, lun, filled(lun));
+  let seed = 100;
+  for (const [asked, to] of [
+    [bench.a, bench.b],
+    [bench.a, bench.a],
+    [bench.b, bench.b],
+  ] as const) {
+    assert.ok(move(bench, asked, "one", to.name));
+    assert.equal(owners(bench), { one: to.name, two: "oak-b" });
+    assert.not(move(bench, asked, "one", to.name), "it is there already");
+    for (const session of sessions) {
+      seed++;
+      assert.equal(luns(session), [0, 1]);
+      write(session, 0, filled(seed));
+      for (const other of sessions) assertReads(other, 0, filled(seed));
+      assertReads(session, 1, filled(1));
+      assert.ok(session.isOpen);
+    }
+  }
+  bench.untilAllMirrored();
+  bench.b.machine.crash();
+  bench.untilHalves("a", "a");
+  for (const [lun, data] of [filled(seed), filled(1)].entries()) assertReads(sessions[0]!, lun, data);
+});
+
+test("a group moves under load -> every write is answered, nothing acknowledged is lost, and the host waits for a moment", () => {
+  for (const seed of [87, 88, 89]) {
+    const bench = twoHalves(seed);
+    const host = bench.host("one", 300);
+    host.run();
+    bench.until("some writes", () => host.acks > 300);
+    assert.ok(move(bench, bench.a, "one", "oak-b"));
+    let acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 300);
+    assert.ok(move(bench, bench.b, "one", "oak-a"));
+    acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 300);
+    host.rest();
+    assert.is(host.verify(), null);
+    assert.ok(host.longestGapMs < 500, `the host waited ${host.longestGapMs} ms`);
+  }
+});
+
+test("an appliance dies anywhere in a move -> the group is in one half, whole, and served", () => {
+  for (let step = 0; step < 24; step++) {
+    const bench = twoHalves(900 + step);
+    const session = new PairInitiator(bench, "host");
+    const victim = step % 2 === 0 ? bench.a : bench.b;
+    const survivor = bench.other(victim);
+    session.login(survivor);
+    write(session, 0, filled(step));
+    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
+    bench.runFor(step * 1.5);
+    victim.machine.crash();
+    const both = survivor === bench.a ? "a" : "b";
+    bench.untilHalves(both, both);
+    bench.until("the group is served", () => owners(bench)["one"] === survivor.name);
+    assertReads(session, 0, filled(step));
+    write(session, 0, filled(step + 1));
+    bench.start(victim);
+    bench.untilAllMirrored();
+    assert.equal(Object.keys(owners(bench)), ["one", "two"]);
+    assertReads(session, 0, filled(step + 1));
+  }
+});
+
+test("a half runs out of space -> gets some of the other half's, and writes go on", () => {
+  const bench = twoHalves(95, { diskBytes: 800 * mebibyte });
+  bench.call(bench.a, "POST", "/v1/volumes", { name: "big", sizeBytes: 1024 * mebibyte, group: "one" });
+  bench.call(bench.a, "POST", "/v1/hosts/any/map", { volume: "big" });
+  const freeAt = (half: number) =>
+    bench.machines.flatMap(({ appliance }) => appliance?.halves[half]?.engine?.pool.usage() ?? [])[0]!;
+  const before = freeAt(0);
+  const host = bench.host("big", 1);
+  host.fill(before.freeBytes + 128 * mebibyte);
+  assert.ok(freeAt(0).totalBytes > before.totalBytes, "it has got slabs");
+  assert.is(freeAt(0).totalBytes + freeAt(1).totalBytes, 2 * before.totalBytes, "no slab is lost, none is there twice");
 });
 
 test.run();

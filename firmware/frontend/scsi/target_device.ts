@@ -93,7 +93,11 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     if (typeof opened === "string") return opened;
     access.target = opened;
     access.toldBlocks = opened.blockCount();
-    opened.onEnded((reason) => nexus.host.nexusEnded(reason));
+    opened.onEnded((reason, isLost) => {
+      // The unit goes on elsewhere, and its tasks have ended: the mapping follows.
+      if (isLost) access.target = null;
+      else nexus.host.nexusEnded(reason);
+    });
     return "open";
   }
 

@@ -78,6 +78,7 @@ export class GroupBench {
         entropy,
         events,
         shelfLogBytes: this.shelfLogBytes,
+        moreSpace: (done: (hasCome: boolean) => void) => done(false),
       },
       (error, group) => {
         trouble = error?.text ?? null;

@@ -21,6 +21,8 @@ export interface PairBenchOptions {
   readonly heartbeatMs?: number;
   readonly limitMs?: number;
   readonly returnAfterMs?: number;
+  /** Of each of the shelf's two disks. */
+  readonly diskBytes?: number;
 }
 
 export class PairMachine {
@@ -71,7 +73,7 @@ export class PairBench {
     this.world = new World({ seed });
     this.shelf = this.world.addShelf({
       name: "shelf0",
-      slots: [4096 * mebibyte, 4096 * mebibyte],
+      slots: [options.diskBytes ?? 4096 * mebibyte, options.diskBytes ?? 4096 * mebibyte],
       fencing: "power",
     });
     this.a = this.#machine("oak-a", "oak-b");
@@ -193,14 +195,16 @@ export class PairBench {
   untilHalves(first: "a" | "b", second: "a" | "b"): void {
     const isOwner = (which: "a" | "b", half: number): boolean =>
       this[which].machine.isUp && this[which].appliance?.halves[half]?.role === "owner";
-    const running = () => this.machines.flatMap(({ machine, appliance }) => (machine.isUp ? (appliance?.halves ?? []) : []));
+    const running = () =>
+      this.machines.flatMap(({ machine, appliance }) => (machine.isUp ? (appliance?.halves ?? []) : []));
     const isKnown = () => running().every(({ role, theirGroups }) => role !== "standby" || theirGroups !== null);
     this.until(`${first} and ${second} own the halves`, () => isOwner(first, 0) && isOwner(second, 1) && isKnown());
   }
 
   /** Both run, and the copies of both halves are complete. */
   untilAllMirrored(): void {
-    const owners = () => this.machines.flatMap(({ machine, appliance }) => (machine.isUp ? (appliance?.halves ?? []) : []));
+    const owners = () =>
+      this.machines.flatMap(({ machine, appliance }) => (machine.isUp ? (appliance?.halves ?? []) : []));
     this.until(
       "both halves are mirrored",
       () => owners().filter((half) => half.role === "owner" && half.status().state === "mirrored").length === 2,
@@ -296,6 +300,7 @@ export class PathHost {
   lastAckMs = 0;
   longestGapMs = 0;
   #reading: ((data: Uint8Array | null) => void) | null = null;
+  #filled: ((errno: number) => void) | null = null;
 
   constructor(bench: PairBench, volume: string, blocks: number) {
     this.#bench = bench;
@@ -317,6 +322,30 @@ export class PathHost {
   rest(): void {
     this.#running = false;
     this.#bench.until("the host's writes are answered", () => this.#underWay.size === 0);
+  }
+
+  /** Writes so many bytes of the volume from its start on, each once. */
+  fill(byteCount: number): void {
+    this.#connect();
+    this.#bench.until("a path", () => this.#ready);
+    const chunkBytes = 1048576;
+    let underWay = 0;
+    let at = 0;
+    let failed = 0;
+    const data = new Uint8Array(chunkBytes).fill(0x5a);
+    this.#filled = (errno) => {
+      underWay--;
+      if (errno !== 0) failed = errno;
+    };
+    while (at < byteCount) {
+      this.#client!.send("write", this.#cookie++, at, chunkBytes, data);
+      at += chunkBytes;
+      underWay++;
+      this.#bench.until("room for another write", () => underWay < 8);
+    }
+    this.#bench.until("all is written", () => underWay === 0);
+    this.#filled = null;
+    if (failed !== 0) throw new Error(`a write failed: ${failed}`);
   }
 
   /** Every block holds what was acknowledged last, or something newer that was sent. */
@@ -406,6 +435,7 @@ export class PathHost {
 
   #answered(cookie: number, errno: number, data: Uint8Array | null): void {
     const write = this.#underWay.get(cookie);
+    if (write === undefined && this.#filled !== null) return this.#filled(errno);
     if (write === undefined) {
       const reading = this.#reading;
       this.#reading = null;

@@ -87,6 +87,11 @@ export class PairInitiator {
     }
   }
 
+  /** Waits a little, as a host does that is told to come again. */
+  rest(): void {
+    this.#bench.runFor(100);
+  }
+
   /** Task management on LUN 0: its response (RFC 7143 11.6.1). */
   manage(action: number, tag?: number): number {
     const itt = this.#initiator!.manage(tag === undefined ? { action } : { action, tag });

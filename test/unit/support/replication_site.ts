@@ -224,6 +224,7 @@ export class Site {
         entropy: hal.entropy,
         events: this.#sink(),
         shelfLogBytes: this.shelfLogBytes,
+        moreSpace: (done: (hasCome: boolean) => void) => done(false),
       },
       (error, group) => {
         assert.is(error, null);

@@ -1,0 +1,199 @@
+/**
+ * A group's way from one half of an array to the other, as the firmware of a half sees it: giving (prepare, begin, then end or cancel)
+ * and taking (adopt). What carries it between the halves, and keeps hosts waiting meanwhile, is `pair/group_mover.ts`.
+ *
+ *     served ──prepare──▶ served, write-through: the shelf has all ──begin──▶ leaving: nobody has it open ──end──▶ gone
+ *        ▲                   │ abandon                                         │ cancel
+ *        └───────────────────┴─────────────────────────────────────────────────┘
+ *
+ * Invariants:
+ * - The other half opens the group from the shelf alone: before it leaves, everything acknowledged is there.
+ * - A mapping or a reservation of the group's volumes is in the document of the half that takes it before the group is.
+ */
+import type { Clock } from "../../hal/api/clock.ts";
+import { fromHex, toHex } from "../codec/bytes.ts";
+import { whenAnswered, whenDone } from "../codec/promised.ts";
+import type { GroupClaim, GroupParcel, Pool, StoreError } from "../store/store.ts";
+import type { ArrayDocument, HostEntry } from "./array_document.ts";
+import { done, type Result, refused } from "./control.ts";
+import type { GroupEntry, GroupRegistry } from "./groups.ts";
+
+/** What goes with a group. Bytes as hex digits: it travels as JSON. */
+export interface Transfer {
+  readonly parcel: Readonly<Record<string, unknown>>;
+  readonly volumes: readonly string[];
+  readonly mappings: readonly { readonly host: string; readonly mapping: HostEntry["mappings"][number] }[];
+  readonly reservations: ArrayDocument["reservations"];
+  /** Hosts could write to it until now. */
+  readonly wasServed: boolean;
+}
+
+export interface GroupTransfersParts {
+  readonly clock: Clock;
+  readonly pool: Pool;
+  readonly groups: GroupRegistry;
+  document(): ArrayDocument;
+  save(document: ArrayDocument): Promise<StoreError | null>;
+  /** What hosts may see has changed. */
+  changed(): void;
+}
+
+/** How often it is looked whether the shelf has everything. */
+const lookMs = 5;
+/** A group of 64 MiB slabs has so many for 5 TiB; more does not fit one message. */
+const slabsMax = 80_000;
+
+export class GroupTransfers {
+  readonly #parts: GroupTransfersParts;
+  readonly #served = new Map<string, boolean>();
+
+  constructor(parts: GroupTransfersParts) {
+    this.#parts = parts;
+  }
+
+  /** UUIDs of the group's volumes, when the shelf has everything of it, and goes on having it. Hosts go on meanwhile. */
+  async prepare(name: string, timeoutMs: number): Promise<Result<readonly string[]>> {
+    const { groups, clock } = this.#parts;
+    const entry = groups.find(name);
+    if (entry === null) return refused("not-found", `there is no group ${name}; see: goldcopy group list`);
+    if (entry.replication.status().operation !== null)
+      return refused("busy", `another operation of group ${name} is running; wait for its end`);
+    entry.group.writeThrough.begin();
+    const latestMs = clock.nowMs() + timeoutMs;
+    while (!entry.group.writeThrough.holdsAll) {
+      if (clock.nowMs() >= latestMs) {
+        this.abandon(name);
+        return refused(
+          "not-drained",
+          `the shelf did not take everything of group ${name} in time; it stays where it is`,
+        );
+      }
+      await new Promise<void>((resolve) => clock.after(lookMs, resolve));
+    }
+    return done(entry.group.volumes().map(({ uuid }) => uuid));
+  }
+
+  /** After `prepare`: it stays. */
+  abandon(name: string): void {
+    const { groups } = this.#parts;
+    if (groups.cacheHealthy) groups.find(name)?.group.writeThrough.end(() => {});
+  }
+
+  /** Ends the group here; nobody has it open afterwards. */
+  async begin(name: string): Promise<Result<{ readonly id: string; readonly transfer: Transfer }>> {
+    const { groups, pool, document } = this.#parts;
+    const entry = groups.find(name);
+    if (entry === null) return refused("not-found", `group ${name} has gone meanwhile`);
+    if (!entry.group.writeThrough.holdsAll)
+      return refused("busy", `the shelf has not everything of group ${name} any more`);
+    const { id } = entry.group;
+    const volumes = entry.group.volumes();
+    const names = volumes.map((volume) => volume.name);
+    const { hosts, reservations } = document();
+    const transfer = {
+      volumes: names,
+      mappings: hosts.flatMap((host) =>
+        host.mappings.filter(({ volume }) => names.includes(volume)).map((mapping) => ({ host: host.name, mapping })),
+      ),
+      reservations: Object.fromEntries(
+        volumes.flatMap(({ uuid }) => (reservations[uuid] === undefined ? [] : [[uuid, reservations[uuid]]])),
+      ),
+      wasServed: entry.replication.role.is("serving"),
+    };
+    this.#served.set(id, transfer.wasServed);
+    await groups.letGo(entry);
+    const begun = await whenAnswered<StoreError, GroupParcel | null>((answer) => pool.beginMove(id, answer));
+    if (begun.error !== null || begun.value === null) {
+      const why = begun.error?.text ?? "the pool has no parcel";
+      await groups.takeUp(id, transfer.wasServed);
+      return refused("shelf-failed", `group ${name} could not leave, and stays: ${why}`);
+    }
+    const { parcel } = { parcel: begun.value };
+    if (parcel.dataSlabs.byteLength + parcel.mapSlabs.byteLength + parcel.logSlabs.byteLength > 4 * slabsMax) {
+      await this.cancel(id);
+      return refused(
+        "invalid",
+        `group ${name} has more than ${slabsMax} slabs, the most that can be moved in this version`,
+      );
+    }
+    return done({ id, transfer: { ...transfer, parcel: toWire(parcel) } });
+  }
+
+  /** The group has come from the other half. */
+  async adopt(transfer: Transfer): Promise<Result<GroupEntry>> {
+    const { pool, groups, document, save } = this.#parts;
+    const before = document();
+    const missing = transfer.mappings.find(({ host }) => !before.hosts.some(({ name }) => name === host));
+    if (missing !== undefined)
+      return refused("not-found", `host ${missing.host} is not known to the other half; remove it and add it again`);
+    const hosts = before.hosts.map((host) => ({
+      ...host,
+      mappings: [
+        ...host.mappings.filter(({ volume }) => !transfer.volumes.includes(volume)),
+        ...transfer.mappings.filter((one) => one.host === host.name).map(({ mapping }) => mapping),
+      ].sort((a, b) => a.lun - b.lun),
+    }));
+    const saved = await save({ ...before, hosts, reservations: { ...before.reservations, ...transfer.reservations } });
+    if (saved !== null) return refused("shelf-failed", saved.text);
+    const adopted = await whenDone<StoreError>((answer) => pool.adoptGroup(fromWire(transfer.parcel), answer));
+    if (adopted !== null) {
+      await this.forgetVolumes(transfer.volumes);
+      return refused(adopted.code === "no-space" ? "no-space" : "shelf-failed", adopted.text);
+    }
+    return groups.takeUp(String(transfer.parcel["id"]), transfer.wasServed);
+  }
+
+  /** The other half has it. */
+  async end(id: string, volumes: readonly string[]): Promise<Result<null>> {
+    const { pool } = this.#parts;
+    const ended = await whenDone<StoreError>((answer) => pool.endMove(id, answer));
+    if (ended !== null) return refused("shelf-failed", ended.text);
+    this.#served.delete(id);
+    await this.forgetVolumes(volumes);
+    this.#parts.changed();
+    return done(null);
+  }
+
+  /** The other half has not got it, and will not take it any more. */
+  async cancel(id: string): Promise<Result<GroupEntry>> {
+    const { pool, groups } = this.#parts;
+    const cancelled = await whenDone<StoreError>((answer) => pool.cancelMove(id, answer));
+    if (cancelled !== null) return refused("shelf-failed", cancelled.text);
+    const wasServed = this.#served.get(id) ?? false;
+    this.#served.delete(id);
+    return groups.takeUp(id, wasServed);
+  }
+
+  claims(): readonly GroupClaim[] {
+    return this.#parts.pool.groupClaims();
+  }
+
+  /** Mappings of volumes that have gone, or have not come. */
+  async forgetVolumes(volumes: readonly string[]): Promise<void> {
+    const { document, save, groups } = this.#parts;
+    const gone = volumes.filter((name) => groups.findVolume(name) === null);
+    const before = document();
+    if (!before.hosts.some(({ mappings }) => mappings.some(({ volume }) => gone.includes(volume)))) return;
+    const hosts = before.hosts.map((host) => ({
+      ...host,
+      mappings: host.mappings.filter(({ volume }) => !gone.includes(volume)),
+    }));
+    await save({ ...before, hosts });
+  }
+}
+
+function toWire(parcel: GroupParcel): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(parcel).map(([key, value]) => [key, value instanceof Uint8Array ? { hex: toHex(value) } : value]),
+  );
+}
+
+/** Whatever it is: the pool judges it. */
+function fromWire(parcel: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(parcel).map(([key, value]) => {
+      const hex = typeof value === "object" && value !== null ? (value as { hex?: unknown }).hex : undefined;
+      return [key, typeof hex === "string" && /^(?:[0-9a-f]{2})*$/.test(hex) ? fromHex(hex) : value];
+    }),
+  );
+}

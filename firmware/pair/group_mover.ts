@@ -1,0 +1,133 @@
+/**
+ * Moves a group from one half of the array to the other, with hosts waiting for a moment and nothing copied; and settles moves that a
+ * crash has interrupted.
+ *
+ *     prepare (the shelf has all; hosts go on) ─▶ hold (hosts' commands wait, at both appliances) ─▶ begin ─▶ the other half adopts
+ *        ─▶ end ─▶ release                        any refusal: cancel, or nothing yet to cancel ─▶ release
+ *
+ * Invariants:
+ * - From `begin` on the group is opened by nobody until the other half's claims are known: the higher claim has it.
+ * - Hosts' commands are released when it is known where the group is.
+ */
+import type { Clock } from "../../hal/api/clock.ts";
+import type { ApiAnswer } from "../manage/api.ts";
+import { type Result, refused } from "../manage/control.ts";
+import type { EventSink } from "../manage/events.ts";
+import type { Claims } from "./half_calls.ts";
+import { type HalfNumber, pairLimits } from "./limits.ts";
+import type { Engine } from "./partnership_options.ts";
+
+export interface GroupMoverParts {
+  readonly clock: Clock;
+  readonly events: EventSink;
+  readonly half: HalfNumber;
+  /** Of this half; null: not owned here. */
+  engine(): Engine | null;
+  /** Asks the owner of the other half; null: it is not known or not reached. */
+  askOther(path: string, body: object): Promise<ApiAnswer> | null;
+  /** Tells the front ends of both appliances. */
+  hold(uuids: readonly string[], isHeld: boolean): Promise<void>;
+}
+
+export class GroupMover {
+  readonly #parts: GroupMoverParts;
+  #moving = false;
+  #settling = false;
+  /** Groups that are leaving, by their id; their hosts wait. */
+  readonly #leaving = new Map<string, { readonly volumes: readonly string[]; readonly uuids: readonly string[] }>();
+
+  constructor(parts: GroupMoverParts) {
+    this.#parts = parts;
+  }
+
+  async move(name: string, timeoutMs: number): Promise<Result<null>> {
+    const engine = this.#parts.engine();
+    if (engine === null) return refused("busy", "the group's owner is just changing; ask again in a moment");
+    if (this.#moving) return refused("busy", "another group is being moved; wait for its end");
+    this.#moving = true;
+    try {
+      return await this.#move(engine, name, timeoutMs);
+    } finally {
+      this.#moving = false;
+    }
+  }
+
+  async #move(engine: Engine, name: string, timeoutMs: number): Promise<Result<null>> {
+    const { hold, events, clock, askOther } = this.#parts;
+    const { transfers } = engine;
+    if (askOther("/half/claims", {}) === null)
+      return refused("not-connected", "the owner of the other half is not reached; see: goldcopy pair status");
+    const prepared = await transfers.prepare(name, timeoutMs);
+    if (!prepared.ok) return prepared;
+    const startedMs = clock.nowMs();
+    await hold(prepared.value, true);
+    let isKnown = true;
+    try {
+      const begun = await transfers.begin(name);
+      if (!begun.ok) {
+        transfers.abandon(name);
+        return begun;
+      }
+      const { id, transfer } = begun.value;
+      this.#leaving.set(id, { volumes: transfer.volumes, uuids: prepared.value });
+      const answer = await askOther("/half/adopt", transfer);
+      if (answer?.status === 200) {
+        const ended = await transfers.end(id, transfer.volumes);
+        const heldMs = Math.round(clock.nowMs() - startedMs);
+        this.#leaving.delete(id);
+        events.emit("group-moved", `group ${name} is served by the partner; its hosts waited ${heldMs} ms`, {
+          group: name,
+          heldMs,
+        });
+        return ended;
+      }
+      // Whether it has the group is what its claims say.
+      isKnown = false;
+      await this.settle();
+      const error = (answer?.body as { error?: { text?: string } } | undefined)?.error?.text ?? "it was lost meanwhile";
+      const isHere = engine.groups.find(name) !== null;
+      const what = isHere ? "stays where it is" : "is opened when it is known which half has it";
+      return refused("failed", `the other half has not taken group ${name}, which ${what}: ${error}`);
+    } finally {
+      if (isKnown) await hold(prepared.value, false);
+    }
+  }
+
+  /**
+   * Finds out where groups are that were on their way when something broke. Called now and then, and for an engine that has just
+   * started before hosts are let in.
+   */
+  async settle(engine = this.#parts.engine()): Promise<void> {
+    if (engine === null || this.#settling) return;
+    const leaving = engine.transfers.claims().filter((claim) => claim.leaving);
+    if (leaving.length === 0) return;
+    this.#settling = true;
+    try {
+      const answer = await this.#parts.askOther("/half/claims", {});
+      if (answer?.status !== 200) return;
+      const theirs = (answer.body as Claims).groups;
+      for (const { id, claim } of leaving) {
+        const other = theirs.find((one) => one.id === id);
+        const { volumes, uuids } = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
+        if (other !== undefined && other.claim > claim) await engine.transfers.end(id, volumes);
+        else {
+          await this.#parts.askOther("/half/forget", { volumes });
+          const back = await engine.transfers.cancel(id);
+          if (!back.ok)
+            this.#parts.events.emit("group-move-trouble", `group ${id} could not be taken back: ${back.error.text}`);
+        }
+        this.#leaving.delete(id);
+        await this.#parts.hold(uuids, false);
+      }
+    } finally {
+      this.#settling = false;
+    }
+  }
+
+  /** For whoever calls `settle` in turn. */
+  get isMoving(): boolean {
+    return this.#moving;
+  }
+}
+
+export const settleEveryMs = pairLimits.retryMs;

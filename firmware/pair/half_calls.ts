@@ -1,0 +1,183 @@
+/**
+ * What the owners of the two halves ask of each other: requests like those of the management API, on the interconnect alone
+ * (`calls.ts`), or within the appliance that owns both. `pair_api.ts` does not let anybody else in.
+ */
+import * as v from "valibot";
+import { fromHex, toHex } from "../codec/bytes.ts";
+import { whenDone } from "../codec/promised.ts";
+import type { ApiAnswer } from "../manage/api.ts";
+import type { Result } from "../manage/control.ts";
+import type { GroupClaim, StoreError } from "../store/store.ts";
+import type { HostFront } from "./host_front.ts";
+import type { Engine } from "./partnership_options.ts";
+
+export const halfCallPrefix = "/half/";
+
+const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/));
+const name = v.pipe(v.string(), v.maxLength(63));
+const mapping = v.object({ volume: name, lun: v.number(), readOnly: v.boolean() });
+const schemas = {
+  hold: v.object({ uuids: v.array(id), isHeld: v.boolean() }),
+  adopt: v.object({
+    parcel: v.record(v.string(), v.unknown()),
+    volumes: v.array(name),
+    mappings: v.array(v.object({ host: name, mapping })),
+    reservations: v.record(id, v.unknown()),
+    wasServed: v.boolean(),
+  }),
+  forget: v.object({ volumes: v.array(name) }),
+  cede: v.object({ slabs: v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(65536)) }),
+  ceded: v.object({ slabs: v.array(v.number()) }),
+  move: v.object({ group: name, timeoutMs: v.number() }),
+};
+
+export interface Claims {
+  readonly groups: readonly GroupClaim[];
+  /** `PoolHalf.claims`, as hex digits. */
+  readonly slabs: string;
+  readonly freeBytes: number;
+  readonly slabBytes: number;
+}
+
+export interface HalfCallParts {
+  /** Of the half that is asked; null: it is not owned here. */
+  engine(): Engine | null;
+  readonly front: HostFront;
+  /** Moves one of the half's groups to the other half. */
+  move(group: string, timeoutMs: number): Promise<Result<unknown>>;
+}
+
+export class HalfCalls {
+  readonly #parts: HalfCallParts;
+  /** A group is being taken: whoever asks what this half has waits for it. */
+  #taking: Promise<unknown> = Promise.resolve();
+
+  /** On the partner's behalf. */
+  readonly #held = new Set<string>();
+  /** Ceded to the other half, which has not confirmed them. */
+  readonly #ceded = new Set<number>();
+
+  constructor(parts: HalfCallParts) {
+    this.#parts = parts;
+  }
+
+  /** The partner, which has had volumes held here, is gone. */
+  partnerLost(): void {
+    this.#release([...this.#held]);
+  }
+
+  #release(uuids: readonly string[]): void {
+    for (const uuid of uuids) this.#held.delete(uuid);
+    this.#parts.front.release(uuids);
+  }
+
+  /** The other half's claims, and what is on its way there. */
+  maskCeded(claims: Claims): Claims {
+    const bits = fromHex(claims.slabs);
+    for (const slab of this.#ceded) bits[slab >> 3]! |= 1 << (slab & 7);
+    return { ...claims, slabs: toHex(bits) };
+  }
+
+  async answer(path: string, body: string): Promise<ApiAnswer> {
+    const what = path.slice(halfCallPrefix.length) as keyof typeof schemas | "claims";
+    if (what === "claims") return this.#withEngine((engine) => this.#claims(engine));
+    const schema = schemas[what];
+    const parsed = schema === undefined ? null : v.safeParse(schema, asJson(body));
+    if (parsed === null || !parsed.success) return bad(`${path}: the request cannot be understood`);
+    const asked = parsed.output;
+    const { front, move } = this.#parts;
+    switch (what) {
+      case "hold": {
+        const { uuids, isHeld } = asked as v.InferOutput<typeof schemas.hold>;
+        if (!isHeld) this.#release(uuids);
+        else {
+          for (const uuid of uuids) this.#held.add(uuid);
+          await front.hold(uuids);
+        }
+        return ok(null);
+      }
+      case "adopt": {
+        const transfer = asked as v.InferOutput<typeof schemas.adopt>;
+        return this.#withEngine(async ({ transfers }) => {
+          const adopting = transfers.adopt(transfer);
+          this.#taking = adopting;
+          const adopted = await adopting;
+          return adopted.ok ? ok(null) : answerOf(adopted);
+        });
+      }
+      case "forget": {
+        const { volumes } = asked as v.InferOutput<typeof schemas.forget>;
+        return this.#withEngine(async ({ transfers }) => {
+          await transfers.forgetVolumes(volumes);
+          return ok(null);
+        });
+      }
+      case "cede": {
+        const { slabs } = asked as v.InferOutput<typeof schemas.cede>;
+        return this.#withEngine(
+          ({ pool }) =>
+            new Promise((resolve) =>
+              pool.cede(slabs, (error, ceded) => {
+                for (const slab of ceded) this.#ceded.add(slab);
+                resolve(error === null ? ok({ slabs: ceded }) : bad(error.text));
+              }),
+            ),
+        );
+      }
+      case "ceded": {
+        for (const slab of (asked as v.InferOutput<typeof schemas.ceded>).slabs) this.#ceded.delete(slab);
+        return ok(null);
+      }
+      case "move": {
+        const { group, timeoutMs } = asked as v.InferOutput<typeof schemas.move>;
+        return answerOf(await move(group, timeoutMs));
+      }
+    }
+  }
+
+  async #claims({ pool }: Engine): Promise<ApiAnswer> {
+    await this.#taking.catch(() => {});
+    const claims: Claims = {
+      groups: pool.groupClaims(),
+      slabs: toHex(pool.claims()),
+      freeBytes: pool.usage().freeBytes,
+      slabBytes: pool.slabBytes,
+    };
+    return ok(claims);
+  }
+
+  #withEngine(act: (engine: Engine) => Promise<ApiAnswer>): Promise<ApiAnswer> {
+    const engine = this.#parts.engine();
+    return engine === null ? Promise.resolve(bad("the half is not owned here now")) : act(engine);
+  }
+}
+
+/** What the other half has ceded, or left to nobody, is this one's. */
+export function receiveSlabs({ pool }: Engine, slabs: readonly number[]): Promise<StoreError | null> {
+  return whenDone<StoreError>((done) => pool.receive(slabs, done));
+}
+
+export function receiveOrphans({ pool }: Engine, claims: Claims): Promise<StoreError | null> {
+  return whenDone<StoreError>((done) => pool.receiveOrphans(fromHex(claims.slabs), (error) => done(error)));
+}
+
+function asJson(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return null;
+  }
+}
+
+function ok(body: unknown): ApiAnswer {
+  return { status: 200, body };
+}
+
+function bad(text: string): ApiAnswer {
+  return { status: 503, body: { error: { code: "busy", text } } };
+}
+
+function answerOf(result: Result<unknown>): ApiAnswer {
+  if (result.ok) return ok(result.value);
+  return { status: 409, body: { error: result.error } };
+}

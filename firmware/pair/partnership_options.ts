@@ -1,0 +1,26 @@
+/** What a partnership is made of, and what it starts. */
+import type { Hal } from "../../hal/api/hal.ts";
+import type { StartOutcome } from "../appliance.ts";
+import type { PairConfig } from "../manage/board_profile.ts";
+import type { EventSink } from "../manage/events.ts";
+import type { HostFront } from "./host_front.ts";
+import type { HalfNumber } from "./limits.ts";
+import type { PairPort } from "./pair_port.ts";
+
+export interface PartnershipOptions {
+  readonly hal: Hal;
+  readonly array: string;
+  readonly appliance: string;
+  readonly half: HalfNumber;
+  /** `preferred`: for this half. */
+  readonly pair: PairConfig;
+  readonly events: EventSink;
+  /** Serves hosts at this appliance's ports, wherever the array is owned. */
+  readonly front: HostFront;
+  /** Starts the array's firmware on `hal`. */
+  open(hal: Hal, pair: PairPort): Promise<StartOutcome>;
+  /** The half cannot be served here; `text` says why. `isFatal`: the process must end, whatever else it serves. */
+  end(text: string, isFatal: boolean): void;
+}
+
+export type Engine = Extract<StartOutcome, { ok: true }>;
