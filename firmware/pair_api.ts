@@ -275,18 +275,22 @@ class ArrayApi {
   async #failover(body: string): Promise<ApiAnswer> {
     const { appliance } = this.#parts;
     const { partner } = this.#halves[0]!.partnership;
-    const asked = parsed(body);
+    const { home, ...asked } = parsed(body);
     const first = this.#halves[0]!.partnership.status().owner;
+    if (home === true && asked["to"] != null)
+      return failed(400, "invalid", "to and home are two ways to say who is to own what; give one of them");
     const to = (asked["to"] as string | null | undefined) ?? (first === appliance ? partner : appliance);
     if (to !== appliance && to !== partner) return failed(404, "not-found", this.#noAppliance(to));
     let changed = false;
     for (const half of this.#halves) {
-      if (half.partnership.status().owner === to) continue;
-      const answer = await this.#ask(half, "POST", "/v1/pair/failover", JSON.stringify({ ...asked, to }));
+      const owner = home === true ? half.partnership.preferredOwner : to;
+      if (half.partnership.status().owner === owner) continue;
+      const answer = await this.#ask(half, "POST", "/v1/pair/failover", JSON.stringify({ ...asked, to: owner }));
       if (answer.status !== 200) return answer;
       changed ||= (answer.body as FailoverJson).changed;
     }
-    return ok({ changed, owner: to } satisfies FailoverJson);
+    const owner = this.#halves[0]!.partnership.status().owner ?? to;
+    return ok({ changed, owner } satisfies FailoverJson);
   }
 
   /** The group goes to the half that the appliance owns; one that owns none gets its own half first, with the groups in it. */

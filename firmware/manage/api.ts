@@ -294,7 +294,7 @@ const routes: readonly Route[] = [
   long("POST /v1/pair/failover", schemas.pairFailover, 0, async (call, body) =>
     call.control.pair === null ? noPair : call.control.pair.failover(body.to),
   ),
-  judged("POST /v1/pair/move", schemas.pairMove, (call) => (call.control.pair === null ? noPair : oneOwner)),
+  judged("POST /v1/pair/move", schemas.pairMove, (call) => (call.control.pair === null ? noPair : noSuchHalf)),
 ];
 
 /** About the appliance that is asked, whoever owns the array. */
@@ -307,10 +307,8 @@ const ownRoutes: readonly Route[] = [
 ];
 
 const noPair = refused("not-found", "this array has one appliance, and no pair");
-const oneOwner = refused(
-  "not-in-this-version",
-  "all groups of an array have the same owner in this version; goldcopy pair failover moves them together",
-);
+/** What is between the halves is not for one of them to answer (`pair_api.ts`). */
+const noSuchHalf = refused("failed", "a group is moved by its array, not by one half of it");
 const noControl = refused("starting", "who owns the array is not settled yet; ask again in a moment");
 const noLab = refused("not-in-this-version", "this hardware cannot be told to fail");
 

@@ -1,11 +1,12 @@
 /**
  * Whose a caller of a peer array is: of the half that has its group. A group that no half has is a new golden copy, for one half by its
- * id, so that the two appliances never make it twice.
+ * name, so that the two appliances never make it twice.
  */
 import type { FrameCodec } from "../codec/frame_parser.ts";
 import { FrameParser } from "../codec/frame_parser.ts";
 import type { Frame, Hello } from "../peer/frame.ts";
 import { peerCodec } from "../peer/link.ts";
+import { type HalfNumber, halfNumbers } from "./limits.ts";
 import type { Choice, LaneRule } from "./shared_nic.ts";
 
 /** One for each half. */
@@ -26,10 +27,17 @@ export function lanesByGroup(known: () => KnownGroups | null): LaneRule {
       if (hello === "more" || hello === "none") return hello === "more" ? { kind: "more" } : lane(0);
       const groups = known();
       const id = hello.groupId;
-      const half = groups?.find(({ has }) => has(id)) ?? groups?.[Number.parseInt(id.slice(-1), 16) % groups.length];
+      const half = groups?.find(({ has }) => has(id)) ?? groups?.[halfOfCopy(hello.groupName)];
       return half?.isHere === true ? lane(half.half) : { kind: "nobody", answer: elsewhere(hello) };
     },
   };
+}
+
+/** Which half a new golden copy goes to. */
+export function halfOfCopy(groupName: string): HalfNumber {
+  let sum = 0;
+  for (let index = 0; index < groupName.length; index++) sum += groupName.charCodeAt(index);
+  return halfNumbers[sum % halfNumbers.length]!;
 }
 
 function lane(half: number): Choice {

@@ -101,6 +101,19 @@ export const timeoutOption: OptionSpec = {
   what: "how long to wait (60s); the operation goes on",
 };
 
+/** Of a pair. */
+export const ownerOption: OptionSpec = {
+  name: "owner",
+  kind: "text",
+  value: "APPLIANCE",
+  what: "which appliance of a pair is to serve the new group (default: the one that has fewer)",
+};
+
+export function ownerOf(call: Given): { owner?: string } {
+  const owner = call.text("owner");
+  return owner === null ? {} : { owner };
+}
+
 /** The part of a request's body that every long operation has. */
 export function timeoutOf(call: Given): { timeoutMs: number } {
   return { timeoutMs: Math.max(1, Math.round(call.number("timeout") ?? 60_000)) };

@@ -11,7 +11,7 @@ import type {
 import { type GroupDetailJson, type GroupJson, peerModes } from "../manage/status_json.ts";
 import type { OptionSpec } from "./args.ts";
 import type { Command, Given } from "./command.ts";
-import { answered, nameArg, timeoutOf, timeoutOption } from "./command.ts";
+import { answered, nameArg, ownerOf, ownerOption, timeoutOf, timeoutOption } from "./command.ts";
 import { formatBytes, formatCount, formatMs } from "./quantities.ts";
 import { pairs, printable, type Style, tone } from "./screen.ts";
 import { groupTable, lagText, operationText, stateText } from "./status_view.ts";
@@ -35,9 +35,12 @@ export const groupCommands: readonly Command[] = [
     verb: "create",
     summary: "a new consistency group: volumes whose writes keep their common order",
     args: [nameArg("the new group's name")],
-    options: [],
+    options: [ownerOption],
     run: ({ ask }, call) =>
-      answered(ask<GroupJson>("POST", "/v1/groups", { name: call.arg(0) }), ({ name }) => `created group ${name}`),
+      answered(
+        ask<GroupJson>("POST", "/v1/groups", { name: call.arg(0), ...ownerOf(call) }),
+        ({ name }) => `created group ${name}`,
+      ),
   },
   {
     noun: "group",

@@ -12,15 +12,18 @@ const meanings: Readonly<Record<PairStatusJson["state"], { readonly tone: Tone; 
     text: "the partner's copy of the write cache is being completed; every ack waits for the shelf",
   },
   degraded: { tone: "bad", text: "the partner has no copy of the write cache; every ack waits for the shelf" },
-  isolated: { tone: "bad", text: "the interconnect is cut, and the partner owns the array; this appliance waits" },
-  starting: { tone: "warn", text: "who owns the array is not settled here" },
+  isolated: {
+    tone: "bad",
+    text: "the interconnect is cut: each appliance goes on with what it owns, and does not reach the other's",
+  },
+  starting: { tone: "warn", text: "who owns a part of the array is not settled here" },
 };
 
 export const pairCommands: readonly Command[] = [
   {
     noun: "pair",
     verb: "status",
-    summary: "who owns the array, and how the copy of the write cache is",
+    summary: "who owns the array's halves, and how the copies of the write cache are",
     details: "Answered by the appliance that is asked, as it sees the pair itself.",
     args: [],
     options: [],
@@ -29,40 +32,55 @@ export const pairCommands: readonly Command[] = [
   {
     noun: "pair",
     verb: "failover",
-    summary: "hand the array over to the partner, without losing an I/O",
+    summary: "hand everything over to one appliance, without losing an I/O",
     details:
-      "Hosts' sessions are closed, and begin anew with the new owner through either appliance. Needs a mirrored pair.\n" +
-      "Without --to the appliance that does not own the array gets it.",
+      "Hosts' iSCSI sessions go on, and their commands wait for a moment; NBD sessions end, and begin anew at either appliance. Needs a\n" +
+      "mirrored pair. Without --to the appliance that does not own the first half gets everything. --home gives each appliance its own\n" +
+      "half again.",
     args: [],
     options: [
       {
         name: "to",
         kind: "text",
         value: "APPLIANCE",
-        what: "which one is to own it; nothing happens when it does already",
+        what: "which one is to own everything; nothing happens when it does already",
       },
+      { name: "home", kind: "flag", what: "each half to its preferred owner" },
+      timeoutOption,
+    ],
+    long: true,
+    run: ({ ask }, call) => {
+      const home = call.has("home");
+      return answered(
+        ask<FailoverJson>("POST", "/v1/pair/failover", {
+          to: call.text("to"),
+          ...(home ? { home } : {}),
+          ...timeoutOf(call),
+        }),
+        ({ owner, changed }) =>
+          home
+            ? `each half is owned by its preferred owner ${changed ? "now" : "already"}`
+            : `${owner} owns the array ${changed ? "now" : "already"}`,
+      );
+    },
+  },
+  {
+    noun: "pair",
+    verb: "move",
+    summary: "hand one group over to the other appliance, without losing an I/O",
+    details:
+      "Nothing is copied. First the shelf takes what only the write cache holds, while hosts go on; then their commands wait for a moment.\n" +
+      "An appliance that owns nothing gets its half of the array back first, with the groups that are in it.",
+    args: [{ name: "GROUP", what: "as in goldcopy group list" }],
+    options: [
+      { name: "to", kind: "text", value: "APPLIANCE", what: "which one is to serve it", required: true },
       timeoutOption,
     ],
     long: true,
     run: ({ ask }, call) =>
       answered(
-        ask<FailoverJson>("POST", "/v1/pair/failover", { to: call.text("to"), ...timeoutOf(call) }),
-        ({ owner, changed }) => `${owner} owns the array ${changed ? "now" : "already"}`,
-      ),
-  },
-  {
-    noun: "pair",
-    verb: "move",
-    summary: "hand one group over to the partner (not in this version: pair failover moves all)",
-    args: [{ name: "GROUP", what: "as in goldcopy group list" }],
-    options: [
-      { name: "to", kind: "text", value: "APPLIANCE", what: "which one is to own it", required: true },
-      timeoutOption,
-    ],
-    run: ({ ask }, call) =>
-      answered(
         ask<FailoverJson>("POST", "/v1/pair/move", { group: call.arg(0), to: call.text("to"), ...timeoutOf(call) }),
-        ({ owner }) => `${owner} owns it`,
+        ({ owner, changed }) => `${owner} serves ${call.arg(0)} ${changed ? "now" : "already"}`,
       ),
   },
 ];
@@ -75,8 +93,12 @@ function statusText(style: Style, status: PairStatusJson): string {
       : "";
   return pairs(style, [
     ["state", `${tone(style, meaning.tone, status.state)}: ${meaning.text}${copied}`],
-    ["owner", status.owner ?? "not known here"],
-    ["this appliance", `${status.appliance} (${status.role})`],
+    ...status.halves.map(({ half, owner, preferredOwner, state }) => {
+      const away = owner !== null && owner !== preferredOwner ? `, preferred is ${preferredOwner}` : "";
+      const name = half === 1 ? "first half" : "second half";
+      return [name, `${owner ?? "owner not known here"} (${tone(style, meanings[state].tone, state)}${away})`] as const;
+    }),
+    ["this appliance", status.appliance],
     ["partner", status.partner],
     ...status.nics.map(
       ({ name, up }) =>

@@ -2,7 +2,7 @@
 import type { Removed } from "../manage/control.ts";
 import type { VolumeJson } from "../manage/status_json.ts";
 import type { Command } from "./command.ts";
-import { answered, nameArg } from "./command.ts";
+import { answered, nameArg, ownerOf, ownerOption } from "./command.ts";
 import { formatBytes } from "./quantities.ts";
 import { pairs, type Style, table } from "./screen.ts";
 
@@ -24,6 +24,7 @@ export const volumeCommands: readonly Command[] = [
         what: "its consistency group (default: a new one of the volume's name)",
       },
       { name: "pool", kind: "text", value: "P", what: "where it lies (default: the only pool)" },
+      ownerOption,
     ],
     run: ({ ask }, call) =>
       answered(
@@ -32,6 +33,7 @@ export const volumeCommands: readonly Command[] = [
           sizeBytes: call.number("size"),
           group: call.text("group"),
           pool: call.text("pool"),
+          ...ownerOf(call),
         }),
         (volume) => `created ${volume.name}, ${formatBytes(volume.sizeBytes)}, in group ${volume.group}`,
       ),

@@ -8,6 +8,7 @@ import type { Control } from "../../firmware/manage/control.ts";
 import type { GroupEntry, GroupRegistry } from "../../firmware/manage/groups.ts";
 import type { HalfNumber } from "../../firmware/pair/limits.ts";
 import type { Partnership } from "../../firmware/pair/partnership.ts";
+import { halfOfCopy } from "../../firmware/pair/peer_lanes.ts";
 import type { PairAppliance } from "../../firmware/pair_appliance.ts";
 import type { Group } from "../../firmware/volume/group.ts";
 import type { Hal } from "../../hal/api/hal.ts";
@@ -16,8 +17,8 @@ import type { BootFacts } from "./oracle.ts";
 import type { ArrayPlan } from "./site_plan.ts";
 
 export const groupName = "demo";
-/** The half of a pair's array that has it. */
-export const watchedHalf: HalfNumber = 0;
+/** The half of a pair's array that has it: the one where a peer's copy of it goes. */
+export const watchedHalf: HalfNumber = halfOfCopy(groupName);
 
 export interface Running {
   readonly control: Control;
