@@ -33,6 +33,8 @@ const exitCrashed = 3;
 /** An orderly stop waits for disks at most this long; what is not done then is left to recovery. */
 const stopLimitMs = 30_000;
 
+const rehearsalAfterMs = 2000;
+
 /** The last lines of the log wait this long for their device. */
 const logLimitMs = 2000;
 /** A profile of 256 disks with long paths has 100 KiB. */
@@ -211,7 +213,10 @@ async function main(): Promise<void> {
     appliance.onStandby = () => {
       if (isRehearsed) return;
       isRehearsed = true;
-      rehearse(hal).catch((error) => events.emit("rehearsal-failed", String(error)));
+      // Not while it starts.
+      clock.after(rehearsalAfterMs, () =>
+        rehearse(hal).catch((error) => events.emit("rehearsal-failed", String(error))),
+      );
     };
     const trouble = await appliance.start();
     if (trouble !== null) return await refuse(outlets, trouble);
