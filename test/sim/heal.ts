@@ -163,16 +163,17 @@ function pathSessions(site: Site, orders: HostOrders): HostSession[] {
 /** D1: nothing is asked of an array any more; then the partner's cache holds the owner's bytes. */
 function compareCaches(site: Site, array: SimArray): void {
   const [one, other] = array.machines.map(({ appliance }) => appliance.nvram) as [MockNvram, MockNvram];
-  let persists = false;
+  let persists = 0;
   const areAlike = (): boolean => {
-    const partnership = array.live?.machine.partnership;
-    if (partnership == null || persists) return false;
+    if (persists > 0) return false;
     if (Buffer.compare(one.image().bytes, other.image().bytes) === 0) return true;
-    // What needed no persist of its own goes along with this one.
-    persists = true;
-    partnership.mirror.persist(() => {
-      persists = false;
-    });
+    // What needed no persist of its own goes along with these.
+    for (const half of array.ownedHalves) {
+      persists++;
+      half.mirror.persist(() => {
+        persists--;
+      });
+    }
     return false;
   };
   const steps = Math.ceil(patienceMs / cacheLookMs);

@@ -6,7 +6,7 @@
  */
 import type { Control } from "../../firmware/manage/control.ts";
 import type { GroupEntry, GroupRegistry } from "../../firmware/manage/groups.ts";
-import type { HalfNumber } from "../../firmware/pair/limits.ts";
+import { type HalfNumber, halfNumbers } from "../../firmware/pair/limits.ts";
 import type { Partnership } from "../../firmware/pair/partnership.ts";
 import { halfOfCopy } from "../../firmware/pair/peer_lanes.ts";
 import type { PairAppliance } from "../../firmware/pair_appliance.ts";
@@ -144,10 +144,19 @@ export class SimArray {
     return boot !== null && boot.running !== null && boot.alive() && !boot.machine.appliance.isPaused ? boot : null;
   }
 
+  /** Of a pair, wherever they are owned. */
+  get ownedHalves(): Partnership[] {
+    const running = this.machines.filter(({ runs }) => runs);
+    return running.flatMap(({ pairAppliance }) => pairAppliance?.halves ?? []).filter(({ role }) => role === "owner");
+  }
+
   /** A pair whose caches are alike, with everything that joins the two in order; a single appliance is as good as it gets. */
   get isMirrored(): boolean {
-    const status = this.live?.machine.partnership?.status();
     if (!this.isPair) return true;
-    return status !== undefined && status.state === "mirrored" && status.nics.every(({ up }) => up);
+    const halves = this.ownedHalves.map((half) => half.status());
+    return (
+      halves.length === halfNumbers.length &&
+      halves.every(({ state, nics }) => state === "mirrored" && nics.every(({ up }) => up))
+    );
   }
 }
