@@ -154,7 +154,8 @@ export class HostServers {
       deviceServer: this.#device,
       events,
       targetName,
-      portals: () => [...this.#iscsiPorts().map((port) => port.address), ...(partnerPortals?.() ?? [])],
+      // An address that moves with the array is one portal, though both have it.
+      portals: () => [...new Set([...this.#iscsiPorts().map((port) => port.address), ...(partnerPortals?.() ?? [])])],
     });
   }
 }

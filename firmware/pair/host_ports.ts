@@ -1,12 +1,16 @@
 /**
  * The host ports of one appliance of a pair. They listen for as long as the appliance runs: a session belongs to the firmware that owns
  * the array here, or is brought to the partner that does, or waits until one of them does, or ends at once where that is not to be
- * expected.
+ * expected. Those on an address that moves listen where the array is (`service_ports.ts`).
  */
 import type { StreamHandler } from "../../hal/api/byte_stream.ts";
 import type { Clock, Timer } from "../../hal/api/clock.ts";
+import type { Hal } from "../../hal/api/hal.ts";
 import type { HbaPort, HostStream } from "../../hal/api/hba.ts";
+import type { EventSink } from "../manage/events.ts";
+import type { PairRole } from "./frame.ts";
 import { pairLimits } from "./limits.ts";
+import { ServicePorts } from "./service_ports.ts";
 import { turnedAway } from "./turned_away.ts";
 import { WaitingSessions } from "./waiting_sessions.ts";
 
@@ -21,8 +25,8 @@ export interface GroupRoles {
 }
 
 export interface HostPortsParts {
-  readonly ports: readonly HbaPort[];
-  readonly clock: Clock;
+  readonly hal: Pick<Hal, "hbaPorts" | "serviceAddresses" | "clock">;
+  readonly events: EventSink;
   readonly bring: BringToOwner;
   /** Nobody serves now, and somebody is about to. */
   readonly isWorthWaiting: () => boolean;
@@ -30,30 +34,36 @@ export interface HostPortsParts {
 
 export class HostPorts {
   readonly #parts: HostPortsParts;
+  readonly #clock: Clock;
   readonly #ports: readonly HostPort[];
+  readonly #service: ServicePorts;
   readonly #waiting: WaitingSessions;
   #opening: Timer | null = null;
   #letsHostsIn = false;
 
   constructor(parts: HostPortsParts) {
-    const { ports, clock } = parts;
+    const { hbaPorts, serviceAddresses, clock } = parts.hal;
     this.#parts = parts;
+    this.#clock = clock;
     this.#waiting = new WaitingSessions(clock);
-    this.#ports = ports.map((port) => {
-      const place = ports.filter(({ protocol }) => protocol === port.protocol).indexOf(port);
+    this.#ports = hbaPorts.map((port) => {
+      const place = hbaPorts.filter(({ protocol }) => protocol === port.protocol).indexOf(port);
       return new HostPort(port, (taker, stream) => this.#take(taker, place, stream));
     });
+    const ports = this.#ports.filter(({ movesWithOwner }) => movesWithOwner);
+    this.#service = new ServicePorts({ addresses: serviceAddresses, ports, clock, events: parts.events });
   }
 
   #take(port: HostPort, place: number, stream: HostStream): StreamHandler {
-    const { clock, bring, isWorthWaiting } = this.#parts;
+    const { bring, isWorthWaiting } = this.#parts;
     const find = () => {
       if (port.accept === null) return bring(port.protocol, place, stream);
       return this.#letsHostsIn ? port.accept(stream) : null;
     };
     const served = find();
     if (served !== null) return served;
-    return (isWorthWaiting() ? this.#waiting.add(stream, find) : null) ?? turnedAway(clock, stream);
+    const waits = isWorthWaiting() ? this.#waiting.add(stream, find, port.movesWithOwner) : null;
+    return waits ?? turnedAway(this.#clock, stream);
   }
 
   /** The owner's firmware here serves those who come in. */
@@ -63,7 +73,7 @@ export class HostPorts {
 
   /** The owner's firmware runs here. Before its groups know their roles it would only end the sessions of hosts again. */
   letIn(groups: GroupRoles, done: () => void): void {
-    const { clock } = this.#parts;
+    const clock = this.#clock;
     const knowsRoles = () => groups.entries().every(({ replication }) => replication.settled);
     const latestMs = clock.nowMs() + pairLimits.rolesMs;
     const look = (): void => {
@@ -83,6 +93,24 @@ export class HostPorts {
     this.#opening?.cancel();
     this.#opening = null;
     this.#letsHostsIn = false;
+    this.#service.shut();
+    this.#waiting.closeMoving();
+  }
+
+  /** Addresses that move come where the array is opened, and stay until the partner has them: hosts find somebody all the time. */
+  roleIs(role: PairRole): void {
+    if (role === "starting" || role === "owner") this.#service.come();
+    else if (role !== "standby") this.#service.release();
+  }
+
+  /** As the partner of a standby. */
+  partnerIs(role: PairRole): void {
+    if (role === "starting" || role === "owner") this.#service.release();
+  }
+
+  /** Why hosts do not reach the array at an address that moves; null: they do, or it is not here. */
+  get serviceTrouble(): string | null {
+    return this.#service.trouble;
   }
 
   partnerServes(): void {
@@ -94,12 +122,13 @@ export class HostPorts {
     return this.#ports;
   }
 
-  /** Takes the addresses; `done` with a sentence about the first that could not be taken. */
+  /** Takes the addresses that stay; `done` with a sentence about the first that could not be taken. */
   open(done: (error: string | null) => void): void {
-    let left = this.#ports.length;
+    const ports = this.#ports.filter(({ movesWithOwner }) => !movesWithOwner);
+    let left = ports.length;
     let trouble: string | null = null;
     if (left === 0) done(null);
-    for (const port of this.#ports) {
+    for (const port of ports) {
       port.open((error) => {
         trouble ??= error === null ? null : `${port.name}: ${error}`;
         if (--left === 0) done(trouble);
@@ -109,6 +138,7 @@ export class HostPorts {
 
   stop(): void {
     this.letNobodyIn();
+    this.#service.release();
     for (const port of this.#ports) port.stop();
     this.#waiting.closeAll();
   }
@@ -117,6 +147,7 @@ export class HostPorts {
 class HostPort implements HbaPort {
   readonly name: string;
   readonly protocol: string;
+  readonly movesWithOwner: boolean;
   /** Of the owner's firmware while it listens here. */
   accept: Accept | null = null;
   readonly #port: HbaPort;
@@ -126,6 +157,7 @@ class HostPort implements HbaPort {
     this.#port = port;
     this.name = port.name;
     this.protocol = port.protocol;
+    this.movesWithOwner = port.movesWithOwner;
     this.#take = take;
   }
 

@@ -109,7 +109,7 @@ export class Partnership implements PairPort {
     this.#brought = new BroughtSessions(send);
     const bring: BringToOwner = (...session) => (this.#partnerOwns() ? this.#brought.bring(...session) : null);
     const isWorthWaiting = () => this.#role !== "free" || this.#interconnect.met || this.#watch.isFresh;
-    this.#ports = new HostPorts({ ports: hal.hbaPorts, clock, bring, isWorthWaiting });
+    this.#ports = new HostPorts({ hal, events, bring, isWorthWaiting });
     this.#partnerSessions = new PartnerSessions(clock, send, (protocol, place, stream) => {
       if ((protocol !== "nbd" && protocol !== "iscsi") || this.#engine === null || this.#lease === null) return null;
       const handler = this.#engine.servers.acceptForPartner(protocol, place, stream);
@@ -224,6 +224,7 @@ export class Partnership implements PairPort {
     switch (message.kind) {
       case "state":
         this.#theirs = message;
+        if (this.#role === "standby") this.#ports.partnerIs(message.role);
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
         if (!this.#partnerOwns()) this.#brought.closeAll();
         else this.#ports.partnerServes();
@@ -529,7 +530,7 @@ export class Partnership implements PairPort {
   }
 
   warnings(): WarningJson[] {
-    return pairWarnings(this.#facts());
+    return pairWarnings(this.#facts(), this.#ports.serviceTrouble);
   }
 
   #facts(): PairFacts {
@@ -555,6 +556,7 @@ export class Partnership implements PairPort {
     this.#role = role;
     if (role === "owner") this.#refusal = "";
     if (role === "standby") this.onStandby();
+    this.#ports.roleIs(role);
     this.#tellState();
   }
 

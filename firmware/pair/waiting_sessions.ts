@@ -27,10 +27,10 @@ export class WaitingSessions {
     this.#clock = clock;
   }
 
-  /** null: too many wait. */
-  add(stream: HostStream, find: FindServer): StreamHandler | null {
+  /** null: too many wait. `movesAway`: it came in at an address that the next owner will have. */
+  add(stream: HostStream, find: FindServer, movesAway = false): StreamHandler | null {
     if (this.#sessions.size >= pairLimits.waitingMax) return null;
-    const session = new WaitingSession(stream, find, () => this.#sessions.delete(session));
+    const session = new WaitingSession(stream, find, () => this.#sessions.delete(session), movesAway);
     session.limit = this.#clock.after(pairLimits.waitMs, () => session.giveUp());
     this.#sessions.add(session);
     return session;
@@ -41,6 +41,11 @@ export class WaitingSessions {
     for (const session of [...this.#sessions]) session.look();
   }
 
+  /** While they can still be told so. */
+  closeMoving(): void {
+    for (const session of [...this.#sessions]) if (session.movesAway) session.giveUp();
+  }
+
   closeAll(): void {
     for (const session of [...this.#sessions]) session.giveUp();
   }
@@ -48,6 +53,7 @@ export class WaitingSessions {
 
 class WaitingSession implements StreamHandler {
   limit: Timer | null = null;
+  readonly movesAway: boolean;
   readonly #stream: HostStream;
   readonly #find: FindServer;
   readonly #over: () => void;
@@ -56,10 +62,11 @@ class WaitingSession implements StreamHandler {
   #hasEnded = false;
   #isClosed = false;
 
-  constructor(stream: HostStream, find: FindServer, over: () => void) {
+  constructor(stream: HostStream, find: FindServer, over: () => void, movesAway: boolean) {
     this.#stream = stream;
     this.#find = find;
     this.#over = over;
+    this.movesAway = movesAway;
   }
 
   look(): void {
