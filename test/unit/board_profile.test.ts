@@ -83,6 +83,7 @@ test("a full profile -> hardware, config and files, with the defaults filled in"
       },
     ],
     tls: null,
+    services: [],
     nicShapingFile: null,
   });
   assert.equal(config, {
