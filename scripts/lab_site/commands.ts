@@ -118,9 +118,9 @@ function networkLine({ network }: LabView): string[] {
 /** Runs a command where hosts are, or where the appliance is; its output and its exit code are the caller's. */
 export function exec(dir: string, applianceName: string | null, command: readonly string[]): number {
   const lab = requireLab(dir);
+  if (command.length === 0) throw new LabError("say which command: scripts/lab exec -- CMD", "usage", 2);
   const [program, ...args] = [...networkWords(lab, applianceName), ...command];
-  if (program === undefined) throw new LabError("say which command: scripts/lab exec -- CMD", "usage", 2);
-  const ran = spawnSync(program, args, { stdio: "inherit" });
+  const ran = spawnSync(program!, args, { stdio: "inherit" });
   if (ran.error !== undefined) throw new LabError(`${program} cannot be run: ${ran.error.message}`);
   return ran.status ?? 1;
 }
