@@ -35,7 +35,8 @@ const probe = "ip link add b0 type bridge && ip link add v0 type veth peer name 
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 
-function unshareWords(makesUser: boolean): string[] {
+/** What a command line begins with so that it runs in a new network namespace, as root there. */
+export function unshareWords(makesUser = !isRoot()): string[] {
   return makesUser ? ["unshare", "--user", "--map-root-user", "--net", "--"] : ["unshare", "--net", "--"];
 }
 
@@ -43,7 +44,7 @@ function unshareWords(makesUser: boolean): string[] {
 export function namespaceTrouble(): string | null {
   const missing = tools.find(({ program }) => Bun.which(program, { PATH: clientEnvironment["PATH"] ?? "" }) === null);
   if (missing !== undefined) return `${missing.program} is missing: apt-get install ${missing.debianPackage}`;
-  const [program, ...args] = [...unshareWords(!isRoot()), "sh", "-c", probe];
+  const [program, ...args] = [...unshareWords(), "sh", "-c", probe];
   const ran = spawnSync(program!, args, { env: clientEnvironment, encoding: "utf8" });
   if (ran.status === 0) return null;
   const why = ran.error?.message ?? ran.stderr.trim().split("\n").at(-1) ?? "no reason given";
