@@ -25,7 +25,7 @@ export interface BoardHardware {
   readonly appliance: string;
   readonly hbas: readonly { readonly name: string; readonly listen: string; readonly protocol: string }[];
   readonly nics: readonly { readonly name: string; readonly listen: string }[];
-  /** Addresses that move with the array, `IPV4/PREFIX`, and the interfaces that they are on here. */
+  /** IPv4 addresses that move with the array, and the interfaces that they are on here. */
   readonly services: readonly { readonly address: string; readonly interface: string }[];
   readonly cache: {
     readonly path: string;

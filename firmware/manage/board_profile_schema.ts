@@ -79,14 +79,14 @@ const hba = v.strictObject(
 
 const nic = v.strictObject({ name: portName, listen: address }, noTable);
 
-const serviceForm = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\/(?:3[0-2]|[12]?\d)$/;
+const serviceForm = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$/;
 
 /** Of an address that moves with the array. An interface's name has 15 bytes (IFNAMSIZ). */
 const service = v.strictObject(
   {
     address: v.pipe(
       text,
-      v.regex(serviceForm, "is not an IPv4 address with its prefix (IPv6 addresses do not move in this version)"),
+      v.regex(serviceForm, "is not an IPv4 address alone (IPv6 addresses do not move in this version)"),
     ),
     interface: v.pipe(text, v.regex(/^[^\s/:]{1,15}$/, "is not an interface's name")),
   },
@@ -233,8 +233,8 @@ const examples: Readonly<Record<string, string>> = {
   nic: 'two [[nic]] tables, each with name and listen = "127.0.0.1:7000"',
   "nic.name": 'name = "nic0"',
   "nic.listen": 'listen = "127.0.0.1:7000"',
-  service: 'a [[service]] table with address = "192.0.2.100/24" and interface = "eth0"',
-  "service.address": 'address = "192.0.2.100/24"',
+  service: 'a [[service]] table with address = "192.0.2.100" and interface = "eth0"',
+  "service.address": 'address = "192.0.2.100"',
   "service.interface": 'interface = "eth0"',
   shelf: 'a [[shelf]] table with name = "shelf0" and its [[shelf.disk]] tables',
   "shelf.name": 'name = "shelf0"',

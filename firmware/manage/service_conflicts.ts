@@ -6,7 +6,7 @@ export function serviceConflict({ board, config }: BoardProfile): string | null 
   const { services, hbas, nics } = board;
   if (services.length > 0 && config.pair === null)
     return "service: there is no [pair], so there is nowhere to move to; write the address into hba.listen alone, or describe the partner in [pair]";
-  const ips = services.map(({ address }) => address.slice(0, address.indexOf("/")));
+  const ips = services.map(({ address }) => address);
   for (const [index, ip] of ips.entries()) {
     const field = `service[${index}].address`;
     const first = ips.indexOf(ip);

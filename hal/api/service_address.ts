@@ -7,7 +7,7 @@
  * - Neighbours that are told send here what is for the address, whoever held it before.
  */
 export interface ServiceAddress {
-  /** `IP/PREFIX`, for messages. */
+  /** The IP address. */
   readonly address: string;
   /**
    * Holds the address from now on, or for longer. `done(error)` comes after the call has returned; the text names the address and the

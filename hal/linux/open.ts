@@ -21,7 +21,7 @@ import { LifeLock } from "./life_lock.ts";
 import { LinuxNic } from "./nic.ts";
 import { LinuxPowerPort } from "./power.ts";
 import { ReadShare } from "./read_share.ts";
-import { ipOf, LinuxServiceAddress } from "./service_address.ts";
+import { LinuxServiceAddress } from "./service_address.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
 import { type LinuxShelf, openShelf } from "./shelf.ts";
 import { TcpListener } from "./tcp_port.ts";
@@ -145,7 +145,7 @@ function openServices(board: LinuxBoard, clock: LinuxClock): LinuxServiceAddress
 }
 
 function isAtService({ services = [] }: LinuxBoard, listen: string): boolean {
-  return services.some(({ address }) => ipOf(address) === parseAddress(listen)?.host);
+  return services.some(({ address }) => address === parseAddress(listen)?.host);
 }
 
 /** Takes each address for a moment; those that move are not there yet. */

@@ -2,6 +2,9 @@
  * A service address on an interface of Linux. It is added with a lifetime, so that the kernel removes what a killed process has left
  * behind, and bears its appliance's name as its label, so that an appliance removes at its start what is its own and not what is its
  * partner's on the same machine.
+ *
+ * It is added with a prefix of 32 bits, beside the interface's own address: in that one's network it would be its secondary, or it would be the
+ * other way round, and the kernel removes secondaries with their primary. And nothing that the machine sends gets it as its source.
  */
 import type { Clock } from "../api/clock.ts";
 import type { Hold, ServiceAddress } from "../api/service_address.ts";
@@ -10,9 +13,10 @@ import { type InterfaceAddress, type Link, Rtnetlink } from "./rtnetlink.ts";
 
 /** IFNAMSIZ without its final zero. */
 const labelBytesMax = 15;
+const prefixBits = 32;
 
 export interface ServiceDescription {
-  /** `IPV4/PREFIX` */
+  /** IPv4. */
   readonly address: string;
   readonly interface: string;
 }
@@ -21,7 +25,6 @@ export class LinuxServiceAddress implements ServiceAddress {
   readonly address: string;
   readonly #interface: string;
   readonly #ip: Uint8Array;
-  readonly #prefixBits: number;
   readonly #label: string;
   readonly #clock: Clock;
   readonly #netlink: Rtnetlink;
@@ -38,8 +41,7 @@ export class LinuxServiceAddress implements ServiceAddress {
     const { address, interface: name } = options.description;
     this.address = address;
     this.#interface = name;
-    this.#ip = Uint8Array.from(ipOf(address).split("."), Number);
-    this.#prefixBits = Number(address.slice(address.indexOf("/") + 1));
+    this.#ip = Uint8Array.from(address.split("."), Number);
     this.#label = labelOf(options.appliance);
     this.#clock = options.clock;
     this.#netlink = options.netlink;
@@ -116,17 +118,12 @@ export class LinuxServiceAddress implements ServiceAddress {
   }
 
   #on(link: Link, label: string | null): InterfaceAddress {
-    return { index: link.index, ip: this.#ip, prefixBits: this.#prefixBits, label };
+    return { index: link.index, ip: this.#ip, prefixBits, label };
   }
 }
 
 function permission({ address, interface: name }: ServiceDescription, what: string, capability: string): string {
   return `${address}: this process may not ${what} on ${name} (${capability} is missing); start it as root or with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW, or remove [[service]] from the profile`;
-}
-
-/** Without the prefix. */
-export function ipOf(address: string): string {
-  return address.slice(0, address.indexOf("/"));
 }
 
 /** The appliance's name where it fits; otherwise its beginning and a hash. */

@@ -24,7 +24,7 @@ import { type HbaSpec, MockHbaPort, MockNic, type PortSpec } from "./ports.ts";
 import { MockPowerPort, type PowerFaults } from "./power.ts";
 import type { Prng } from "./prng.ts";
 import { mockDigests } from "./runtime.ts";
-import { ipOf, MockServiceAddress, type ServiceFaults } from "./service_address.ts";
+import { MockServiceAddress, type ServiceFaults } from "./service_address.ts";
 import type { MockShelf } from "./shelf.ts";
 import type { MockWitness } from "./witness.ts";
 import { type CacheSpec, MockNvram } from "./write_cache.ts";
@@ -36,7 +36,7 @@ export interface ApplianceSpec {
   readonly shelves: readonly MockShelf[];
   readonly hbaPorts: readonly HbaSpec[];
   readonly nics: readonly PortSpec[];
-  /** `IP/PREFIX` of addresses that move; HBA ports that listen on them are theirs. */
+  /** IP addresses that move; HBA ports that listen on them are theirs. */
   readonly serviceAddresses?: readonly string[];
   /** Whom the power port kills, if there is one. */
   readonly power?: { readonly target: string; readonly how: DeathKind };
@@ -132,7 +132,7 @@ export class MockAppliance {
     this.#bootCount++;
     network.started(this.name);
     // What the last boot has left.
-    for (const address of this.spec.serviceAddresses ?? []) network.moving.release(ipOf(address), this.name);
+    for (const address of this.spec.serviceAddresses ?? []) network.moving.release(address, this.name);
     const boot = this.#bootCount;
     const clockOptions = {
       startMs: this.#prng.between(0, 1e6),
@@ -208,7 +208,7 @@ export class MockAppliance {
   }
 
   #moves(port: PortSpec): boolean {
-    return (this.spec.serviceAddresses ?? []).some((address) => port.address.startsWith(`${ipOf(address)}:`));
+    return (this.spec.serviceAddresses ?? []).some((address) => port.address.startsWith(`${address}:`));
   }
 
   #isMidEvent(): boolean {

@@ -73,7 +73,6 @@ export class MovingAddresses {
 /** Of one boot. */
 export class MockServiceAddress implements ServiceAddress {
   readonly address: string;
-  readonly #ip: string;
   readonly #machine: string;
   readonly #kernel: Kernel;
   readonly #lifetime: Lifetime;
@@ -86,7 +85,6 @@ export class MockServiceAddress implements ServiceAddress {
     options: { address: string; machine: string; addresses: MovingAddresses; faults: ServiceFaults },
   ) {
     this.address = options.address;
-    this.#ip = ipOf(options.address);
     this.#machine = options.machine;
     this.#kernel = kernel;
     this.#lifetime = lifetime;
@@ -98,16 +96,11 @@ export class MockServiceAddress implements ServiceAddress {
     if (!this.#lifetime.effect()) return;
     demand(this.#kernel, wish.forMs > 0 && wish.forMs % 1000 === 0, "a service address is held for whole seconds");
     const error = this.#faults.broken ? `${this.address}: the interface does not exist` : null;
-    if (error === null) this.#addresses.hold(this.#ip, this.#machine, wish);
+    if (error === null) this.#addresses.hold(this.address, this.#machine, wish);
     this.#kernel.schedule(0, eventKind.start, this.#lifetime, () => done(error));
   }
 
   release(): void {
-    if (this.#lifetime.effect()) this.#addresses.release(this.#ip, this.#machine);
+    if (this.#lifetime.effect()) this.#addresses.release(this.address, this.#machine);
   }
-}
-
-/** Without the prefix. */
-export function ipOf(address: string): string {
-  return address.split("/", 1)[0]!;
 }

@@ -1,5 +1,5 @@
 /** The board profile of each appliance of a lab, as the firmware reads it. */
-import { backAddress, hostAddress, hostInterface, serviceAddress, servicePorts, withPrefix } from "./addresses.ts";
+import { backAddress, hostAddress, hostInterface, serviceAddress, servicePorts } from "./addresses.ts";
 import {
   applianceOf,
   diskPath,
@@ -103,7 +103,7 @@ function hbaLines(lab: Lab, appliance: SiteAppliance): string[] {
     `protocol = "${protocol}"`,
   ]);
   if (moving === null) return lines;
-  return [...lines, "", "[[service]]", `address = "${withPrefix(moving)}"`, `interface = "${hostInterface}"`];
+  return [...lines, "", "[[service]]", `address = "${moving}"`, `interface = "${hostInterface}"`];
 }
 
 const lifeLockPath = (lab: Lab, { name }: SiteAppliance): string => pathIn(lab, name, "life.lock");

@@ -9,7 +9,6 @@ import { Driver } from "./mock_bench.ts";
 import type { ServiceBench } from "./service_suite.ts";
 
 const ips = ["192.0.2.101", "192.0.2.102"] as const;
-const addresses = ips.map((ip) => `${ip}/24`);
 
 /** Of the namespace in which the Linux bench runs. */
 export const linuxInterface = "v0";
@@ -21,7 +20,7 @@ export async function newLinuxServiceBench(): Promise<ServiceBench> {
   return {
     until,
     start: (appliance) =>
-      addresses.map((address) => {
+      ips.map((address) => {
         const service = LinuxServiceAddress.open({ address, interface: linuxInterface }, appliance, clock);
         if (typeof service === "string") throw new Error(service);
         opened.push(service);
@@ -52,7 +51,7 @@ export function newMockServiceBench(seed: number): ServiceBench {
       shelves: [world.addShelf({ name: "shelf0", slots: [1 << 20] })],
       hbaPorts: [],
       nics: [],
-      serviceAddresses: addresses,
+      serviceAddresses: ips,
     });
   }
   const driver = new Driver(world);

@@ -264,7 +264,7 @@ testUnless(
     assert.is(code, 1);
     assert.is(
       stderr,
-      `goldcopy: ${service}/24: interface host7 does not exist (ENODEV); correct [[service]] interface in the profile\n`,
+      `goldcopy: ${service}: interface host7 does not exist (ENODEV); correct [[service]] interface in the profile\n`,
     );
     assert.is(await site.repair(), owner);
   },

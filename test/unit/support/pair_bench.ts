@@ -22,7 +22,7 @@ export interface PairBenchOptions {
   readonly hasService?: boolean;
 }
 
-export const serviceAddress = { ip: "192.0.2.100", address: "192.0.2.100/24", port: "192.0.2.100:10809" } as const;
+export const serviceAddress = { ip: "192.0.2.100", port: "192.0.2.100:10809" } as const;
 
 export class PairMachine {
   readonly name: string;
@@ -82,7 +82,7 @@ export class PairBench {
       cache: { sizeBytes: cacheBytes, domain },
       shelves: [this.shelf],
       hbaPorts: hasService ? [own, moving] : [own],
-      serviceAddresses: hasService ? [serviceAddress.address] : [],
+      serviceAddresses: hasService ? [serviceAddress.ip] : [],
       nics: [
         { name: "nic0", address: `${name}:7400` },
         { name: "ic0", address: `${name}:7500` },
