@@ -9,6 +9,7 @@
  *
  * The first line comes unasked, when every block has been written once.
  */
+import { createInterface } from "node:readline";
 import { VerifiedLoad, type VerifiedLoadOptions } from "./verified_load.ts";
 
 const load = new VerifiedLoad(JSON.parse(process.argv[2] ?? "{}") as VerifiedLoadOptions);
@@ -31,11 +32,8 @@ async function obey(line: string): Promise<unknown> {
   }
 }
 
+const input = createInterface({ input: process.stdin });
+input.on("close", () => process.exit(0));
 await load.start();
 console.log(JSON.stringify({ answers: load.answers }));
-for await (const line of console) {
-  // The end of the input comes as a line of its own.
-  if (line === "") break;
-  console.log(JSON.stringify(await obey(line)));
-}
-process.exit(0);
+input.on("line", async (line) => console.log(JSON.stringify(await obey(line))));
