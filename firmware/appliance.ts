@@ -10,6 +10,8 @@ import { Nvram } from "./cache/nvram.ts";
 import { poolRootId } from "./cache/root_notes.ts";
 import { whenDone } from "./codec/promised.ts";
 import type { TlsUse } from "./frontend/nbd/negotiation.ts";
+import { TargetDevice } from "./frontend/scsi/target_device.ts";
+import type { TargetPortGroup } from "./frontend/scsi/target_port_groups.ts";
 import { HostServers } from "./host_servers.ts";
 import { logLimits } from "./log/limits.ts";
 import { cacheSlotsOf } from "./log/recovery.ts";
@@ -22,9 +24,11 @@ import { GroupRegistry } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
 import { LunRegistry } from "./manage/luns.ts";
-import { ReservationKeeper } from "./manage/reservation_shelf.ts";
+import { keptOverPowerLoss, ReservationKeeper } from "./manage/reservation_shelf.ts";
 import { CopyKeeper } from "./pair/copy_keeper.ts";
+import type { Directory } from "./pair/directory.ts";
 import type { PairPort } from "./pair/pair_port.ts";
+import type { Seat } from "./pair/seat.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
 import { type OpenResult, openPool } from "./store/open_pool.ts";
 import type { StoreError } from "./store/store.ts";
@@ -51,9 +55,17 @@ export interface ApplianceConfig {
   readonly acceptStaleDisk?: boolean;
 }
 
+/** The array's volumes, as front ends serve them to hosts. */
+export interface ArraySeat extends Seat {
+  /** For the front ends of the partner. */
+  directory(): Directory;
+  /** What `PairPort.portGroups` says is another: SCSI hosts are told, and served accordingly (`TargetDevice.portGroupsChanged`). */
+  portGroupsChanged(): void;
+}
+
 export type StartOutcome =
   /** `groups` is for tests that look inside. */
-  | { readonly ok: true; readonly control: Control; readonly groups: GroupRegistry; readonly servers: HostServers }
+  | { readonly ok: true; readonly control: Control; readonly groups: GroupRegistry; readonly seat: ArraySeat }
   /** What, why, and what to do, in one line. Nothing was overwritten. */
   | { readonly ok: false; readonly text: string };
 
@@ -64,9 +76,12 @@ export interface StartOptions {
   readonly version: string;
   /** Disks of the profile that the HAL could not open: `PLACE: why`. */
   readonly diskProblems?: readonly string[];
-  /** The appliance owns the array of a pair; its HAL's cache is the mirrored one. */
+  /** The appliance owns the array of a pair; its HAL's cache is the mirrored one, and hosts are served by the pair's front ends. */
   readonly pair?: PairPort;
 }
+
+/** All ports of a single appliance are alike. */
+const singlePlace = { firstPort: 1, portalGroup: 1 };
 
 /** 64 MiB slabs; a log slot holds the largest segment; 32 MiB of map pages are 24 GiB of mapped volume at hand. */
 const storeDefaults = {
@@ -199,7 +214,14 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     },
   });
   const goldenAccess = config.goldenAccess ?? "read-only";
+  const { reservations: found } = holder.document;
+  const kept = pair?.succeeds() === true ? found : keptOverPowerLoss(found);
+  if (Object.keys(kept).length < Object.keys(found).length) {
+    const error = await saveDocument({ ...holder.document, reservations: kept });
+    if (error !== null) return refuse(events, (error as StoreError).text);
+  }
   const reservations = new ReservationKeeper({
+    keepsAll: pair !== undefined,
     document: () => holder.document,
     save: (kept, done) => {
       saveDocument({ ...holder.document, reservations: kept }).then((error) =>
@@ -216,22 +238,45 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     // Not in the midst of a commit.
     clock.after(0, () => hosts.changed());
   });
-  const servers: HostServers = new HostServers({
-    hal,
-    events,
-    exports: new ExportRegistry({
-      groups,
-      hosts,
-      goldenAccess,
-      isReserved: (uuid, changes) => servers.isReserved(uuid, changes),
-    }),
-    luns: new LunRegistry({ groups, hosts, goldenAccess }),
-    authority: hosts,
+  const luns = new LunRegistry({ groups, hosts, goldenAccess });
+  const targetName = config.iscsi?.targetName ?? iscsiTargetName(config.array.name);
+  const device = new TargetDevice({
+    clock,
+    luns,
     reservations,
-    nbdTls: config.tls?.nbd ?? "off",
-    targetName: config.iscsi?.targetName ?? iscsiTargetName(config.array.name),
-    ...(pair === undefined ? {} : { portGroups: pair.portGroups, partnerPortals: () => pair.partnerPortals() }),
+    targetName,
+    portGroups: () => pair?.portGroups() ?? singlePortGroups(hal),
   });
+  const exports = new ExportRegistry({
+    groups,
+    hosts,
+    goldenAccess,
+    isReserved: (uuid, changes) => device.forbidsStranger(uuid, changes),
+  });
+  const seat: ArraySeat = {
+    device,
+    luns: (host) => luns.luns(host),
+    required: (host) => hosts.required(host),
+    proofOf: (host) => hosts.proofOf(host),
+    proved: (host, proof) => hosts.proved(host, proof),
+    list: (host) => exports.list(host),
+    open: (name, host) => exports.open(name, host),
+    directory: () => ({ hosts: holder.document.hosts, exports: exports.all() }),
+    portGroupsChanged: () => device.portGroupsChanged(),
+  };
+  const servers =
+    pair === undefined
+      ? new HostServers({
+          hal,
+          events,
+          exports,
+          deviceServer: device,
+          authority: hosts,
+          nbdTls: config.tls?.nbd ?? "off",
+          targetName,
+          place: singlePlace,
+        })
+      : null;
   const control = new ApplianceControl({
     hal,
     config,
@@ -241,7 +286,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     groups,
     hosts,
     version: options.version,
-    stopServing: () => servers.close(),
+    stopServing: () => servers?.close(),
     stopped: async () => {
       // Of a pair either appliance may be the next one to start: with everything at home it needs no cache for that.
       if (pair === undefined || !groups.all().every((group) => group.isClean)) return;
@@ -249,7 +294,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     },
     pair: pair ?? null,
   });
-  const portTrouble = await servers.listen();
+  const portTrouble = (await servers?.listen()) ?? null;
   if (portTrouble !== null) return refuse(events, portTrouble);
   const nicTrouble = await whenDone<string>((done) =>
     groups.startReplication((id) => pair?.inherits(id) === true, done),
@@ -262,7 +307,13 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       groups: groups.all().length,
     },
   );
-  return { ok: true, control, groups, servers };
+  return { ok: true, control, groups, seat };
+}
+
+function singlePortGroups(hal: Hal): TargetPortGroup[] {
+  const iscsi = hal.hbaPorts.filter(({ protocol }) => protocol === "iscsi");
+  const ports = iscsi.map((_, index) => singlePlace.firstPort + index);
+  return [{ id: 1, state: "active-optimized", preferred: false, ports }];
 }
 
 function refuse(events: EventSink, text: string): { ok: false; text: string } {

@@ -2,115 +2,80 @@
  * The front ends of an appliance on its HBA ports: each port serves the protocol that the board profile gives it.
  *
  * All iSCSI ports are portals of one target, which is the array's: its name is the same after every start and on every appliance of
- * the array. A port's relative target port identifier (SPC-5 4.3.4) is its place among the iSCSI ports, from 1; of the second appliance
- * of a pair, from 17. Sessions that come in at the partner's ports are served here as those of its own.
+ * the array. Those of one appliance are a target portal group (RFC 7143 4.2.1), and those at addresses that move with the array are one of
+ * their own, the same at both appliances. A port's relative target port identifier (SPC-5 4.3.4) is its place among the iSCSI ports of its
+ * group, counted from `firstPort`.
  */
 import type { StreamHandler } from "../hal/api/byte_stream.ts";
 import type { Hal } from "../hal/api/hal.ts";
 import type { HbaPort, HostStream } from "../hal/api/hba.ts";
-import { assert } from "./codec/assert.ts";
 import { whenDone } from "./codec/promised.ts";
 import { IscsiServer } from "./frontend/iscsi/server.ts";
+import type { Portal } from "./frontend/iscsi/text_exchange.ts";
 import type { TlsUse } from "./frontend/nbd/negotiation.ts";
 import { NbdServer } from "./frontend/nbd/server.ts";
-import { TargetDevice } from "./frontend/scsi/target_device.ts";
-import type { TargetPortGroup } from "./frontend/scsi/target_port_groups.ts";
+import type { DeviceServer } from "./frontend/scsi/device_server.ts";
 import type { EventSink } from "./manage/events.ts";
 import type { ExportTable } from "./volume/block_request.ts";
-import type { HostAuthority, LunTable, ReservationShelf } from "./volume/host_access.ts";
+import type { HostAuthority } from "./volume/host_access.ts";
+
+/** Which of the array's target ports an appliance has, or are at addresses that move. */
+export interface PortPlace {
+  /** Relative target port identifier of its first iSCSI port. */
+  readonly firstPort: number;
+  readonly portalGroup: number;
+}
 
 export interface HostServersParts {
-  readonly hal: Hal;
+  readonly hal: Pick<Hal, "clock" | "entropy" | "digests" | "hbaPorts">;
   readonly events: EventSink;
   readonly exports: ExportTable;
-  readonly luns: LunTable;
+  readonly deviceServer: DeviceServer;
   readonly authority: HostAuthority;
-  readonly reservations: ReservationShelf;
   readonly nbdTls: TlsUse;
   readonly targetName: string;
-  /** An appliance of a pair; absent: the array is this one appliance. */
-  readonly portGroups?: PairPortGroups;
-  /** `HOST:PORT` of the partner's iSCSI ports, which SendTargets names after the own ones. */
-  readonly partnerPortals?: () => readonly string[];
+  readonly place: PortPlace;
+  /** Of the ports that move; an appliance without a partner has none. */
+  readonly movingPlace?: PortPlace;
+  /** Where the partner's iSCSI ports are reached, which SendTargets names after the own ones. */
+  readonly partnerPortals?: () => readonly Portal[];
 }
 
-/** iSCSI ports of one appliance of a pair, so that the relative target port identifiers of both never meet. */
-export const pairPortsMax = 16;
-
-export interface PairPortGroups {
-  /** Relative target port identifier of this appliance's first iSCSI port: 1, or 17 for the second appliance by name. */
-  readonly first: number;
-  /** The target port groups of both appliances as they are now; see `HostServers.portGroupsChanged`. */
-  groups(): readonly TargetPortGroup[];
-}
+type Accept = (stream: HostStream) => StreamHandler;
 
 export class HostServers {
   readonly #parts: HostServersParts;
-  readonly #device: TargetDevice;
-  readonly #nbd: NbdServer[] = [];
-  /** By the place of the partner's port; each has the limits of one of the own. */
-  readonly #partnerNbd = new Map<number, NbdServer>();
-  readonly #firstPort: number;
-  #iscsi: IscsiServer | null = null;
-  #isServing = false;
+  readonly #nbd = new Map<HbaPort, NbdServer>();
+  /** Each portal group has its own sessions: an initiator may have one with each. */
+  readonly #iscsi: IscsiServer | null;
+  readonly #movingIscsi: IscsiServer | null;
 
   constructor(parts: HostServersParts) {
     this.#parts = parts;
-    const { hal, luns, reservations, targetName, portGroups } = parts;
-    this.#firstPort = portGroups?.first ?? 1;
-    assert(
-      portGroups === undefined || [1, 1 + pairPortsMax].includes(portGroups.first),
-      "host servers: the ports of a pair are numbered from 1 and from 17",
-    );
-    const ports = this.#iscsiPorts().map((_, index) => this.#firstPort + index);
-    assert(
-      portGroups === undefined || ports.length <= pairPortsMax,
-      "host servers: an appliance of a pair has 16 iSCSI ports",
-    );
-    const alone: readonly TargetPortGroup[] = [{ id: 1, state: "active-optimized", preferred: false, ports }];
-    const groups = (): readonly TargetPortGroup[] => portGroups?.groups() ?? alone;
-    this.#device = new TargetDevice({ clock: hal.clock, luns, reservations, targetName, portGroups: groups });
+    const { place, movingPlace } = parts;
+    const target = (movesWithOwner: boolean, group: PortPlace | undefined): IscsiServer | null =>
+      group === undefined || this.#iscsiPorts(movesWithOwner).length === 0 ? null : this.#target(group.portalGroup);
+    this.#iscsi = target(false, place);
+    this.#movingIscsi = target(true, movingPlace);
   }
 
-  /** Whether a SCSI host's reservation forbids hosts without SCSI to read the volume, or to change it. */
-  isReserved(uuid: string, changes: boolean): boolean {
-    return this.#device.forbidsStranger(uuid, changes);
+  /** Serves a session that has come in at `port`, which is one of the appliance's. */
+  accept(port: HbaPort, stream: HostStream): StreamHandler {
+    if (port.protocol === "nbd") return this.#nbdServer(port).accept(stream);
+    const { movesWithOwner } = port;
+    const { place, movingPlace } = this.#parts;
+    const index = this.#iscsiPorts(movesWithOwner).indexOf(port);
+    if (movesWithOwner) return this.#movingIscsi!.accept(stream, movingPlace!.firstPort + index);
+    return this.#iscsi!.accept(stream, place.firstPort + index);
   }
 
-  /** What `PairPortGroups.groups` says is another: SCSI hosts are told, and served accordingly (`TargetDevice.portGroupsChanged`). */
-  portGroupsChanged(): void {
-    this.#device.portGroupsChanged();
-  }
-
-  /**
-   * A session that came in at the partner's port number `portIndex`, from 0, among those of the protocol. `stream.remote` is the host's
-   * address, as at an own port. null: this is no appliance of a pair, it does not serve (not yet, or not any more), or there can be no
-   * such port; the stream is the caller's to end.
-   */
-  acceptForPartner(protocol: "nbd" | "iscsi", portIndex: number, stream: HostStream): StreamHandler | null {
-    if (!this.#isServing || this.#parts.portGroups === undefined) return null;
-    if (!Number.isInteger(portIndex) || portIndex < 0 || portIndex >= pairPortsMax) return null;
-    if (protocol === "nbd") return this.#nbdForPartner(portIndex).accept(stream);
-    const first = this.#firstPort === 1 ? 1 + pairPortsMax : 1;
-    return this.#iscsi?.accept(stream, first + portIndex) ?? null;
-  }
-
-  /** Listens on every port; a sentence names the one that could not. */
-  async listen(): Promise<string | null> {
-    const { hal, portGroups } = this.#parts;
-    const iscsiPorts = this.#iscsiPorts();
-    if (iscsiPorts.length > 0 || portGroups !== undefined) this.#iscsi = this.#target();
-    this.#isServing = true;
-    for (const port of hal.hbaPorts) {
-      let failed: string | null = null;
-      if (port.protocol === "nbd") {
-        const server = this.#nbdServer();
-        failed = await whenDone<string>((done) => port.listen((stream) => server.accept(stream), done));
-      } else if (this.#iscsi !== null && port.protocol === "iscsi") {
-        const server = this.#iscsi;
-        const relativePort = this.#firstPort + iscsiPorts.indexOf(port);
-        failed = await whenDone<string>((done) => port.listen((stream) => server.accept(stream, relativePort), done));
-      }
+  /** Listens on every port that stays; a sentence names the one that could not. `accept`: who takes what comes in. */
+  async listen(
+    accept: (port: HbaPort) => Accept = (port) => (stream) => this.accept(port, stream),
+  ): Promise<string | null> {
+    for (const port of this.#parts.hal.hbaPorts) {
+      if ((port.protocol !== "nbd" && port.protocol !== "iscsi") || port.movesWithOwner) continue;
+      const failed = await whenDone<string>((done) => port.listen(accept(port), done));
       if (failed !== null) return `${port.name}: ${failed}`;
     }
     return null;
@@ -118,44 +83,45 @@ export class HostServers {
 
   /** No new sessions, and the open ones end. */
   close(): void {
-    this.#isServing = false;
     for (const port of this.#parts.hal.hbaPorts) port.close();
-    for (const server of this.#nbd) server.closeAll();
+    for (const server of this.#nbd.values()) server.closeAll();
     this.#iscsi?.closeAll();
+    this.#movingIscsi?.closeAll();
   }
 
-  #iscsiPorts(): HbaPort[] {
-    return this.#parts.hal.hbaPorts.filter((port) => port.protocol === "iscsi");
+  #iscsiPorts(movesWithOwner: boolean): HbaPort[] {
+    const { hbaPorts } = this.#parts.hal;
+    return hbaPorts.filter((port) => port.protocol === "iscsi" && port.movesWithOwner === movesWithOwner);
   }
 
-  #nbdServer(): NbdServer {
+  #nbdServer(port: HbaPort): NbdServer {
+    const known = this.#nbd.get(port);
+    if (known !== undefined) return known;
     const { hal, events, exports, nbdTls } = this.#parts;
     const server = new NbdServer({ clock: hal.clock, exports, events, tls: nbdTls });
-    this.#nbd.push(server);
+    this.#nbd.set(port, server);
     return server;
   }
 
-  #nbdForPartner(portIndex: number): NbdServer {
-    const known = this.#partnerNbd.get(portIndex);
-    if (known !== undefined) return known;
-    const server = this.#nbdServer();
-    this.#partnerNbd.set(portIndex, server);
-    return server;
-  }
-
-  #target(): IscsiServer {
-    const { hal, events, authority, targetName, partnerPortals } = this.#parts;
+  #target(portalGroup: number): IscsiServer {
+    const { hal, events, authority, deviceServer, targetName, partnerPortals, place, movingPlace } = this.#parts;
+    const portals = (movesWithOwner: boolean, group: PortPlace): Portal[] =>
+      this.#iscsiPorts(movesWithOwner).map(({ address }) => ({ address, portalGroup: group.portalGroup }));
     return new IscsiServer({
       clock: hal.clock,
       entropy: hal.entropy,
       digests: hal.digests,
       hashes: hal.digests,
       authority,
-      deviceServer: this.#device,
+      deviceServer,
       events,
       targetName,
-      // An address that moves with the array is one portal, though both have it.
-      portals: () => [...new Set([...this.#iscsiPorts().map((port) => port.address), ...(partnerPortals?.() ?? [])])],
+      portalGroup,
+      portals: () => [
+        ...portals(false, place),
+        ...(movingPlace === undefined ? [] : portals(true, movingPlace)),
+        ...(partnerPortals?.() ?? []),
+      ],
     });
   }
 }

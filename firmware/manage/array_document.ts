@@ -6,7 +6,7 @@ import * as v from "valibot";
 const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/));
 const name = v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/));
 
-const hostSchema = v.object({
+export const hostSchema = v.object({
   name,
   any: v.boolean(),
   addresses: v.array(v.string()),

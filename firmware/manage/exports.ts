@@ -9,6 +9,20 @@ import type { GroupRegistry } from "./groups.ts";
 import type { HostRegistry } from "./hosts.ts";
 import { isShown } from "./shown.ts";
 
+export interface ExportFound {
+  readonly name: string;
+  /** Whose mappings it has. */
+  readonly volume: string;
+  /** null: a salvage set. */
+  readonly uuid: string | null;
+  readonly description: string;
+  readonly blockCount: number;
+  readonly atomicBlocksMax: number;
+  readonly writable: boolean;
+  /** Hosts may see it now. */
+  readonly shown: boolean;
+}
+
 export interface ExportRegistryOptions {
   readonly groups: GroupRegistry;
   readonly hosts: HostRegistry;
@@ -25,35 +39,51 @@ export class ExportRegistry implements ExportTable {
     this.#options = options;
   }
 
-  list(host: HostIdentity): ExportInfo[] {
-    const found: ExportInfo[] = [];
-    const { goldenAccess } = this.#options;
-    for (const entry of this.#options.groups.entries()) {
+  /** Everything that a host could be shown, by name. */
+  all(): ExportFound[] {
+    const found: ExportFound[] = [];
+    const { goldenAccess, groups } = this.#options;
+    for (const entry of groups.entries()) {
       const { group } = entry;
-      for (const volume of group.volumes()) {
-        const access = this.#options.hosts.accessOf(host, volume.name);
-        if (access === null || this.#options.groups.findVolume(volume.name)?.group !== group) continue;
-        if (isShown(entry, goldenAccess)) {
-          const readOnly = access.readOnly || !group.serving().writable;
-          const description = group.serving().writable
-            ? `volume of group ${group.name}`
-            : `golden copy, group ${group.name}`;
-          found.push({ name: volume.name, description, blockCount: volume.sizeBytes / 512, readOnly });
-        }
+      const { writable } = group.serving();
+      const atomicBlocksMax = group.log.recordPayloadBytes / 512;
+      for (const { name, uuid, number, sizeBytes } of group.volumes()) {
+        if (groups.findVolume(name)?.group !== group) continue;
+        found.push({
+          name,
+          volume: name,
+          uuid,
+          description: writable ? `volume of group ${group.name}` : `golden copy, group ${group.name}`,
+          blockCount: sizeBytes / 512,
+          atomicBlocksMax,
+          writable,
+          shown: isShown(entry, goldenAccess),
+        });
         for (const salvage of entry.replication.status().salvage) {
-          const stored = group.store.volumes(salvage.id).find((one) => one.number === volume.number);
+          const stored = group.store.volumes(salvage.id).find((one) => one.number === number);
           if (stored === undefined) continue;
-          const name = `${volume.name}@${salvage.id}`;
           found.push({
-            name,
+            name: `${name}@${salvage.id}`,
+            volume: name,
+            uuid: null,
             description: `salvage set of group ${group.name}`,
             blockCount: stored.sizeBytes / 512,
-            readOnly: true,
+            atomicBlocksMax,
+            writable: false,
+            shown: true,
           });
         }
       }
     }
     return found;
+  }
+
+  list(host: HostIdentity): ExportInfo[] {
+    return this.all().flatMap(({ name, volume, description, blockCount, writable, shown }) => {
+      const access = this.#options.hosts.accessOf(host, volume);
+      if (access === null || !shown) return [];
+      return [{ name, description, blockCount, readOnly: access.readOnly || !writable }];
+    });
   }
 
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {

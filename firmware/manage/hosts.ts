@@ -63,6 +63,16 @@ export class HostRegistry implements HostControl, HostAuthority {
     return { user: host.chap.user, secret: new TextEncoder().encode(host.chap.secret) };
   }
 
+  /** What `identity` was asked to prove, and has proved when it has logged in: for `proved` at the partner. */
+  proofOf(identity: HostIdentity): string {
+    return this.#asked.get(identity) ?? "";
+  }
+
+  /** `identity` has logged in at the partner with this proof. It sees something only while that is what is asked for. */
+  proved(identity: HostIdentity, proof: string): void {
+    this.#asked.set(identity, proof);
+  }
+
   /** For iSCSI: what `identity`, which has logged in, sees; ascending by LUN. */
   lunMappings(identity: HostIdentity): HostEntry["mappings"] {
     const host = this.#initiator(identity);

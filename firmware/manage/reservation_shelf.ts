@@ -1,4 +1,8 @@
-/** Persistent reservations in the array's document, by the volume's UUID (SPC-5 5.14: kept over the loss of power, APTPL). */
+/**
+ * Persistent reservations in the array's document, by the volume's UUID (SPC-5 5.14): those to be kept over a loss of power (APTPL),
+ * and in a pair all others too, which a successor goes on with and any other start gives up.
+ */
+import { outlastsPower } from "../frontend/scsi/persistent_reservations.ts";
 import type { ReservationShelf } from "../volume/host_access.ts";
 import type { ArrayDocument } from "./array_document.ts";
 
@@ -7,16 +11,25 @@ const documentCharsMax = 32 * 1024;
 /** All volumes together: the array's document is written whole at every change. */
 const totalCharsMax = 2 * documentCharsMax;
 
+/** What a start that is no takeover from the partner, and so follows a loss of power, still knows. */
+export function keptOverPowerLoss(reservations: ArrayDocument["reservations"]): ArrayDocument["reservations"] {
+  return Object.fromEntries(Object.entries(reservations).filter(([, document]) => outlastsPower(document)));
+}
+
 export interface ReservationKeeperOptions {
+  /** See `ReservationShelf`. */
+  readonly keepsAll: boolean;
   document(): ArrayDocument;
   /** Makes changed reservations durable; a sentence says why it could not. */
   save(reservations: ArrayDocument["reservations"], done: (error: string | null) => void): void;
 }
 
 export class ReservationKeeper implements ReservationShelf {
+  readonly keepsAll: boolean;
   readonly #options: ReservationKeeperOptions;
 
   constructor(options: ReservationKeeperOptions) {
+    this.keepsAll = options.keepsAll;
     this.#options = options;
   }
 

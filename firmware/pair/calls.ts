@@ -5,7 +5,7 @@
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Api, ApiAnswer } from "../manage/api.ts";
-import type { SendMessage } from "./brought_sessions.ts";
+import type { SendMessage } from "./forwarder.ts";
 import type { PairMessageOf } from "./frame.ts";
 import { pairLimits } from "./limits.ts";
 

@@ -4,9 +4,9 @@
  * Invariants of every decoded frame: ids are 32 hex digits, numbers are safe integers from 0, names and texts are bounded. Whether
  * offsets lie in the cache is judged by whoever has the cache.
  */
-export const pairVersion = 1;
-/** The oldest version spoken here. Version N speaks N-1 as well, once there is one. */
-export const pairVersionMin = 1;
+export const pairVersion = 2;
+/** The oldest version spoken here. Version N speaks N-1 as well; version 1, which brought host sessions as bytes, was never released. */
+export const pairVersionMin = 2;
 export const pairMagic = 0x47435052;
 
 export const pairRoles = {
@@ -56,6 +56,13 @@ export interface PairState {
   readonly serving: readonly string[];
 }
 
+/** As its transport has it; empty where there is nothing. */
+export interface PairHost {
+  readonly remote: string;
+  readonly iqn: string;
+  readonly tlsName: string;
+}
+
 /** What arrives once and in order, whatever becomes of a NIC. */
 export type PairMessage =
   | PairState
@@ -75,24 +82,19 @@ export type PairMessage =
     }
   | { readonly kind: "mirrored"; readonly frame: number }
   | { readonly kind: "mirrorFailed"; readonly text: string }
+  | { readonly kind: "directory" }
   | {
-      readonly kind: "open";
+      readonly kind: "openNexus";
       readonly channel: number;
-      readonly protocol: string;
-      readonly port: number;
-      readonly remote: string;
+      readonly initiatorPort: string;
+      readonly portalGroup: number;
+      readonly relativePort: number;
+      readonly isContinued: boolean;
+      readonly host: PairHost;
     }
-  | { readonly kind: "data"; readonly channel: number }
-  | { readonly kind: "took"; readonly channel: number; readonly bytes: number }
-  | { readonly kind: "startTls"; readonly channel: number }
-  | {
-      readonly kind: "tlsStarted";
-      readonly channel: number;
-      readonly ok: boolean;
-      readonly named: boolean;
-      readonly text: string;
-    }
-  | { readonly kind: "end"; readonly channel: number }
+  | { readonly kind: "openVolume"; readonly channel: number; readonly name: string; readonly host: PairHost }
+  | { readonly kind: "ask" }
+  | { readonly kind: "told" }
   | { readonly kind: "close"; readonly channel: number }
   | { readonly kind: "call"; readonly id: number; readonly method: string; readonly path: string }
   | { readonly kind: "answer"; readonly id: number; readonly status: number };
@@ -106,8 +108,18 @@ export type PairFrame =
   | { readonly kind: "beat"; readonly received: number }
   | { readonly kind: "message"; readonly number: number; readonly received: number; readonly message: PairMessage };
 
+const carriers: ReadonlySet<string> = new Set([
+  "mirror",
+  "compare",
+  "directory",
+  "openNexus",
+  "ask",
+  "told",
+  "call",
+  "answer",
+]);
+
 export function mayCarryPayload(frame: PairFrame): boolean {
   if (frame.kind !== "message") return false;
-  const { kind } = frame.message;
-  return kind === "mirror" || kind === "compare" || kind === "data" || kind === "call" || kind === "answer";
+  return carriers.has(frame.message.kind);
 }

@@ -9,6 +9,7 @@ import {
   mayCarryPayload,
   type PairFrame,
   type PairHello,
+  type PairHost,
   type PairMessage,
   pairCopies,
   pairMagic,
@@ -91,10 +92,10 @@ function bodyOf(message: PairMessage): goldcopy.pair.IFrame {
       return { differs: { offset: message.offset, pages: message.pages as number[] } };
     case "mirrorFailed":
       return { mirrorFailed: { text: clip(message.text) } };
-    case "tlsStarted":
-      return { tlsStarted: { ...message, text: clip(message.text) } };
-    case "open":
-      return { open: { ...message, remote: clip(message.remote) } };
+    case "openNexus":
+      return { openNexus: { ...message, initiatorPort: clip(message.initiatorPort), host: { ...message.host } } };
+    case "openVolume":
+      return { openVolume: { ...message, host: { ...message.host } } };
     default:
       return { [message.kind]: message };
   }
@@ -154,7 +155,9 @@ function toHello(hello: goldcopy.pair.IHello, check: HeaderCheck): PairHello {
 }
 
 function toBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {
-  const { mirror, mirrored, data, took } = message;
+  const { mirror, mirrored } = message;
+  if (message.ask) return { kind: "ask" };
+  if (message.told) return { kind: "told" };
   if (mirror) {
     const offsets = mirror.offsets ?? [];
     const lengths = mirror.lengths ?? [];
@@ -163,8 +166,6 @@ function toBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage |
     return { kind: "mirror", frame: check.wide(mirror.frame as Wide, "frame"), offsets, lengths };
   }
   if (mirrored) return { kind: "mirrored", frame: check.wide(mirrored.frame as Wide, "frame") };
-  if (data) return { kind: "data", channel: data.channel ?? 0 };
-  if (took) return { kind: "took", channel: took.channel ?? 0, bytes: took.bytes ?? 0 };
   return toCopyBody(message, check) ?? toSessionBody(message, check);
 }
 
@@ -212,31 +213,31 @@ function toServing(ids: readonly Uint8Array[] | null | undefined, check: HeaderC
 }
 
 function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {
-  const { open, end, close, call, answer, startTls, tlsStarted } = message;
-  if (open) {
+  const { directory, openNexus, openVolume, close, call, answer } = message;
+  if (directory) return { kind: "directory" };
+  if (openNexus) {
     return {
-      kind: "open",
-      channel: open.channel ?? 0,
-      protocol: check.name(open.protocol, "protocol"),
-      port: open.port ?? 0,
-      remote: check.text(open.remote),
+      kind: "openNexus",
+      channel: openNexus.channel ?? 0,
+      initiatorPort: check.text(openNexus.initiatorPort),
+      portalGroup: openNexus.portalGroup ?? 0,
+      relativePort: openNexus.relativePort ?? 0,
+      isContinued: openNexus.isContinued === true,
+      host: toHost(openNexus.host, check),
     };
   }
-  if (startTls) return { kind: "startTls", channel: startTls.channel ?? 0 };
-  if (tlsStarted) {
-    return {
-      kind: "tlsStarted",
-      channel: tlsStarted.channel ?? 0,
-      ok: tlsStarted.ok === true,
-      named: tlsStarted.named === true,
-      text: check.text(tlsStarted.text),
-    };
+  if (openVolume) {
+    const { channel, name, host } = openVolume;
+    return { kind: "openVolume", channel: channel ?? 0, name: check.text(name), host: toHost(host, check) };
   }
-  if (end) return { kind: "end", channel: end.channel ?? 0 };
   if (close) return { kind: "close", channel: close.channel ?? 0 };
   if (call) return { kind: "call", id: call.id ?? 0, method: check.text(call.method), path: check.text(call.path) };
   if (answer) return { kind: "answer", id: answer.id ?? 0, status: answer.status ?? 0 };
   return null;
+}
+
+function toHost(host: goldcopy.pair.IHost | null | undefined, check: HeaderCheck): PairHost {
+  return { remote: check.text(host?.remote), iqn: check.text(host?.iqn), tlsName: check.text(host?.tlsName) };
 }
 
 function optionalId(id: string | null): Uint8Array {

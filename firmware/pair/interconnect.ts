@@ -150,6 +150,11 @@ export class Interconnect {
     for (const stranger of [...this.#strangers]) stranger.abort("aborted", "stopping");
   }
 
+  /** Ends the session, because nothing more of the partner can be understood; both begin anew. */
+  giveUp(why: string): void {
+    if (this.#met) this.#lost(why, null);
+  }
+
   /** Nothing happens while apart: what it was about is gone with the session. */
   send(message: PairMessage, payload: readonly Uint8Array[] = []): void {
     if (!this.#met) return;

@@ -41,7 +41,7 @@ export const pairLimits = {
   inheritMs: 10_000,
   /** An array's groups (manage/groups.ts): 64 ids of 16 bytes. */
   groupsMax: 64,
-  /** Host sessions brought to the owner: as many as its own ports take. */
+  /** Nexuses and open volumes of the partner's hosts: as many sessions as its ports take. */
   channelsMax: 2048,
   /** Host sessions that wait until somebody serves the array: one for each that the owner served. */
   waitingMax: 2048,
@@ -54,10 +54,10 @@ export const pairLimits = {
   holdAgainMs: 1000,
   /** A new owner tells its neighbours with every hold for so long: what its dead predecessor left has stopped answering by then. */
   announceForMs: 10_000,
-  /** Bytes of one host session that are under way in one direction: a command of 1 MiB, and the next one. */
-  windowBytes: 2 * 1024 * 1024,
-  /** What was taken of a session is told in steps: an eighth of the window. */
-  creditBytes: 256 * 1024,
+  /** Data that is being read for one nexus at the partner: a command of 1 MiB, and the next ones. One longer command goes alone. */
+  windowBytes: 4 * 1024 * 1024,
+  /** Data of one command: the most that front ends take (iSCSI writeBytesMax, NBD requestBytesMax, SCSI transferBlocksMax). */
+  workBytesMax: 32 * 1024 * 1024,
   /** The answer of a forwarded management request. */
   callMs: 65_000,
   callBytesMax: 4 * 1024 * 1024,

@@ -1,5 +1,5 @@
 /** What the firmware that owns a pair's array knows of the pair: implemented by `partnership.ts`. */
-import type { PairPortGroups } from "../host_servers.ts";
+import type { TargetPortGroup } from "../frontend/scsi/target_port_groups.ts";
 import type { PairControl } from "../manage/control.ts";
 import type { ApplianceJson, WarningJson } from "../manage/status_json.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
@@ -10,12 +10,13 @@ export interface PairPort extends PairControl {
   readonly mirror: MirroredCache;
   /** Called once the groups are open, before the first host is served. */
   keptBy(keeper: CopyKeeper): void;
+  /** The partner has owned the array until a moment ago, and was heard to the end: to hosts the array has not stopped. */
+  succeeds(): boolean;
   /** The partner has served the group to its end a moment ago: it goes on, without being confirmed by a peer. */
   inherits(groupId: string): boolean;
   /** How the partner is, for the status document. */
   partnerJson(): ApplianceJson;
   warnings(): WarningJson[];
-  /** The target port groups of both appliances, and where the partner's hosts reach it. */
-  readonly portGroups: PairPortGroups;
-  partnerPortals(): readonly string[];
+  /** The target port groups of both appliances as they are now; see `ArraySeat.portGroupsChanged`. */
+  portGroups(): readonly TargetPortGroup[];
 }

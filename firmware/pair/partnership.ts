@@ -16,29 +16,29 @@ import type { Nic } from "../../hal/api/nic.ts";
 import type { StartOutcome } from "../appliance.ts";
 import { Nvram } from "../cache/nvram.ts";
 import { assert } from "../codec/assert.ts";
-import type { PairPortGroups } from "../host_servers.ts";
+import type { Portal as IscsiPortal } from "../frontend/iscsi/text_exchange.ts";
+import type { TargetPortGroup } from "../frontend/scsi/target_port_groups.ts";
 import type { Api, ApiAnswer } from "../manage/api.ts";
 import type { PairConfig } from "../manage/board_profile.ts";
 import { done, type FailoverJson, type Result, refused } from "../manage/control.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
-import { BroughtSessions, type SendMessage } from "./brought_sessions.ts";
 import { Calls } from "./calls.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
 import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
-import type { PairHello, PairMessage, PairRole, PairState, Portal } from "./frame.ts";
+import type { SendMessage } from "./forwarder.ts";
+import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
 import { HomePolicy } from "./home_policy.ts";
-import { type BringToOwner, HostPorts } from "./host_ports.ts";
+import type { HostFront } from "./host_front.ts";
+import { HostService } from "./host_service.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type PairTimes, pairLimits } from "./limits.ts";
 import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
-import { PartnerSessions } from "./partner_sessions.ts";
 import { PartnerWatch } from "./partner_watch.ts";
-import { pairPortGroups } from "./port_groups.ts";
 import { ShelfHeart } from "./shelf_heart.ts";
 
 export interface PartnershipOptions {
@@ -47,6 +47,8 @@ export interface PartnershipOptions {
   readonly appliance: string;
   readonly pair: PairConfig;
   readonly events: EventSink;
+  /** Serves hosts at this appliance's ports, wherever the array is owned. */
+  readonly front: HostFront;
   /** Starts the array's firmware on `hal`. */
   open(hal: Hal, pair: PairPort): Promise<StartOutcome>;
   /** The appliance cannot be of any use any more: the process ends; `text` says why. */
@@ -66,9 +68,7 @@ export class Partnership implements PairPort {
   readonly #interconnect: Interconnect;
   readonly #heart: ShelfHeart;
   readonly #target: CopyTarget;
-  readonly #ports: HostPorts;
-  readonly #brought: BroughtSessions;
-  readonly #partnerSessions: PartnerSessions;
+  readonly #hosts: HostService;
   readonly #calls: Calls;
   readonly #peerNics: readonly Nic[];
   #role: PairRole = "free";
@@ -86,8 +86,6 @@ export class Partnership implements PairPort {
   #keeper: CopyKeeper | null = null;
   #copyWaiters: (() => void)[] = [];
   #told: readonly string[] = [];
-  /** As the partner said last. */
-  #partnerPorts: readonly Portal[] = [];
   /** Answers what the partner is asked for and brings here. */
   api: Api | null = null;
   /** The partner's cache has been found unfit in this session; a sentence. */
@@ -106,15 +104,9 @@ export class Partnership implements PairPort {
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
-    this.#brought = new BroughtSessions(send);
-    const bring: BringToOwner = (...session) => (this.#partnerOwns() ? this.#brought.bring(...session) : null);
-    const isWorthWaiting = () => this.#role !== "free" || this.#interconnect.met || this.#watch.isFresh;
-    this.#ports = new HostPorts({ hal, events, bring, isWorthWaiting });
-    this.#partnerSessions = new PartnerSessions(clock, send, (protocol, place, stream) => {
-      if ((protocol !== "nbd" && protocol !== "iscsi") || this.#engine === null || this.#lease === null) return null;
-      const handler = this.#engine.servers.acceptForPartner(protocol, place, stream);
-      return handler === null ? null : this.#lease.lend(stream, handler);
-    });
+    const { partner } = pair;
+    const service = { clock, front: options.front, part: 0, appliance, partner, ownPorts: hal.hbaPorts };
+    this.#hosts = new HostService({ ...service, send, partnerOwns: this.#partnerOwns });
     this.#calls = new Calls(clock, send);
     this.#interconnect = new Interconnect(
       {
@@ -177,9 +169,13 @@ export class Partnership implements PairPort {
   get engine(): Engine | null {
     return this.#engine;
   }
+  /** Nobody serves the array now, and somebody is about to. */
+  get isWorthWaiting(): boolean {
+    return this.#role !== "free" || this.#interconnect.met || this.#watch.isFresh;
+  }
   /** Takes the addresses and looks for the partner; a sentence says which address could not be taken. */
   async start(): Promise<string | null> {
-    const ports = await new Promise<string | null>((resolve) => this.#ports.open(resolve));
+    const ports = await this.#options.front.open();
     if (ports !== null) return ports;
     const nics = await new Promise<readonly string[]>((resolve) => this.#interconnect.start(resolve));
     if (nics.length > 0) return nics.join("; ");
@@ -195,7 +191,7 @@ export class Partnership implements PairPort {
     const { events, hal } = this.#options;
     this.#everMet = true;
     this.#watch.met();
-    this.#partnerPorts = theirs.portals;
+    this.#hosts.met(theirs.portals);
     this.#copyRefused = unlikeCaches(theirs, hal.cache);
     events.emit("partner-met", `${this.partner} answers on the interconnect`);
     this.#tellState();
@@ -209,8 +205,7 @@ export class Partnership implements PairPort {
     this.#theirs = null;
     this.#leading = false;
     this.#target.close();
-    this.#brought.closeAll();
-    this.#partnerSessions.closeAll();
+    this.#hosts.lost();
     this.#calls.endAll(`${this.partner}, which was asked, is lost; ask again in a moment`);
     this.mirror.detach(`${this.partner} is lost`);
     this.#portsMoved();
@@ -224,10 +219,9 @@ export class Partnership implements PairPort {
     switch (message.kind) {
       case "state":
         this.#theirs = message;
-        if (this.#role === "standby") this.#ports.partnerIs(message.role);
+        if (this.#role === "standby") this.#options.front.partnerIs(message.role);
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
-        if (!this.#partnerOwns()) this.#brought.closeAll();
-        else this.#ports.partnerServes();
+        this.#hosts.look();
         this.#portsMoved();
         return this.#decide();
       case "lead":
@@ -238,6 +232,7 @@ export class Partnership implements PairPort {
         return;
       case "handOver":
         if (this.#role !== "standby") return;
+        this.#hosts.leavePartner();
         this.#target.close();
         this.#mayInherit();
         this.mirror.adopt((sent, parts) => this.#interconnect.send(sent, parts));
@@ -259,10 +254,13 @@ export class Partnership implements PairPort {
         return;
       case "answer":
         return this.#calls.answered(message, payload);
-      default:
-        // A host's session: one of them knows its channel.
-        if (this.#role === "owner") this.#partnerSessions.onMessage(message, payload);
-        else this.#brought.onMessage(message, payload);
+      default: {
+        const fault = this.#hosts.onMessage(message, payload);
+        if (fault === null) return;
+        const text = `${this.partner} has sent what cannot be: ${fault}; the session ends`;
+        this.#options.events.emit("pair-language", text);
+        this.#interconnect.giveUp(fault);
+      }
     }
   }
 
@@ -326,7 +324,7 @@ export class Partnership implements PairPort {
     const lease = new HardwareLease({
       ...hal,
       cache: this.mirror,
-      hbaPorts: this.#ports.ports,
+      hbaPorts: [],
       nics: this.#peerNics,
     });
     this.#lease = lease;
@@ -345,7 +343,7 @@ export class Partnership implements PairPort {
     }
     this.#engine = outcome;
     this.#become("owner");
-    this.#ports.letIn(outcome.groups, () => this.#tellState());
+    this.#hosts.letIn(outcome.seat, outcome.groups, () => this.#tellState());
     this.#heart.findPool(() => {});
     this.onEngine();
     this.#keeper?.look();
@@ -366,9 +364,12 @@ export class Partnership implements PairPort {
     this.#inherited = { ids, untilMs: this.#options.hal.clock.nowMs() + pairLimits.inheritMs };
   }
 
-  inherits(groupId: string): boolean {
+  succeeds(): boolean {
     const inherited = this.#inherited;
-    return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs() && inherited.ids.has(groupId);
+    return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs();
+  }
+  inherits(groupId: string): boolean {
+    return this.succeeds() && this.#inherited!.ids.has(groupId);
   }
 
   /** Tells the partner which groups are served, when that has changed; and an array goes home when it is time. */
@@ -379,6 +380,7 @@ export class Partnership implements PairPort {
       this.#told = serving;
       this.#tellState();
     }
+    this.#hosts.tellDirectory();
     const { clock } = this.#options.hal;
     const isAway =
       this.mirror.state === "mirrored" &&
@@ -424,20 +426,16 @@ export class Partnership implements PairPort {
 
   // ---------------------------------------------------------------- both appliances' ports
 
-  get portGroups(): PairPortGroups {
-    return pairPortGroups({ appliance: this.#options.appliance, partner: this.partner }, () => ({
-      ownPorts: this.#options.hal.hbaPorts.filter(({ protocol }) => protocol === "iscsi").length,
-      partnerPorts: this.partnerPortals().length,
-      forwards: this.#interconnect.met && this.#theirs?.role === "standby",
-    }));
+  portGroups(): readonly TargetPortGroup[] {
+    return this.#hosts.portGroups(this.#interconnect.met && this.#theirs?.role === "standby");
   }
 
-  partnerPortals(): readonly string[] {
-    return this.#partnerPorts.filter(({ protocol }) => protocol === "iscsi").map(({ address }) => address);
+  partnerPortals(): readonly IscsiPortal[] {
+    return this.#hosts.partnerPortals();
   }
 
   #portsMoved(): void {
-    this.#engine?.servers.portGroupsChanged();
+    this.#engine?.seat.portGroupsChanged();
   }
 
   /** A request about the array, at the partner that owns it; null: it does not own it, as far as is known here. */
@@ -475,8 +473,8 @@ export class Partnership implements PairPort {
   /** Everything of the array's firmware ends here; what it has stored is at the partner before the hand-over is. */
   async #handOver(): Promise<void> {
     const lease = this.#lease!;
-    // Hosts that come in wait from here on, at the partner too, which keeps in mind what is served until now.
-    this.#ports.letNobodyIn();
+    // The partner keeps in mind what is served until now.
+    this.#hosts.letNobodyIn();
     this.#tellState();
     this.#lease = null;
     this.#engine = null;
@@ -488,6 +486,7 @@ export class Partnership implements PairPort {
       ),
     );
     await lease.end();
+    this.#hosts.ended();
     await new Promise<void>((resolve) => this.mirror.persist(() => resolve()));
     hung.cancel();
     this.onEngine();
@@ -510,11 +509,14 @@ export class Partnership implements PairPort {
     if (engine !== null && mayHandOver) {
       await this.#handOver();
       await this.#whenTaken();
-    } else if (engine !== null) await engine.control.stop();
+    } else if (engine !== null) {
+      this.#options.front.close();
+      await engine.control.stop();
+    }
     this.#become("stopping");
     this.#watch.stop();
     await this.#lease?.end();
-    this.#ports.stop();
+    this.#options.front.close();
     this.#heart.stop();
     this.#interconnect.stop();
   }
@@ -530,7 +532,7 @@ export class Partnership implements PairPort {
   }
 
   warnings(): WarningJson[] {
-    return pairWarnings(this.#facts(), this.#ports.serviceTrouble);
+    return pairWarnings(this.#facts(), this.#options.front.serviceTrouble);
   }
 
   #facts(): PairFacts {
@@ -556,14 +558,14 @@ export class Partnership implements PairPort {
     this.#role = role;
     if (role === "owner") this.#refusal = "";
     if (role === "standby") this.onStandby();
-    this.#ports.roleIs(role);
+    this.#options.front.roleIs(role);
     this.#tellState();
   }
 
   #state(): PairState {
     return {
       kind: "state",
-      role: this.#role === "owner" && !this.#ports.letsHostsIn ? "starting" : this.#role,
+      role: this.#role === "owner" && !this.#hosts.letsHostsIn ? "starting" : this.#role,
       nonce: this.#nonce(),
       batteryGood: this.mirror.localBattery() === "good",
       text: this.#refusal,

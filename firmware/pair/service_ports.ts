@@ -12,8 +12,10 @@
  * - `come` is called only by whoever may open the array: the partner has promised, has handed it over, or is proven dead.
  * - Neighbours are told for longer than what a dead partner has left behind can answer them.
  */
+
+import type { StreamHandler } from "../../hal/api/byte_stream.ts";
 import type { Clock, Timer } from "../../hal/api/clock.ts";
-import type { HbaPort } from "../../hal/api/hba.ts";
+import type { HbaPort, HostStream } from "../../hal/api/hba.ts";
 import type { ServiceAddress } from "../../hal/api/service_address.ts";
 import { assert } from "../codec/assert.ts";
 import type { EventSink } from "../manage/events.ts";
@@ -35,6 +37,7 @@ export interface ServicePortsParts {
 export class ServicePorts {
   readonly #parts: ServicePortsParts;
   readonly #open = new Set<MovingPort>();
+  readonly #sessions = new Set<HostStream>();
   #state: "away" | "here" | "leaving" = "away";
   /** Neighbours are told until then. */
   #announceUntilMs = 0;
@@ -62,7 +65,21 @@ export class ServicePorts {
     this.#hold();
   }
 
-  /** Nobody is let in any more; the addresses stay until they are released, or until their time is over. */
+  /** A session that has come in at one of the ports lasts as long as the array is here. */
+  keep(stream: HostStream, handler: StreamHandler): StreamHandler {
+    this.#sessions.add(stream);
+    return {
+      onData: (chunk) => handler.onData(chunk),
+      onDrain: () => handler.onDrain(),
+      onEnd: () => handler.onEnd(),
+      onClose: () => {
+        this.#sessions.delete(stream);
+        handler.onClose();
+      },
+    };
+  }
+
+  /** Sessions end while they can still be told so, and nobody is let in; the addresses stay until they are released, or their time is over. */
   shut(): void {
     if (this.#state !== "here") return;
     this.#state = "leaving";
@@ -70,6 +87,7 @@ export class ServicePorts {
     this.#next = null;
     for (const port of this.#parts.ports) port.stop();
     this.#open.clear();
+    for (const stream of [...this.#sessions]) stream.abort();
   }
 
   /** The array is elsewhere. */

@@ -27,10 +27,10 @@ export class WaitingSessions {
     this.#clock = clock;
   }
 
-  /** null: too many wait. `movesAway`: it came in at an address that the next owner will have. */
-  add(stream: HostStream, find: FindServer, movesAway = false): StreamHandler | null {
+  /** null: too many wait. */
+  add(stream: HostStream, find: FindServer): StreamHandler | null {
     if (this.#sessions.size >= pairLimits.waitingMax) return null;
-    const session = new WaitingSession(stream, find, () => this.#sessions.delete(session), movesAway);
+    const session = new WaitingSession(stream, find, () => this.#sessions.delete(session));
     session.limit = this.#clock.after(pairLimits.waitMs, () => session.giveUp());
     this.#sessions.add(session);
     return session;
@@ -41,11 +41,6 @@ export class WaitingSessions {
     for (const session of [...this.#sessions]) session.look();
   }
 
-  /** While they can still be told so. */
-  closeMoving(): void {
-    for (const session of [...this.#sessions]) if (session.movesAway) session.giveUp();
-  }
-
   closeAll(): void {
     for (const session of [...this.#sessions]) session.giveUp();
   }
@@ -53,7 +48,6 @@ export class WaitingSessions {
 
 class WaitingSession implements StreamHandler {
   limit: Timer | null = null;
-  readonly movesAway: boolean;
   readonly #stream: HostStream;
   readonly #find: FindServer;
   readonly #over: () => void;
@@ -62,11 +56,10 @@ class WaitingSession implements StreamHandler {
   #hasEnded = false;
   #isClosed = false;
 
-  constructor(stream: HostStream, find: FindServer, over: () => void, movesAway: boolean) {
+  constructor(stream: HostStream, find: FindServer, over: () => void) {
     this.#stream = stream;
     this.#find = find;
     this.#over = over;
-    this.movesAway = movesAway;
   }
 
   look(): void {

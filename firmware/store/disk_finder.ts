@@ -8,10 +8,12 @@
  *   a version or feature that this release does not know           newer-version
  *   neither whole nor blank                                        corrupt
  *   does not answer                                                missing
+ *
+ * Each half of a pool is judged by its own superblocks. That half 1 exists at all is said by those of half 0 (`half_finder.ts`).
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Disk, Shelf } from "../../hal/api/shelf.ts";
-import { geometryOf, slabsOnDisk, superblockOffset } from "./geometry.ts";
+import { geometryOf, type Half, slabsOnDisk, superblockOffset } from "./geometry.ts";
 import { newPage } from "./page_seal.ts";
 import type { DiskReport } from "./store.ts";
 import { decodeSuperblock, type Superblock, type SuperblockRead } from "./superblock.ts";
@@ -32,7 +34,12 @@ export interface FoundDisk {
   readonly bothCopies: boolean;
 }
 
-export function findDisks(shelves: readonly Shelf[], digests: Digests, done: (found: FoundDisk[]) => void): void {
+export function findDisks(
+  shelves: readonly Shelf[],
+  digests: Digests,
+  done: (found: FoundDisk[]) => void,
+  half: Half = 0,
+): void {
   const places: { disk: Disk; shelf: Shelf; slot: number }[] = [];
   for (const shelf of shelves) {
     shelf.disks.forEach((disk, slot) => {
@@ -46,7 +53,7 @@ export function findDisks(shelves: readonly Shelf[], digests: Digests, done: (fo
       done(found);
       return;
     }
-    readSuperblocks(place.disk, digests, (reads, text) => {
+    readSuperblocks(place.disk, half, digests, (reads, text) => {
       const silent = { ...place, state: "missing" as const, text, superblock: null, copy: 0, bothCopies: false };
       found.push(reads ? judge(place, reads) : silent);
       next();
@@ -57,6 +64,7 @@ export function findDisks(shelves: readonly Shelf[], digests: Digests, done: (fo
 
 function readSuperblocks(
   disk: Disk,
+  half: Half,
   digests: Digests,
   done: (reads: readonly SuperblockRead[] | null, text: string) => void,
 ): void {
@@ -67,15 +75,16 @@ function readSuperblocks(
       done(errors === 2 ? null : reads, "does not answer");
       return;
     }
-    if (disk.sizeBytes < superblockOffset(copy) + 4096) {
+    const offset = superblockOffset(copy, half);
+    if (disk.sizeBytes < offset + 4096) {
       reads.push({ kind: "zeros" });
       readCopy(copy + 1);
       return;
     }
     const { bytes } = newPage();
-    disk.read(superblockOffset(copy), bytes, (error) => {
+    disk.read(offset, bytes, (error) => {
       if (error) errors += 1;
-      reads.push(error ? { kind: "invalid" } : decodeSuperblock(bytes, copy, digests));
+      reads.push(error ? { kind: "invalid" } : decodeSuperblock(bytes, { copy, half }, digests));
       readCopy(copy + 1);
     });
   };

@@ -27,6 +27,7 @@ export class LogSlots {
   /** By disk: how many writes have completed there, and how many of them a completed flush covers. */
   readonly #writes = new Map<number, { completed: number; durable: number }>();
   #usedCount = 0;
+  #retired = false;
 
   constructor(options: { disks: DiskSet; table: SlabTable; clock: Clock; owner: number }) {
     this.#disks = options.disks;
@@ -34,6 +35,11 @@ export class LogSlots {
     this.#clock = options.clock;
     this.#owner = options.owner;
     for (const slab of options.table.slabsOf(options.owner, slabKind.log)) this.#addSlab(slab, true);
+  }
+
+  /** Takes and gives back no slab any more: another instance, or the pool, has taken over. */
+  retire(): void {
+    this.#retired = true;
   }
 
   get usedCount(): number {
@@ -58,7 +64,7 @@ export class LogSlots {
       return;
     }
     // What is promised to the group's data and maps is not for its log.
-    const spare = this.#table.availableFor(this.#owner) - this.#table.promisedTo(this.#owner);
+    const spare = this.#retired ? 0 : this.#table.availableFor(this.#owner) - this.#table.promisedTo(this.#owner);
     const slab = spare > 0 ? this.#table.take(this.#owner, slabKind.log) : 0;
     if (slab === 0) {
       this.#clock.defer(() => done(null));
@@ -125,7 +131,7 @@ export class LogSlots {
     assert(used?.[index] === true, `log slot ${slab}/${index} is not in use`);
     used[index] = false;
     this.#usedCount -= 1;
-    if (used.includes(true)) return;
+    if (used.includes(true) || this.#retired) return;
     const spares = [...this.#slabs.values()].filter((slots) => !slots.includes(true));
     if (spares.length <= 1) return;
     this.#slabs.delete(slab);

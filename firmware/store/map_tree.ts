@@ -63,6 +63,7 @@ export class MapTrees {
   readonly #owner: number;
   readonly #tag: PoolTag;
   readonly #loads = new Map<number, StoreDone[]>();
+  #retired: StoreError | null = null;
 
   constructor(options: {
     cache: MapCache;
@@ -210,6 +211,16 @@ export class MapTrees {
       this.dirtySlots.delete(slot);
     }
     this.cache.shrink();
+  }
+
+  /**
+   * Nothing of this instance is in memory from now on, nor comes there: the pages may be changed by another one, here or in the
+   * other half of the pool. What is being read is of no use when it comes.
+   */
+  retire(why: StoreError): void {
+    this.#retired = why;
+    this.cache.dropOwner(this.#owner);
+    this.dirtySlots.clear();
   }
 
   /** Disk and offset of a page. */
@@ -404,10 +415,10 @@ export class MapTrees {
     const slot = cache.take();
     this.#disks.read(this.diskOf(page), this.offsetOf(page), cache.bytes(slot), (diskError) => {
       this.#loads.delete(page);
-      let error: StoreError | null = null;
+      let error = this.#retired;
       const words = cache.words(slot);
       const at = cache.at(slot);
-      if (diskError) error = storeErrorOf(diskError, "map page");
+      if (diskError) error ??= storeErrorOf(diskError, "map page");
       else if (
         !sealHolds(words, at, cache.bytes(slot), this.#digests) ||
         words[at] !== checksum ||

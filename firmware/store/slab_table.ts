@@ -4,7 +4,11 @@
  *
  * An entry is 16 bytes behind the page header: owner (group number, 0 free; u32), kind (u32), change count (u32), 0 (u32).
  *
+ * Each half of a pool has a table of its own over all slabs. What the other half has is `elsewhere` here (owner 2^32 - 1, kind 4):
+ * never free, and no group's. A new pool's slabs alternate between the halves.
+ *
  * Invariants:
+ * - A slab is not free, or a group's, in the tables of both halves, but for those of a group that is being moved (`group_moves.ts`).
  * - A slab is taken in memory at once; the caller makes the table durable (`save`) before anything durable refers to the slab.
  * - A slab is given back in memory when nothing durable refers to it any more. If the table is not saved afterwards, the owner finds
  *   the slab again at its next start, empty, and gives it back once more.
@@ -25,16 +29,26 @@ import {
   sealPage,
   writeIdentity,
 } from "./page_seal.ts";
+import type { StoreError } from "./store.ts";
 
-export const slabKind = { free: 0, data: 1, map: 2, log: 3 } as const;
+export const slabKind = { free: 0, data: 1, map: 2, log: 3, elsewhere: 4 } as const;
 export type SlabKind = (typeof slabKind)[keyof typeof slabKind];
+/** What a group takes a slab for. */
+export type GroupSlabKind = Exclude<SlabKind, 0 | 4>;
 
-const kindMax = 3;
+/** The owner of slabs that are elsewhere: no group has this number. */
+const elsewhereOwner = 0xffffffff;
+export const groupNumberMax = elsewhereOwner - 1;
 const entryWords = 4;
 
 export interface PoolTag {
   readonly poolTag0: number;
   readonly poolTag1: number;
+}
+
+/** The tag of all pages of a pool. */
+export function poolTagOf(poolId: string): PoolTag {
+  return { poolTag0: Number.parseInt(poolId.slice(0, 8), 16), poolTag1: Number.parseInt(poolId.slice(8, 16), 16) };
 }
 
 export class SlabTable {
@@ -75,8 +89,20 @@ export class SlabTable {
     return this.#freeCount;
   }
 
-  /** All pages, empty: for a new pool. */
+  /** Slabs that are not elsewhere, missing disks' too. */
+  get ownCount(): number {
+    let count = 0;
+    for (let slab = 1; slab < this.owner.length; slab += 1) if (!this.isElsewhere(slab)) count += 1;
+    return count;
+  }
+
+  /** All pages, for a new pool: empty, with every other slab elsewhere when there are two halves. */
   format(done: (error: DiskError | null) => void): void {
+    const { half, halves } = this.#disks.geometry;
+    for (let slab = 1; halves === 2 && slab < this.owner.length; slab += 1) {
+      if (slab % 2 === half) this.#set(slab, elsewhereOwner, slabKind.elsewhere);
+    }
+    this.#countFree();
     for (let page = 0; page < this.#pageGeneration.length; page += 1) this.#dirty.add(page);
     this.save(done);
   }
@@ -120,9 +146,38 @@ export class SlabTable {
   }
 
   /** Takes a free slab, on the disk with the most of them; 0: none that is not promised to others. */
-  take(owner: number, kind: SlabKind): number {
-    assert(owner > 0 && kind !== slabKind.free, "a slab is taken by a group for something");
-    if (this.availableFor(owner) <= 0) return 0;
+  take(owner: number, kind: GroupSlabKind): number {
+    assert(owner > 0 && owner <= groupNumberMax, "a slab is taken by a group");
+    return this.availableFor(owner) > 0 ? this.#takeFree(owner, kind) : 0;
+  }
+
+  /** Up to that many free slabs that are promised to nobody, spread over the disks, are elsewhere from now on. */
+  cede(slabCount: number): number[] {
+    const slabs: number[] = [];
+    while (slabs.length < slabCount && this.#freeCount > this.#promisedCount) {
+      slabs.push(this.#takeFree(elsewhereOwner, slabKind.elsewhere));
+    }
+    return slabs;
+  }
+
+  isElsewhere(slab: number): boolean {
+    return this.owner[slab] === elsewhereOwner;
+  }
+
+  /** A slab that was elsewhere is a group's now. */
+  adopt(slab: number, owner: number, kind: GroupSlabKind): void {
+    assert(this.isElsewhere(slab), `slab ${slab} is not elsewhere`);
+    this.#set(slab, owner, kind);
+  }
+
+  /** A group's slab is elsewhere from now on. */
+  sendElsewhere(slab: number): void {
+    assert(this.owner[slab] !== 0 && !this.isElsewhere(slab), `slab ${slab} is no group's`);
+    this.#set(slab, elsewhereOwner, slabKind.elsewhere);
+  }
+
+  /** On the disk with the most free slabs; 0: there is none. */
+  #takeFree(owner: number, kind: SlabKind): number {
     let disk = -1;
     for (let index = 0; index < this.#freeOnDisk.length; index += 1) {
       if (this.#freeOnDisk[index]! > (disk < 0 ? 0 : this.#freeOnDisk[disk]!)) disk = index;
@@ -141,6 +196,7 @@ export class SlabTable {
     throw new Error("store: the count of free slabs is wrong");
   }
 
+  /** A group's slab, or one that was elsewhere, is free from now on. */
   giveBack(slab: number): void {
     assert(this.owner[slab] !== 0, `slab ${slab} is free already`);
     this.#set(slab, 0, slabKind.free);
@@ -151,11 +207,18 @@ export class SlabTable {
   }
 
   /** Slabs of a group and kind, missing disks' too, in order. */
-  slabsOf(owner: number, kind: SlabKind): number[] {
+  slabsOf(owner: number, kind: GroupSlabKind): number[] {
     const slabs: number[] = [];
     for (let slab = 1; slab < this.owner.length; slab += 1) {
       if (this.owner[slab] === owner && this.kind[slab] === kind) slabs.push(slab);
     }
+    return slabs;
+  }
+
+  /** Of every kind. */
+  allSlabsOf(owner: number): number[] {
+    const slabs: number[] = [];
+    for (let slab = 1; slab < this.owner.length; slab += 1) if (this.owner[slab] === owner) slabs.push(slab);
     return slabs;
   }
 
@@ -257,7 +320,7 @@ export class SlabTable {
     for (let slab = first; slab < end; slab += 1) {
       const at = headerWords + (slab - first) * entryWords;
       const kind = newest.words[at + 1]!;
-      if (kind > kindMax) return false;
+      if (!this.#isSound(newest.words[at]!, kind)) return false;
       this.owner[slab] = newest.words[at]!;
       this.kind[slab] = kind;
       this.#changes[slab] = newest.words[at + 2]!;
@@ -266,6 +329,13 @@ export class SlabTable {
     this.#pageCopy[page] = newest.copy;
     if (disks.some((disk) => generations.get(disk) !== newest.generation)) this.#dirty.add(page);
     return true;
+  }
+
+  #isSound(owner: number, kind: number): boolean {
+    if (kind === slabKind.elsewhere || owner === elsewhereOwner) {
+      return kind === slabKind.elsewhere && owner === elsewhereOwner && this.#disks.geometry.halves === 2;
+    }
+    return kind < slabKind.elsewhere;
   }
 
   #identity(page: number, copy: number) {
@@ -296,4 +366,9 @@ export class SlabTable {
       this.#freeCount += 1;
     }
   }
+}
+
+/** A disk's refusal of the pool's own metadata. */
+export function metadataFailed(error: DiskError): StoreError {
+  return { code: "disk-failed", text: `pool metadata: ${error.text}` };
 }

@@ -31,10 +31,17 @@ export interface SlotPlace {
 }
 
 export type SlotLoad =
-  | { readonly kind: "loaded"; readonly body: unknown }
+  | { readonly kind: "loaded"; readonly body: unknown; readonly bodyBytes: Uint8Array }
   /** Nothing whole in any slot. */
   | { readonly kind: "corrupt"; readonly text: string }
   | { readonly kind: "failed"; readonly error: DiskError };
+
+interface FoundSlot {
+  readonly disk: number;
+  readonly slot: number;
+  readonly generation: number;
+  readonly image: Uint8Array;
+}
 
 export class SlotPair {
   generation: number;
@@ -51,30 +58,52 @@ export class SlotPair {
     this.#place = place;
   }
 
+  /** Reads the newest whole document, and brings every metadata disk up to it. */
   load(done: (result: SlotLoad) => void): void {
-    const found: { disk: number; slot: number; generation: number; image: Uint8Array }[] = [];
-    const present = this.#disks.metadataDisks.filter((disk) => this.#disks.disks[disk] !== null);
+    this.#find((result, found) => {
+      const best = found[0];
+      if (result.kind !== "loaded" || !best) {
+        done(result);
+        return;
+      }
+      this.generation = best.generation;
+      this.#slot = best.slot;
+      const isNewest = (slot: FoundSlot) => slot.generation === best.generation;
+      const lacking = this.#present().filter((disk) => !found.some((slot) => slot.disk === disk && isNewest(slot)));
+      this.#copyTo(lacking, best.image, (error) => done(error ? { kind: "failed", error } : result));
+    });
+  }
+
+  /** The same without writing anything: for slots whose owner is somebody else. */
+  peek(done: (result: SlotLoad) => void): void {
+    this.#find((result) => done(result));
+  }
+
+  /** Generations from now on are higher than this one: the document has been somewhere else before. */
+  startAbove(generation: number): void {
+    assert(this.generation === 0, "the slots have been used already");
+    this.generation = generation;
+  }
+
+  /** `found` has the document's slot first. */
+  #find(done: (result: SlotLoad, found: readonly FoundSlot[]) => void): void {
+    const found: FoundSlot[] = [];
+    const present = this.#present();
     let open = present.length * 2;
     let failed: DiskError | null = null;
     assert(open > 0, "a pool is open only with a metadata disk");
     const finish = () => {
       const newest = found.reduce((best, slot) => Math.max(best, slot.generation), 0);
-      const best = found.find((slot) => slot.generation === newest);
-      if (!best) {
-        done(failed ? { kind: "failed", error: failed } : { kind: "corrupt", text: "no slot is whole" });
+      const at = found.findIndex((slot) => slot.generation === newest);
+      if (at < 0) {
+        done(failed ? { kind: "failed", error: failed } : { kind: "corrupt", text: "no slot is whole" }, []);
         return;
       }
-      const body = decodeBody(best.image.subarray(bodyOffset, bodyOffset + lengthOf(best.image)));
-      if (body === undefined) {
-        done({ kind: "corrupt", text: "the body can not be decoded" });
-        return;
-      }
-      this.generation = best.generation;
-      this.#slot = best.slot;
-      const lacking = present.filter((disk) => !found.some((slot) => slot.disk === disk && slot.generation === newest));
-      this.#copyTo(lacking, best.image, (error) =>
-        done(error ? { kind: "failed", error } : { kind: "loaded", body: body.value }),
-      );
+      const best = found.splice(at, 1)[0]!;
+      const bodyBytes = best.image.subarray(bodyOffset, bodyOffset + lengthOf(best.image));
+      const body = decodeBody(bodyBytes);
+      if (body === undefined) done({ kind: "corrupt", text: "the body can not be decoded" }, []);
+      else done({ kind: "loaded", body: body.value, bodyBytes }, [best, ...found]);
     };
     for (const disk of present) {
       for (const slot of [0, 1]) {
@@ -90,6 +119,10 @@ export class SlotPair {
     }
   }
 
+  #present(): number[] {
+    return this.#disks.metadataDisks.filter((disk) => this.#disks.disks[disk] !== null);
+  }
+
   /** Writes the next generation into the older slot and makes it durable. False: too large, nothing was written. */
   save(body: Uint8Array, done: (error: DiskError | null) => void): boolean {
     if (body.byteLength > slotBodyBytesMax) return false;
@@ -97,8 +130,7 @@ export class SlotPair {
     // The generation grows even when the write fails: what it left behind on one disk must not be taken for its successor.
     this.generation += 1;
     const image = this.#encode(body, slot, this.generation);
-    const present = this.#disks.metadataDisks.filter((disk) => this.#disks.disks[disk] !== null);
-    this.#writeTo(present, slot, image, (error) => {
+    this.#writeTo(this.#present(), slot, image, (error) => {
       if (!error) this.#slot = slot;
       done(error);
     });

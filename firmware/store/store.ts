@@ -1,5 +1,6 @@
 /**
- * What the store promises to the rooms above it. One `Pool` per array, one `GroupStore` per consistency group.
+ * What the store promises to the rooms above it. One `Pool` per array, or per half of a pair's pool; one `GroupStore` per consistency
+ * group.
  *
  * Invariants:
  * - The home location of a group is its state at the last `commit`, plus whatever `apply` has changed since: after a crash the
@@ -20,7 +21,8 @@ export const chunkBytes = 65536;
 export type Version = string;
 
 export interface StoreError {
-  readonly code: "medium-error" | "no-space" | "disk-failed" | "unknown-version" | "corrupt";
+  /** `refused`: not now, or not in this pool; the text says what has to be done first. */
+  readonly code: "medium-error" | "no-space" | "disk-failed" | "unknown-version" | "corrupt" | "refused";
   readonly text: string;
   /** The first physical block concerned, when there is one. */
   readonly block?: number;
@@ -176,23 +178,101 @@ export interface DiskReport {
 }
 
 export interface PoolUsage {
+  /** Of this half. */
   readonly totalBytes: number;
   /** In slabs that belong to nobody. */
   readonly freeBytes: number;
 }
 
-export interface Pool {
+/** Who has a group: of two halves that name it, the one with the higher claim. They are never equal. */
+export interface GroupClaim {
+  readonly id: string;
+  readonly claim: number;
+  /** A move from here was begun, and neither ended nor cancelled: the other half may have the group. */
+  readonly leaving: boolean;
+}
+
+/**
+ * A group on its way from one half to the other: what names its data, which stays where it is. Plain values; at most 128 KiB of root and
+ * 4 bytes for each slab of the group (64 KiB for 1 TiB in slabs of 64 MiB).
+ */
+export interface GroupParcel {
+  readonly id: string;
+  /** The group's number in both halves. */
+  readonly number: number;
+  /** What the half that takes it claims it with. */
+  readonly claim: number;
+  /** Of the root. */
+  readonly generation: number;
+  /** The root's body as its slot holds it. */
+  readonly root: Uint8Array;
+  /** The group's slabs by kind: numbers of 32 bits, little-endian, in ascending order. */
+  readonly dataSlabs: Uint8Array;
+  readonly mapSlabs: Uint8Array;
+  readonly logSlabs: Uint8Array;
+}
+
+/**
+ * Space and groups between the two halves of a pool. A pool with one half refuses all of it.
+ *
+ * The halves know nothing of each other: the caller carries what one returns to the other, in order, each message at most until the next
+ * one about the same slabs or the same group. After an error of the disks an operation has had no effect in memory unless it
+ * says otherwise, its effect on the disks is unknown, and repeating it is right.
+ */
+export interface PoolHalf {
+  /**
+   * Up to that many free slabs that are promised to nobody are elsewhere, durably, before `done`; the other half is to `receive` them.
+   * After a crash or an error in between nobody has them, until one half does `receiveOrphans`.
+   */
+  cede(slabCount: number, done: (error: StoreError | null, slabs: readonly number[]) => void): void;
+  /** Slabs that the other half has ceded are free here, durably, before `done`. Those that are not elsewhere are left alone. */
+  receive(slabs: readonly number[], done: StoreDone): void;
+  /** A bit for each slab (slab n: bit n % 8 of byte n / 8), set unless it is elsewhere by this half's table. */
+  claims(): Uint8Array;
+  /**
+   * Slabs that are elsewhere here and by the other half's `claims` are free here, durably, before `done`: what a crash or an error has
+   * left to nobody. The caller guarantees that no ceding is under way, and that the other half does not do this at the same time.
+   */
+  receiveOrphans(theirClaims: Uint8Array, done: (error: StoreError | null, slabCount: number) => void): void;
+
+  /**
+   * The group is to leave; it is idle, and nobody uses its `GroupStore` any more. Its entry is `leaving`, durably, before the parcel is
+   * there. From then on it is not opened here, over restarts too, until `endMove` or `cancelMove`. Nothing that was promised to it
+   * (`reserveChunks`) goes with it.
+   */
+  beginMove(id: string, done: (error: StoreError | null, parcel: GroupParcel | null) => void): void;
+  /**
+   * Takes a group that the other half has begun to move. The parcel may be anything: it is checked as a whole before anything changes.
+   * The group is this half's, durably, before `done`; a crash before leaves it with the other half. Once more with the same parcel
+   * is right. `no-space`: no root slot is free, or the pool's document is full.
+   */
+  adoptGroup(parcel: unknown, done: StoreDone): void;
+  /**
+   * The other half has the group, as its claim shows: the entry goes, its slabs are elsewhere, durably, before `done`. Once more is
+   * right. Also for the lower of two claims that are not leaving.
+   */
+  endMove(id: string, done: StoreDone): void;
+  /**
+   * The other half has not got the group, and will not take the parcel any more: it is an ordinary group again, durably, before `done`,
+   * with a higher claim than that of the parcel.
+   */
+  cancelMove(id: string, done: StoreDone): void;
+  groupClaims(): readonly GroupClaim[];
+}
+
+export interface Pool extends PoolHalf {
   /** 32 hex digits. */
   readonly arrayId: string;
   readonly arrayName: string;
   /** The array's own small document (nonces, appliances); plain values, as CBOR keeps them. */
   arrayDocument(): unknown;
   saveArrayDocument(document: unknown, done: StoreDone): void;
+  /** Those that are leaving (`groupClaims`) too. */
   groupIds(): readonly string[];
   createGroup(id: string, document: unknown, done: (error: StoreError | null, group: GroupStore | null) => void): void;
-  /** Only metadata of bounded size is read; maps are read when used. */
+  /** Only metadata of bounded size is read; maps are read when used. `refused`: the group is leaving. */
   openGroup(id: string, done: (error: StoreError | null, group: GroupStore | null) => void): void;
-  /** Everything of the group comes back to the pool. */
+  /** Everything of the group comes back to the pool. `refused`: the group is leaving. */
   removeGroup(id: string, done: StoreDone): void;
   disks(): readonly DiskReport[];
   /** Stale disks that the pool was opened with are its own from now on. Until then the next opening finds them stale again. */

@@ -171,13 +171,13 @@ export class StoredGroup implements GroupStore {
     }
   }
 
-  /** The instance is used no more: removed, or opened anew. */
+  /** The instance is used no more: removed, opened anew, or moved to the other half. */
   retire(why: StoreError): void {
     this.#failed = this.#failed ?? why;
     this.reaper.stop();
-    this.parts.cache.dropOwner(this.parts.number);
-    this.trees.dirtySlots.clear();
+    this.trees.retire(this.#failed);
     this.allocator.retire();
+    this.#log.retire();
   }
 
   get failed(): boolean {

@@ -1,10 +1,11 @@
 /**
- * An open pool: the array's document, the groups, the slabs. Opening and creating stand in `open_pool.ts`.
+ * An open pool, or the half of one that is open here: the array's document, the groups, the slabs. Opening stands in `open_pool.ts`,
+ * what passes between the halves in `half_space.ts` and `group_moves.ts`.
  *
  * Invariants:
  * - A group exists when the pool's document names it; its root was durable before. Removing goes the other way round: first the name,
- *   then the slabs; slabs whose owner has no name are free.
- * - The pool's document is saved one version at a time; callers that come meanwhile share the next one.
+ *   then the slabs. Slabs whose owner has no name are free in a pool with one half. In one with two they are elsewhere: the group may
+ *   be the other half's (an adoption that never ended), and if it is not they come back as orphans.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
@@ -13,12 +14,25 @@ import { assert } from "../codec/assert.ts";
 import { decodeBody, encodeBody } from "./cbor_body.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { rootSlotOffset } from "./geometry.ts";
+import { claimsOf } from "./group_claims.ts";
+import { GroupMoves } from "./group_moves.ts";
 import { decodeGroupRoot } from "./group_root.ts";
+import { HalfSpace } from "./half_space.ts";
 import type { MapCache } from "./map_cache.ts";
-import { encodePoolDocument, type GroupPlace, type PoolDocument } from "./pool_document.ts";
-import type { PoolTag, SlabTable } from "./slab_table.ts";
-import { SlotPair, slotBodyBytesMax } from "./slot_pair.ts";
-import type { DiskReport, GroupStore, Pool, PoolUsage, StoreDone, StoreError } from "./store.ts";
+import type { GroupPlace, PoolDocument } from "./pool_document.ts";
+import { fitsSlot, PoolRecord } from "./pool_record.ts";
+import { metadataFailed, type PoolTag, type SlabTable } from "./slab_table.ts";
+import { SlotPair } from "./slot_pair.ts";
+import type {
+  DiskReport,
+  GroupClaim,
+  GroupParcel,
+  GroupStore,
+  Pool,
+  PoolUsage,
+  StoreDone,
+  StoreError,
+} from "./store.ts";
 import { StoredGroup } from "./stored_group.ts";
 
 export interface PoolParts {
@@ -44,58 +58,65 @@ export class StoredPool implements Pool {
   readonly arrayName: string;
   readonly #parts: PoolParts;
   readonly #open = new Map<string, StoredGroup>();
-  #document: PoolDocument;
-  #saving = false;
-  #saveWaiting: StoreDone[] = [];
+  readonly #record: PoolRecord;
+  readonly #space: HalfSpace;
+  readonly #moves: GroupMoves;
 
   constructor(parts: PoolParts, document: PoolDocument) {
     this.arrayId = parts.arrayId;
     this.arrayName = parts.arrayName;
     this.#parts = parts;
-    this.#document = document;
+    this.#record = new PoolRecord(parts.slots, document, parts.saved);
+    const { clock, disks, table } = parts;
+    this.#space = new HalfSpace(table, clock);
+    const slotsOf = (place: GroupPlace) => this.#groupParts(place).slots;
+    this.#moves = new GroupMoves({ clock, disks, table, record: this.#record, slotsOf });
     const known = new Set(document.groups.map((group) => group.number));
-    for (let slab = 1; slab < parts.table.owner.length; slab += 1) {
-      const owner = parts.table.owner[slab]!;
-      if (owner !== 0 && !known.has(owner)) parts.table.giveBack(slab);
+    for (let slab = 1; slab < table.owner.length; slab += 1) {
+      const owner = table.owner[slab]!;
+      if (owner === 0 || table.isElsewhere(slab) || known.has(owner)) continue;
+      if (disks.geometry.halves === 1) table.giveBack(slab);
+      else table.sendElsewhere(slab);
     }
   }
 
   arrayDocument(): unknown {
-    return decodeBody(this.#document.arrayBytes)?.value;
+    return decodeBody(this.#record.document.arrayBytes)?.value;
   }
 
   saveArrayDocument(document: unknown, done: StoreDone): void {
     const arrayBytes = encodeBody(document);
-    const next = { ...this.#document, arrayBytes };
-    if (encodePoolDocument(next).byteLength > slotBodyBytesMax) {
+    const next = { ...this.#record.document, arrayBytes };
+    if (!fitsSlot(next)) {
       this.#parts.clock.defer(() =>
         done({ code: "no-space", text: `the array's document is too large (${arrayBytes.byteLength} bytes)` }),
       );
       return;
     }
-    this.#document = next;
-    this.#save(done);
+    this.#record.document = next;
+    this.#record.save(done);
   }
 
   groupIds(): readonly string[] {
-    return this.#document.groups.map((group) => group.id);
+    return this.#record.document.groups.map((group) => group.id);
   }
 
   createGroup(id: string, document: unknown, done: GroupDone): void {
-    assert(!this.#document.groups.some((group) => group.id === id), `group ${id} exists already`);
+    assert(!this.#record.document.groups.some((group) => group.id === id), `group ${id} exists already`);
     const { clock, disks } = this.#parts;
-    const rootIndex = this.#freeRootIndex();
+    const { document: before } = this.#record;
+    const rootIndex = this.#record.freeRootIndex(disks.geometry.groupsMax);
     if (rootIndex < 0) {
       const text = `the pool holds ${disks.geometry.groupsMax} groups, and no more fit`;
       clock.defer(() => done({ code: "no-space", text }, null));
       return;
     }
-    const place: GroupPlace = { id, number: this.#document.nextGroupNumber, rootIndex };
+    const place: GroupPlace = { id, number: before.nextGroupNumber, rootIndex, claim: 0, leaving: false };
     // Taken at once, so that two creations do not meet.
-    this.#document = {
-      ...this.#document,
-      nextGroupNumber: place.number + 1,
-      groups: [...this.#document.groups, place],
+    this.#record.document = {
+      ...before,
+      nextGroupNumber: place.number + disks.geometry.halves,
+      groups: [...before.groups, place],
     };
     const group = new StoredGroup({ ...this.#groupParts(place) }, null);
     const giveUp = (error: StoreError, named: boolean) => {
@@ -113,7 +134,7 @@ export class StoredPool implements Pool {
     group.commit(document, (error) => {
       if (error) giveUp(error, false);
       else {
-        this.#save((saveError) => {
+        this.#record.save((saveError) => {
           if (saveError) giveUp(saveError, true);
           else {
             this.#open.set(id, group);
@@ -125,24 +146,18 @@ export class StoredPool implements Pool {
   }
 
   openGroup(id: string, done: GroupDone): void {
-    const place = this.#document.groups.find((group) => group.id === id);
+    const place = this.#record.find(id);
     const before = this.#open.get(id);
     if (before && !before.failed) {
       this.#parts.clock.defer(() => done(null, before));
       return;
     }
-    if (!place) {
-      this.#parts.clock.defer(() => done({ code: "unknown-version", text: `the pool has no group ${id}` }, null));
+    const why = this.#whyUntouchable(id, place);
+    if (!place || why !== null) {
+      this.#parts.clock.defer(() => done(why, null));
       return;
     }
-    this.#open.delete(id);
-    if (!before) this.#load(place, done);
-    else {
-      before.whenIdle(() => {
-        before.retire({ code: "disk-failed", text: "the group was opened anew" });
-        this.#load(place, done);
-      });
-    }
+    this.#close(id, "the group was opened anew", () => this.#load(place, done));
   }
 
   #load(place: GroupPlace, done: GroupDone): void {
@@ -167,31 +182,42 @@ export class StoredPool implements Pool {
   }
 
   removeGroup(id: string, done: StoreDone): void {
-    const place = this.#document.groups.find((group) => group.id === id);
-    if (!place) {
-      this.#parts.clock.defer(() => done({ code: "unknown-version", text: `the pool has no group ${id}` }));
-      return;
-    }
+    const place = this.#record.find(id);
+    const why = this.#whyUntouchable(id, place);
+    if (place && why === null) this.#close(id, "the group was removed", () => this.#remove(place, done));
+    else this.#parts.clock.defer(() => done(why));
+  }
+
+  /** What keeps a group from being opened, removed or moved; null: nothing. */
+  #whyUntouchable(id: string, place: GroupPlace | undefined): StoreError | null {
+    if (!place) return { code: "unknown-version", text: `the pool has no group ${id}` };
+    if (!place.leaving) return null;
+    const text = `group ${id} is leaving for the other half; end or cancel the move, as the claims of both halves say`;
+    return { code: "refused", text };
+  }
+
+  /** Retires the group's instance, if there is one, when nothing of its own is under way. */
+  #close(id: string, why: string, next: () => void): void {
     const group = this.#open.get(id);
     this.#open.delete(id);
-    if (!group) this.#remove(place, done);
+    if (!group) next();
     else {
       group.whenIdle(() => {
-        group.retire({ code: "disk-failed", text: "the group was removed" });
-        this.#remove(place, done);
+        group.retire({ code: "disk-failed", text: why });
+        next();
       });
     }
   }
 
   #remove(place: GroupPlace, done: StoreDone): void {
     this.#forget(place);
-    this.#save((error) => {
+    this.#record.save((error) => {
       if (error) {
         done(error);
         return;
       }
       this.#giveBackSlabs(place);
-      this.#parts.table.save((tableError) => done(tableError && diskFailed(tableError)));
+      this.#parts.table.save((tableError) => done(tableError && metadataFailed(tableError)));
     });
   }
 
@@ -200,15 +226,66 @@ export class StoredPool implements Pool {
   }
 
   adoptStale(done: StoreDone): void {
-    this.#parts.adoptStale((error) => done(error && diskFailed(error)));
+    this.#parts.adoptStale((error) => done(error && metadataFailed(error)));
   }
 
   usage(): PoolUsage {
     const { disks, table } = this.#parts;
     return {
-      totalBytes: (disks.slabEnd - 1) * disks.geometry.slabBytes,
+      totalBytes: table.ownCount * disks.geometry.slabBytes,
       freeBytes: table.freeCount * disks.geometry.slabBytes,
     };
+  }
+
+  cede(slabCount: number, done: (error: StoreError | null, slabs: readonly number[]) => void): void {
+    if (this.#refuses((error) => done(error, []))) return;
+    this.#space.cede(slabCount, done);
+  }
+
+  receive(slabs: readonly number[], done: StoreDone): void {
+    if (!this.#refuses(done)) this.#space.receive(slabs, done);
+  }
+
+  claims(): Uint8Array {
+    return this.#space.claims();
+  }
+
+  receiveOrphans(theirClaims: Uint8Array, done: (error: StoreError | null, slabCount: number) => void): void {
+    if (this.#refuses((error) => done(error, 0))) return;
+    this.#space.receiveOrphans(theirClaims, done);
+  }
+
+  beginMove(id: string, done: (error: StoreError | null, parcel: GroupParcel | null) => void): void {
+    if (this.#refuses((error) => done(error, null))) return;
+    const place = this.#record.find(id);
+    const why = this.#whyUntouchable(id, place);
+    if (place && why === null) this.#close(id, "the group was moved", () => this.#moves.begin(place, done));
+    else this.#parts.clock.defer(() => done(why, null));
+  }
+
+  adoptGroup(parcel: unknown, done: StoreDone): void {
+    if (!this.#refuses(done)) this.#moves.adopt(parcel, done);
+  }
+
+  endMove(id: string, done: StoreDone): void {
+    assert(!this.#open.has(id), `group ${id} is open here, so it has not moved`);
+    if (!this.#refuses(done)) this.#moves.end(id, done);
+  }
+
+  cancelMove(id: string, done: StoreDone): void {
+    if (!this.#refuses(done)) this.#moves.cancel(id, done);
+  }
+
+  groupClaims(): readonly GroupClaim[] {
+    return claimsOf(this.#record.document);
+  }
+
+  /** Whether there is no other half to deal with; then `done` hears of it. */
+  #refuses(done: StoreDone): boolean {
+    if (this.#parts.disks.geometry.halves === 2) return false;
+    const text = "the pool was made for one appliance: there is no other half to move anything to";
+    this.#parts.clock.defer(() => done({ code: "refused", text }));
+    return true;
   }
 
   /** Nothing happens by itself any more. */
@@ -227,46 +304,12 @@ export class StoredPool implements Pool {
     return { id: place.id, number: place.number, clock, digests, disks, table, cache, slots, tag };
   }
 
-  #freeRootIndex(): number {
-    const used = new Set(this.#document.groups.map((group) => group.rootIndex));
-    for (let index = 0; index < this.#parts.disks.geometry.groupsMax; index += 1) if (!used.has(index)) return index;
-    return -1;
-  }
-
   #giveBackSlabs(place: GroupPlace): void {
     const { table } = this.#parts;
-    for (let slab = 1; slab < table.owner.length; slab += 1) {
-      if (table.owner[slab] === place.number) table.giveBack(slab);
-    }
+    for (const slab of table.allSlabsOf(place.number)) table.giveBack(slab);
   }
 
   #forget(place: GroupPlace): void {
-    this.#document = {
-      ...this.#document,
-      groups: this.#document.groups.filter((group) => group.number !== place.number),
-    };
+    this.#record.document = this.#record.withGroup(place.number, null);
   }
-
-  #save(done: StoreDone): void {
-    this.#saveWaiting.push(done);
-    if (!this.#saving) this.#saveNext();
-  }
-
-  #saveNext(): void {
-    const waiting = this.#saveWaiting;
-    this.#saveWaiting = [];
-    this.#saving = true;
-    const generation = this.#parts.slots.generation + 1;
-    const taken = this.#parts.slots.save(encodePoolDocument(this.#document), (error) => {
-      this.#saving = false;
-      if (error === null) this.#parts.saved?.(generation);
-      for (const done of waiting) done(error && diskFailed(error));
-      if (this.#saveWaiting.length > 0 && !this.#saving) this.#saveNext();
-    });
-    assert(taken, "the pool's document fits its slot");
-  }
-}
-
-function diskFailed(error: DiskError): StoreError {
-  return { code: "disk-failed", text: `pool metadata: ${error.text}` };
 }

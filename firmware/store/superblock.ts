@@ -4,7 +4,7 @@
  * Behind the common page header (`page_seal.ts`; index = disk index, place = offset of the copy, generation = openings of the
  * pool times two), little-endian:
  *
- *     word 16..18   feature flags: compatible, read-only compatible, incompatible
+ *     word 16..18   feature flags: compatible, read-only compatible, incompatible (1: the pool has two halves)
  *     word 19       state: 0 forming, 1 ready
  *     word 20..23   slabBytes, logSlotBytes, groupsMax, slabsMax
  *     word 24..27   disk index, disk count, metadata copy (0 none, 1 or 2), slot in the shelf
@@ -16,12 +16,22 @@
  * Downgrade rule: a release that finds an unknown incompatible flag, a newer version, or (having no read-only mode) an unknown
  * read-only compatible flag does not use the disk and does not write to it. Unknown compatible flags are kept as they are.
  *
+ * Each half of a pool has superblocks of its own; their places tell them apart. Only their generations and slots differ.
+ *
  * A forming superblock has nothing behind its first sector: torn at a sector it is either complete or not there at all, so that a
  * power loss during the creation of a pool leaves disks that still count as blank.
  */
 import type { Digests } from "../../hal/api/digests.ts";
 import { assert } from "../codec/assert.ts";
-import { disksMax, type FormatNumbers, formatProblem, formatVersion, pageBytes, superblockOffset } from "./geometry.ts";
+import {
+  disksMax,
+  type FormatNumbers,
+  formatProblem,
+  formatVersion,
+  type Half,
+  pageBytes,
+  superblockOffset,
+} from "./geometry.ts";
 import { newPage, pageGeneration, pageMagic, sealHolds, sealPage, writeIdentity } from "./page_seal.ts";
 
 export interface DiskTableEntry {
@@ -56,6 +66,8 @@ export type SuperblockRead =
   | { readonly kind: "newer"; readonly text: string }
   | { readonly kind: "invalid" };
 
+/** Incompatible: the pool has two halves, and half of its slabs belong to the one that an older release knows nothing of. */
+const halvesFlag = 1;
 const diskTableOffset = 512;
 const diskTableEntryBytes = 48;
 const arrayNameOffset = 176;
@@ -63,7 +75,12 @@ const shelfNameOffset = 240;
 export const nameBytesMax = 63;
 const placeBytesMax = 23;
 
-export function encodeSuperblock(superblock: Superblock, copy: number, digests: Digests): Uint8Array {
+export interface SuperblockPlace {
+  readonly copy: number;
+  readonly half: Half;
+}
+
+export function encodeSuperblock(superblock: Superblock, place: SuperblockPlace, digests: Digests): Uint8Array {
   const page = newPage();
   const { words, bytes } = page;
   writeIdentity(words, 0, {
@@ -72,11 +89,12 @@ export function encodeSuperblock(superblock: Superblock, copy: number, digests: 
     owner: 0,
     volume: 0,
     index: superblock.diskIndex,
-    place: superblockOffset(copy),
+    place: superblockOffset(place.copy, place.half),
     poolTag0: 0,
     poolTag1: 0,
   });
   words[16] = superblock.compatFlags;
+  words[18] = superblock.format.halves === 2 ? halvesFlag : 0;
   words[19] = superblock.ready ? 1 : 0;
   words[20] = superblock.format.slabBytes;
   words[21] = superblock.format.logSlotBytes;
@@ -105,8 +123,8 @@ export function encodeSuperblock(superblock: Superblock, copy: number, digests: 
   return bytes;
 }
 
-/** `bytes`: the page at the place of `copy`. */
-export function decodeSuperblock(bytes: Uint8Array, copy: number, digests: Digests): SuperblockRead {
+/** `bytes`: the page at that place. */
+export function decodeSuperblock(bytes: Uint8Array, place: SuperblockPlace, digests: Digests): SuperblockRead {
   assert(bytes.byteLength === pageBytes && bytes.byteOffset % 4 === 0, "a superblock is one aligned page");
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, pageBytes / 4);
   if (words.every((word) => word === 0)) return { kind: "zeros" };
@@ -114,15 +132,21 @@ export function decodeSuperblock(bytes: Uint8Array, copy: number, digests: Diges
   const version = words[2]! & 0xffff;
   if (version > formatVersion)
     return { kind: "newer", text: `on-disk version ${version}, this release knows ${formatVersion}` };
-  const unknownFlags = (words[17]! | words[18]!) >>> 0;
+  const unknownFlags = (words[17]! | (words[18]! & ~halvesFlag)) >>> 0;
   if (unknownFlags !== 0) return { kind: "newer", text: `unknown feature flags 0x${unknownFlags.toString(16)}` };
-  const format = { slabBytes: words[20]!, logSlotBytes: words[21]!, groupsMax: words[22]!, slabsMax: words[23]! };
+  const format: FormatNumbers = {
+    slabBytes: words[20]!,
+    logSlotBytes: words[21]!,
+    groupsMax: words[22]!,
+    slabsMax: words[23]!,
+    halves: words[18] === 0 ? 1 : 2,
+  };
   const diskIndex = words[24]!;
   const diskCount = words[25]!;
   const ready = words[19] === 1;
   const arrayName = getText(bytes, arrayNameOffset, nameBytesMax);
   const shelfName = getText(bytes, shelfNameOffset, nameBytesMax);
-  const placed = words[7] === superblockOffset(copy) && words[8] === 0 && words[5] === diskIndex;
+  const placed = words[7] === superblockOffset(place.copy, place.half) && words[8] === 0 && words[5] === diskIndex;
   const plausible = placed && diskCount >= 1 && diskCount <= disksMax && diskIndex < diskCount && words[26]! <= 2;
   if (!plausible || formatProblem(format) !== null || arrayName === null || shelfName === null)
     return { kind: "invalid" };
@@ -131,9 +155,9 @@ export function decodeSuperblock(bytes: Uint8Array, copy: number, digests: Diges
     const at = diskTableOffset + index * diskTableEntryBytes;
     const slabBase = words[(at + 16) / 4]!;
     const slabCount = words[(at + 20) / 4]!;
-    const place = getText(bytes, at + 24, placeBytesMax);
-    if (slabBase < 1 || slabBase + slabCount > format.slabsMax || place === null) return { kind: "invalid" };
-    diskTable.push({ diskId: getId(bytes, at), slabBase, slabCount, place });
+    const diskPlace = getText(bytes, at + 24, placeBytesMax);
+    if (slabBase < 1 || slabBase + slabCount > format.slabsMax || diskPlace === null) return { kind: "invalid" };
+    diskTable.push({ diskId: getId(bytes, at), slabBase, slabCount, place: diskPlace });
   }
   return {
     kind: "valid",

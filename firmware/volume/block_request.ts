@@ -70,8 +70,11 @@ export interface BlockTarget {
   tryRead(startLba: number, target: Uint8Array): boolean;
   /** May call `onDone` before it returns. A write is acknowledged by `onDone` only when it is committed. */
   submit(request: BlockRequest): void;
-  /** At most one; called when the target ends: role change, deletion, stop. The session closes. */
-  onEnded(listener: (reason: string) => void): void;
+  /**
+   * At most one; called when the target ends: role change, deletion, stop. The session closes. `isLost`: who served it is gone, and
+   * what is in flight is decided by nobody here: the session breaks off without an answer, so that the host asks anew.
+   */
+  onEnded(listener: (reason: string, isLost: boolean) => void): void;
   /** The front end is done with it. Requests in flight still complete. */
   close(): void;
 }

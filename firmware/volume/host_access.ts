@@ -50,6 +50,11 @@ export interface HostAuthority {
 
 /** Persistent reservations of a volume (SPC-5 5.14): kept in the array's document, by the volume's UUID. */
 export interface ReservationShelf {
+  /**
+   * Also what no initiator asked to be kept over a loss of power (APTPL) is kept: the device server may end here and go on at the
+   * partner, which is no loss of power.
+   */
+  readonly keepsAll: boolean;
   load(uuid: string): unknown;
   /** `done(null)` when the document is durable; an undefined document removes the entry. */
   save(uuid: string, document: unknown, done: (error: string | null) => void): void;

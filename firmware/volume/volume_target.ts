@@ -20,7 +20,7 @@ export class VolumeTarget implements BlockTarget {
   readonly #volume: number;
   readonly #exportReadOnly: boolean;
   readonly #isReserved: ((changes: boolean) => boolean) | null;
-  #ended: ((reason: string) => void) | null = null;
+  #ended: ((reason: string, isLost: boolean) => void) | null = null;
   #open = true;
 
   /** `isReserved`: whether a reservation forbids this host to read or change; null where the front end judges that itself. */
@@ -94,7 +94,7 @@ export class VolumeTarget implements BlockTarget {
     }
   }
 
-  onEnded(listener: (reason: string) => void): void {
+  onEnded(listener: (reason: string, isLost: boolean) => void): void {
     this.#ended = listener;
   }
 
@@ -108,7 +108,7 @@ export class VolumeTarget implements BlockTarget {
     if (!this.#open) return;
     this.#open = false;
     this.#group.targetClosed(this);
-    this.#ended?.(reason);
+    this.#ended?.(reason, false);
   }
 
   /** Of a long request: the volume may have ended, been reserved, shrunk its access or changed its role since the part before. */

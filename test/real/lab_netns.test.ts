@@ -213,9 +213,14 @@ testUnless(
     );
     const iqn = "iqn.2026-11.org.goldcopy:oak";
     assert.equal(view.services, [{ array: "oak", nbd: `nbd://${service}:10809`, iscsi: `${service}:3260`, iqn }]);
-    const { stdout } = await inNetwork("client", "iscsi-ls", `iscsi://${service}:3260`);
-    for (const portal of [`${service}:3260`, "192.0.2.11:3260", "192.0.2.12:3261"])
-      assert.is(stdout.split(`Portal:${portal},`).length, 2, `${portal} once in ${stdout}`);
+    // Each appliance's portals are a group of their own; the one that moves is the same group at either.
+    const portals = [`${service}:3260,3`, "192.0.2.11:3260,1", "192.0.2.12:3261,2"];
+    for (const owner of [await site.owner(), await site.handOver()]) {
+      const { stdout } = await inNetwork("client", "iscsi-ls", `iscsi://${service}:3260`);
+      for (const portal of portals)
+        assert.is(stdout.split(`Portal:${portal}\n`).length, 2, `${owner}: ${portal} in ${stdout}`);
+      await site.mirrored();
+    }
   },
 );
 

@@ -5,7 +5,7 @@
 import { type ApplianceConfig, type StartOutcome, startAppliance } from "../../firmware/appliance.ts";
 import type { Result } from "../../firmware/manage/control.ts";
 import type { PairPort } from "../../firmware/pair/pair_port.ts";
-import { Partnership } from "../../firmware/pair/partnership.ts";
+import { createPairAppliance } from "../../firmware/pair_appliance.ts";
 import type { Hal } from "../../hal/api/hal.ts";
 import type { MockAppliance } from "../../hal/mock/appliance.ts";
 import { BrokenContract } from "../../hal/mock/contract.ts";
@@ -299,10 +299,10 @@ export class Site {
     const { bootCount } = machine.appliance;
     this.chronicle.note(machine.name, `boot ${bootCount}`);
     const isUp = () => machine.appliance.isUp && machine.appliance.bootCount === bootCount;
-    const partnership = new Partnership({
+    const partnership = createPairAppliance({
       hal,
-      array: array.name,
-      appliance: machine.name,
+      config: this.#config(array, machine),
+      version,
       pair: {
         partner,
         nics: pairNics.map(({ name }) => name),
@@ -317,7 +317,7 @@ export class Site {
           if (isUp()) this.#heard(array, machine.name, code, text);
         },
       },
-      open: (leased, port) => this.#beginLife(array, machine, leased, port),
+      start: (options) => this.#beginLife(array, machine, options.hal, options.pair),
       end: (text) => {
         if (!isUp()) return;
         this.chronicle.note(machine.name, `ends: ${text}`);

@@ -1,8 +1,10 @@
-/** The front ends of one appliance of a pair: sessions of the partner's ports, relative target port identifiers, SendTargets. */
+/** The front ends of an appliance: relative target port identifiers, target portal groups, SendTargets. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { TargetDevice } from "../../firmware/frontend/scsi/target_device.ts";
 import type { TargetPortGroup } from "../../firmware/frontend/scsi/target_port_groups.ts";
-import { HostServers, type PairPortGroups } from "../../firmware/host_servers.ts";
+import { HostServers, type PortPlace } from "../../firmware/host_servers.ts";
+import { portPlaceOf } from "../../firmware/pair/port_groups.ts";
 import type { StreamHandler } from "../../hal/api/byte_stream.ts";
 import type { Hal } from "../../hal/api/hal.ts";
 import type { HbaPort, HostStream as ServedStream } from "../../hal/api/hba.ts";
@@ -37,25 +39,26 @@ class FakePort implements HbaPort {
   }
 }
 
-/** One appliance of the pair; `first` null: an array of one appliance. */
+/** One appliance; `place` as in an array of one appliance unless given. */
 class Servers {
   readonly clock = new ManualClock();
   readonly ports = [new FakePort("oak-b-0", "nbd"), new FakePort("oak-b-1", "iscsi"), new FakePort("oak-b-2", "iscsi")];
   readonly servers: HostServers;
+  readonly device: TargetDevice;
   groups: readonly TargetPortGroup[] = [
     { id: 1, state: "active-non-optimized", preferred: true, ports: [1, 2] },
     { id: 2, state: "active-optimized", preferred: false, ports: [17, 18] },
   ];
   #sessions = 0;
 
-  constructor(first: number | null, ports?: FakePort[]) {
-    if (ports !== undefined) this.ports = ports;
+  constructor(place: PortPlace = { firstPort: 1, portalGroup: 1 }) {
     const { clock } = this;
     const luns = new MemoryLuns();
     luns.add(new MemoryVolume("demo-1", 1 << 20, null));
     const exports = new MemoryExports();
     exports.add(new MemoryVolume("demo-1", 1 << 20, null));
-    const pair: PairPortGroups | null = first === null ? null : { first, groups: () => this.groups };
+    const reservations = new MemoryReservations(clock);
+    this.device = new TargetDevice({ clock, luns, reservations, targetName, portGroups: () => this.groups });
     this.servers = new HostServers({
       hal: {
         clock,
@@ -65,44 +68,29 @@ class Servers {
       } as unknown as Hal,
       events: { emit: () => {} },
       exports,
-      luns,
+      deviceServer: this.device,
       authority: { required: () => "open", own: null },
-      reservations: new MemoryReservations(clock),
       nbdTls: "off",
       targetName,
-      ...(pair === null ? {} : { portGroups: pair, partnerPortals: () => ["192.0.2.9:3260"] }),
+      place,
+      partnerPortals: () => [{ address: "192.0.2.9:3260", portalGroup: 1 }],
     });
   }
 
   /** A session of a host, logged in; each of another initiator port. */
-  session(accept: (stream: HostStream) => StreamHandler | null, keys: Record<string, string> = {}): Initiator {
+  atPort(index: number, keys: Record<string, string> = {}): Initiator {
     const stream = new HostStream(this.clock, "192.0.2.7:40000");
-    const handler = accept(stream);
-    assert.ok(handler !== null);
-    stream.handler = handler;
+    stream.handler = this.ports[index]!.accept!(stream);
     const initiator = new Initiator(stream);
     initiator.isid[5] = ++this.#sessions;
     const answer = initiator.login({ InitiatorName: initiatorName, TargetName: targetName, ...keys });
     assert.is(answer.loginStatus, 0);
     return initiator;
   }
-
-  fromPartner(portIndex: number): Initiator {
-    return this.session((stream) => this.servers.acceptForPartner("iscsi", portIndex, stream));
-  }
-
-  atPort(index: number, keys?: Record<string, string>): Initiator {
-    return this.session((stream) => this.ports[index]!.accept!(stream), keys);
-  }
-
-  tunnel(protocol: "nbd" | "iscsi", portIndex: number): { stream: HostStream; handler: StreamHandler | null } {
-    const stream = new HostStream(this.clock);
-    return { stream, handler: this.servers.acceptForPartner(protocol, portIndex, stream) };
-  }
 }
 
 /** Relative target port and target port group, of VPD page 83h. */
-function place(initiator: Initiator): number[] {
+function placeOf(initiator: Initiator): number[] {
   initiator.command({ cdb: [0x12, 1, 0x83, 1, 0, 0], read: true, expected: 256 });
   const page = initiator.answer().data;
   const values: number[] = [];
@@ -117,118 +105,79 @@ function testReady(initiator: Initiator): number {
   return answer.data.byteLength === 0 ? 0 : answer.sense;
 }
 
-test("an array of one appliance → ports from 1 in one group, and no partner's sessions", async () => {
-  const bench = new Servers(null);
-  assert.is(await bench.servers.listen(), null);
-  assert.equal(
-    [place(bench.atPort(1)), place(bench.atPort(2))],
+test("the appliances of a pair → ports from 1 in the first group, from 17 in the second", async () => {
+  for (const [place, expected] of [
     [
-      [1, 1],
-      [2, 1],
-    ],
-  );
-  assert.is(bench.tunnel("iscsi", 0).handler, null);
-  assert.is(bench.tunnel("nbd", 0).handler, null);
-});
-
-test("the appliances of a pair → each session at the port where it came in, the second one's from 17", async () => {
-  for (const [first, own, partners] of [
-    [
-      1,
+      portPlaceOf("oak-a", "oak-b"),
       [
         [1, 1],
         [2, 1],
       ],
-      [
-        [17, 2],
-        [18, 2],
-      ],
     ],
     [
-      17,
+      portPlaceOf("oak-b", "oak-a"),
       [
         [17, 2],
         [18, 2],
-      ],
-      [
-        [1, 1],
-        [2, 1],
       ],
     ],
   ] as const) {
-    const bench = new Servers(first);
+    const bench = new Servers(place);
     assert.is(await bench.servers.listen(), null);
-    assert.equal([place(bench.atPort(1)), place(bench.atPort(2))], own);
-    assert.equal([place(bench.fromPartner(0)), place(bench.fromPartner(1))], partners);
+    assert.equal([placeOf(bench.atPort(1)), placeOf(bench.atPort(2))], expected);
   }
 });
 
-test("SendTargets at either appliance → the portals of both", async () => {
-  const bench = new Servers(1);
+test("SendTargets → the portals of both appliances, each with the tag of its target portal group", async () => {
+  const bench = new Servers(portPlaceOf("oak-b", "oak-a"));
   await bench.servers.listen();
   const discovery = bench.atPort(1, { SessionType: "Discovery" });
-  for (const initiator of [discovery, bench.fromPartner(1)]) {
+  for (const initiator of [discovery, bench.atPort(2)]) {
     initiator.text({ SendTargets: initiator === discovery ? "All" : "" });
-    const addresses = ["oak-b-1:3260", "oak-b-2:3260", "192.0.2.9:3260"].map((one) => `TargetAddress=${one},1\0`);
+    const addresses = ["oak-b-1:3260,2", "oak-b-2:3260,2", "192.0.2.9:3260,1"].map((one) => `TargetAddress=${one}\0`);
     assert.is(initiator.answer().text, `TargetName=${targetName}\0${addresses.join("")}`);
   }
 });
 
-test("the states of the groups change → sessions of both appliances are told", async () => {
-  const bench = new Servers(17);
+test("a login at either appliance → the tag of that one's target portal group", async () => {
+  for (const [place, tag] of [
+    [portPlaceOf("oak-a", "oak-b"), "1"],
+    [portPlaceOf("oak-b", "oak-a"), "2"],
+  ] as const) {
+    const bench = new Servers(place);
+    await bench.servers.listen();
+    const stream = new HostStream(bench.clock, "192.0.2.7:40000");
+    stream.handler = bench.ports[1]!.accept!(stream);
+    const initiator = new Initiator(stream);
+    const answer = initiator.login({ InitiatorName: initiatorName, TargetName: targetName });
+    assert.is(answer.keys["TargetPortalGroupTag"], tag);
+  }
+});
+
+test("the states of the groups change → sessions are told", async () => {
+  const bench = new Servers(portPlaceOf("oak-b", "oak-a"));
   await bench.servers.listen();
-  const sessions = [bench.atPort(1), bench.fromPartner(0)];
+  const sessions = [bench.atPort(1), bench.atPort(2)];
   for (const initiator of sessions) {
     assert.is(testReady(initiator), 0x062900);
     assert.is(testReady(initiator), 0);
   }
-  bench.servers.portGroupsChanged();
+  bench.device.portGroupsChanged();
   for (const initiator of sessions) assert.is(testReady(initiator), 0, "nothing has changed");
   bench.groups = bench.groups.map((group) => ({ ...group, state: "active-optimized" }));
-  bench.servers.portGroupsChanged();
+  bench.device.portGroupsChanged();
   for (const initiator of sessions) assert.equal([testReady(initiator), testReady(initiator)], [0x062a06, 0]);
 });
 
-test("sessions of the partner's NBD ports → served, also where there are none of its own", async () => {
-  const bench = new Servers(1, [new FakePort("oak-a-0", "iscsi")]);
+test("NBD ports → served; after the end nobody listens", async () => {
+  const bench = new Servers();
   await bench.servers.listen();
-  for (const portIndex of [0, 1, 1]) {
-    const { stream, handler } = bench.tunnel("nbd", portIndex);
-    stream.handler = handler!;
-    bench.clock.runDeferred();
-    assert.is(new TextDecoder().decode(stream.take(8)), "NBDMAGIC");
-  }
-});
-
-test("an appliance without iSCSI ports → serves those of its partner", async () => {
-  const bench = new Servers(1, []);
-  await bench.servers.listen();
-  assert.equal(place(bench.fromPartner(1)), [18, 2]);
-});
-
-test("before the start, after the end, and for a port that can not be → null, the stream untouched", async () => {
-  const bench = new Servers(1);
-  const nobody = (portIndex = 0) => {
-    for (const protocol of ["nbd", "iscsi"] as const) {
-      const { stream, handler } = bench.tunnel(protocol, portIndex);
-      assert.is(handler, null);
-      bench.clock.runDeferred();
-      assert.equal([stream.state, stream.writes], ["open", 0]);
-    }
-  };
-  nobody();
-  await bench.servers.listen();
-  for (const portIndex of [-1, 16, 0.5, Number.NaN]) nobody(portIndex);
-  assert.ok(bench.tunnel("iscsi", 15).handler !== null);
+  const stream = new HostStream(bench.clock);
+  stream.handler = bench.ports[0]!.accept!(stream);
+  bench.clock.runDeferred();
+  assert.is(new TextDecoder().decode(stream.take(8)), "NBDMAGIC");
   bench.servers.close();
-  nobody();
-});
-
-test("ports of a pair that are numbered otherwise, or too many → the appliance does not start", () => {
-  assert.throws(() => new Servers(2));
-  const ports = Array.from({ length: 17 }, (_, index) => new FakePort(`oak-a-${index}`, "iscsi"));
-  assert.throws(() => new Servers(17, ports));
-  assert.not.throws(() => new Servers(null, ports));
+  for (const port of bench.ports) assert.is(port.accept, null);
 });
 
 test.run();

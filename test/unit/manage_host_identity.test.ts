@@ -155,6 +155,7 @@ test("reservations -> kept by UUID beside the others, removed by undefined, refu
   let document: ArrayDocument = newArrayDocument();
   const errors: (string | null)[] = [];
   const keeper = new ReservationKeeper({
+    keepsAll: false,
     document: () => document,
     save: (reservations, done) => {
       document = { ...document, reservations };

@@ -1,6 +1,7 @@
 /** Persistent reservations through the device server: SPC-5 5.14, every type against every command class, and how they end. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { outlastsPower } from "../../firmware/frontend/scsi/persistent_reservations.ts";
 import { ScsiStatus } from "../../firmware/frontend/scsi/task.ts";
 import { uuidOf } from "./support/memory_target.ts";
 import { type BenchNexus, be, cdb, reserveList, ScsiBench, transportId } from "./support/scsi_bench.ts";
@@ -420,6 +421,27 @@ test("one who is registered → RESERVE(6) of others conflicts", () => {
   const { a, b } = trio();
   register(a, 1);
   assert.is(b.run([0x16, 0, 0, 0, 0, 0]).status, conflict);
+});
+
+test("in a pair → kept without APTPL too, marked as such, over a move of the device server, and gone with the last registration", () => {
+  const bench = new ScsiBench();
+  bench.keepsAll = true;
+  bench.start();
+  const [a, b] = [bench.nexus("a").ready(), bench.nexus("b").ready()];
+  register(a, 1);
+  reserve(a, 1, types.WE);
+  assert.not(outlastsPower(bench.kept.get(uuidOf(0))));
+  bench.start();
+  const [again, other] = [bench.nexus("a").ready(), bench.nexus("b").ready()];
+  assert.equal(reservation(again), [1, types.WE]);
+  assert.is(other.run(cdb.write10(0, 1), { data: block }).status, conflict);
+  register(again, 1, 0x01, 1);
+  assert.ok(outlastsPower(bench.kept.get(uuidOf(0))), "APTPL asked for later");
+  register(again, 1, 0, 1);
+  assert.not(outlastsPower(bench.kept.get(uuidOf(0))));
+  assert.is(register(again, 0, 0, 1), good);
+  assert.is(bench.kept.size, 0);
+  assert.ok(b.run([0]).status === good);
 });
 
 test.run();

@@ -93,7 +93,7 @@ test("both superblock copies damaged -> corrupt, not taken for blank, nothing ov
 test("a newer version, or an unknown incompatible feature -> newer-version, nothing overwritten", () => {
   const changes = [
     (words: Uint32Array) => (words[2] = 2),
-    (words: Uint32Array) => (words[18] = 1),
+    (words: Uint32Array) => (words[18] = 2),
     (words: Uint32Array) => (words[17] = 4),
   ];
   for (const change of changes) {

@@ -18,7 +18,7 @@ const superblock: Superblock = {
   generation: 2 ** 33 + 5,
   compatFlags: 3,
   ready: true,
-  format: { slabBytes: 2 ** 26, logSlotBytes: 2 ** 22, groupsMax: 64, slabsMax: 4096 },
+  format: { slabBytes: 2 ** 26, logSlotBytes: 2 ** 22, groupsMax: 64, slabsMax: 4096, halves: 1 },
   diskIndex: 1,
   diskCount: 2,
   metadataCopy: 2,
@@ -35,9 +35,9 @@ const superblock: Superblock = {
 };
 
 test("a superblock -> decodes to itself, at its own copy only", () => {
-  const bytes = encodeSuperblock(superblock, 1, mockDigests);
-  assert.equal(decodeSuperblock(bytes, 1, mockDigests), { kind: "valid", superblock });
-  assert.is(decodeSuperblock(bytes, 0, mockDigests).kind, "invalid");
+  const bytes = encodeSuperblock(superblock, { copy: 1, half: 0 }, mockDigests);
+  assert.equal(decodeSuperblock(bytes, { copy: 1, half: 0 }, mockDigests), { kind: "valid", superblock });
+  assert.is(decodeSuperblock(bytes, { copy: 0, half: 0 }, mockDigests).kind, "invalid");
   // The layout is fixed: magic, version, and the ids at their places.
   assert.is(Buffer.from(bytes.subarray(4, 8)).toString("latin1"), "GCSB");
   assert.is(bytes[8], 1);
@@ -46,21 +46,21 @@ test("a superblock -> decodes to itself, at its own copy only", () => {
 });
 
 test("any byte of a superblock changed -> not valid", () => {
-  const bytes = encodeSuperblock(superblock, 0, mockDigests);
+  const bytes = encodeSuperblock(superblock, { copy: 0, half: 0 }, mockDigests);
   for (let at = 0; at < bytes.byteLength; at += 1) {
     bytes[at]! ^= 0x10;
-    assert.is.not(decodeSuperblock(bytes, 0, mockDigests).kind, "valid", `byte ${at}`);
+    assert.is.not(decodeSuperblock(bytes, { copy: 0, half: 0 }, mockDigests).kind, "valid", `byte ${at}`);
     bytes[at]! ^= 0x10;
   }
 });
 
 test("a forming superblock -> has nothing behind its first sector", () => {
-  const bytes = encodeSuperblock({ ...superblock, ready: false, diskTable: [] }, 0, mockDigests);
+  const bytes = encodeSuperblock({ ...superblock, ready: false, diskTable: [] }, { copy: 0, half: 0 }, mockDigests);
   assert.ok(bytes.subarray(512).every((byte) => byte === 0));
 });
 
 test("format numbers -> refused with the name of what is wrong", () => {
-  const good = { slabBytes: 2 ** 20, logSlotBytes: 2 ** 18, groupsMax: 4, slabsMax: 1024 };
+  const good = { slabBytes: 2 ** 20, logSlotBytes: 2 ** 18, groupsMax: 4, slabsMax: 1024, halves: 1 } as const;
   assert.is(formatProblem(good), null);
   assert.match(formatProblem({ ...good, slabBytes: 3 * 2 ** 20 })!, /slabBytes/);
   assert.match(formatProblem({ ...good, slabBytes: 2 ** 27 })!, /slabBytes/);
@@ -120,8 +120,9 @@ test("a root or pool document that does not hold together -> null", () => {
   ];
   for (const change of bad) assert.is(decodeGroupRoot({ ...good, ...change }), null, JSON.stringify(change));
   for (const body of [null, 5, "x", [], {}]) assert.is(decodeGroupRoot(body), null);
+  const numbering = { groupsMax: 4, half: 0, halves: 1 } as const;
   const pool = { array: encodeBody(null), nextGroupNumber: 3, groups: [["a", 1, 0]] };
-  assert.ok(decodePoolDocument(pool, 4));
+  assert.ok(decodePoolDocument(pool, numbering));
   for (const groups of [
     [["a", 3, 0]],
     [["a", 1, 4]],
@@ -136,7 +137,7 @@ test("a root or pool document that does not hold together -> null", () => {
     [5],
     5,
   ]) {
-    assert.is(decodePoolDocument({ ...pool, groups }, 4), null, JSON.stringify(groups));
+    assert.is(decodePoolDocument({ ...pool, groups }, numbering), null, JSON.stringify(groups));
   }
 });
 

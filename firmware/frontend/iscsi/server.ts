@@ -20,6 +20,7 @@ import { TaskPool } from "./iscsi_task.ts";
 import { checkIscsiLimits, defaultIscsiLimits, type IscsiLimits } from "./limits.ts";
 import type { ChapHashes, IscsiDigests } from "./ports.ts";
 import { IscsiSession, type SessionParts, type SessionRegistry } from "./session.ts";
+import type { Portal } from "./text_exchange.ts";
 
 export interface IscsiServerParts {
   readonly clock: Clock;
@@ -31,13 +32,12 @@ export interface IscsiServerParts {
   readonly events: EventSink;
   /** The target's iSCSI name, one per array, in lower case. */
   readonly targetName: string;
-  /** `HOST:PORT` of every portal where the target can be reached, for SendTargets. */
-  readonly portals: () => readonly string[];
+  /** The tag of this appliance's portals (4.2.1); 1 unless given. */
+  readonly portalGroup?: number;
+  /** Every portal where the target can be reached, for SendTargets. */
+  readonly portals: () => readonly Portal[];
   readonly limits?: Partial<IscsiLimits>;
 }
-
-/** All portals belong to one target portal group (4.2.1). */
-export const portalGroupTag = 1;
 
 const refusing: StreamHandler = { onData() {}, onDrain() {}, onEnd() {}, onClose() {} };
 
@@ -79,7 +79,7 @@ export class IscsiServer implements SessionRegistry {
       buffers: new BufferPool(this.limits.keptBytesMax),
       pool: new TaskPool(),
       budget: this.budget,
-      addressing: { targetName: parts.targetName, portalGroupTag, portals: parts.portals },
+      addressing: { targetName: parts.targetName, portalGroupTag: parts.portalGroup ?? 1, portals: parts.portals },
       registry: this,
     };
   }

@@ -14,11 +14,19 @@ import type { RequestPdu } from "./request_pdu.ts";
 import { TextBuffer } from "./text_buffer.ts";
 import { encodeText, parseText, type TextPair } from "./text_keys.ts";
 
+export interface Portal {
+  /** `HOST:PORT`. */
+  readonly address: string;
+  /** The tag of its target portal group, from 1. */
+  readonly portalGroup: number;
+}
+
 export interface Addressing {
   readonly targetName: string;
+  /** Of the portal where the session has come in. */
   readonly portalGroupTag: number;
-  /** `HOST:PORT` of every portal. */
-  portals(): readonly string[];
+  /** Every portal of the target. */
+  portals(): readonly Portal[];
 }
 
 export interface TextExchangeParts {
@@ -155,8 +163,8 @@ export class TextExchange {
       return value === "All" || value === "" ? [{ key: "SendTargets", value: "Reject" }] : [];
     }
     const pairs: TextPair[] = [{ key: "TargetName", value: addressing.targetName }];
-    for (const portal of addressing.portals()) {
-      pairs.push({ key: "TargetAddress", value: `${portal},${addressing.portalGroupTag}` });
+    for (const { address, portalGroup } of addressing.portals()) {
+      pairs.push({ key: "TargetAddress", value: `${address},${portalGroup}` });
     }
     return pairs;
   }

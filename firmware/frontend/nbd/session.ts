@@ -269,7 +269,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
       host: this,
     });
     this.transmission.push(this.options.rest());
-    selection.target.onEnded(() => this.finish());
+    selection.target.onEnded((_reason, isLost) => (isLost ? this.abort() : this.finish()));
   }
 
   /** At the end of an event: everything gathered goes out, then held input has another try. */

@@ -29,6 +29,8 @@ export interface NexusIdentity {
   readonly portalGroup: number;
   /** The relative target port identifier (SPC-5 4.3.4), 1 to 65535; its target port group is the device server's to know. */
   readonly relativePort: number;
+  /** The nexus has existed before, and its logical units have come to be served here (a failover inside a pair). */
+  readonly isContinued?: boolean;
 }
 
 export interface Nexus {

@@ -63,7 +63,12 @@ export class ScsiNexus implements Nexus {
     this.identity = identity;
     this.host = host;
     this.owner = owner;
-    for (const info of owner.luns(this)) this.#gain(info, Asc.powerOnOrReset);
+    // What initiators had set of mode parameters has not come along (SPC-4 5.16.2.5, SPC-5 6.14).
+    const news =
+      identity.isContinued === true
+        ? [Asc.asymmetricAccessStateChanged, Asc.modeParametersChanged]
+        : [Asc.powerOnOrReset];
+    for (const info of owner.luns(this)) this.#gain(info, news);
   }
 
   get accesses(): Iterable<UnitAccess> {
@@ -92,7 +97,7 @@ export class ScsiNexus implements Nexus {
     if (this.#closed) return;
     for (const [lun, info] of wanted) {
       if (this.#byLun.has(lun)) continue;
-      this.#gain(info, Asc.powerOnOrReset);
+      this.#gain(info, [Asc.powerOnOrReset]);
       changed = true;
     }
     if (!changed) return;
@@ -100,11 +105,11 @@ export class ScsiNexus implements Nexus {
     this.host.attention();
   }
 
-  #gain(info: LunInfo, asc: number): void {
+  #gain(info: LunInfo, attentions: readonly number[]): void {
     const access = new UnitAccess(info, this.owner.unitOf(info), this);
     this.#byLun.set(info.lun, access);
     access.unit.accesses.add(access);
-    access.establish(asc);
+    for (const asc of attentions) access.establish(asc);
   }
 
   #lose(access: UnitAccess): void {

@@ -242,9 +242,7 @@ export class PersistentReservations {
   }
 
   copy(): PersistentReservations {
-    const copy = PersistentReservations.decode(this.encode());
-    copy.persistent = this.persistent;
-    return copy;
+    return PersistentReservations.decode(this.encode());
   }
 
   /** What `decode` reads; for a state that is to be kept. */
@@ -252,6 +250,7 @@ export class PersistentReservations {
     const holder = this.reservation?.holder ?? null;
     return {
       format: 1,
+      aptpl: this.persistent,
       generation: this.generation,
       registrants: this.#registrants.map((one) => ({ ...one })),
       type: this.reservation?.type ?? 0,
@@ -264,7 +263,7 @@ export class PersistentReservations {
     const state = new PersistentReservations();
     if (!isDocument(document)) return state;
     state.generation = document.generation;
-    state.persistent = true;
+    state.persistent = outlastsPower(document);
     state.#registrants.push(...document.registrants.map((one) => ({ ...one })));
     const holder = document.holder < 0 ? null : (state.#registrants[document.holder] ?? null);
     if (document.type !== 0) state.reservation = { type: document.type as ReservationType, holder };
@@ -344,6 +343,11 @@ function isWriteExclusive(type: ReservationType): boolean {
     type === ReservationType.writeExclusiveRegistrantsOnly ||
     type === ReservationType.writeExclusiveAllRegistrants
   );
+}
+
+/** Whether a kept state is kept over a loss of power too (APTPL). Documents of the first version held nothing else. */
+export function outlastsPower(document: unknown): boolean {
+  return (document as { aptpl?: unknown }).aptpl !== false;
 }
 
 interface Document {

@@ -1,6 +1,6 @@
 /**
  * The reservations of a logical unit as its nexuses meet them: persistent ones (SPC-5 5.14), kept on the shelf when an initiator asked
- * for that, and those of RESERVE and RELEASE (SPC-2 5.5.1), which end with their nexus.
+ * for that or when the device server may move (a pair), and those of RESERVE and RELEASE (SPC-2 5.5.1), which end with their nexus.
  */
 import type { ReservationShelf } from "../../volume/host_access.ts";
 import type { AccessClass } from "./command.ts";
@@ -67,9 +67,10 @@ export class UnitReservations {
     return this.#keeping;
   }
 
-  /** Makes the present state durable where an initiator asked for that; `done(null)` when it is. Otherwise it is again as `before`. */
+  /** Makes the present state durable where that is wanted; `done(null)` when it is. Otherwise it is again as `before`. */
   keep(before: PersistentReservations, done: (error: string | null) => void): void {
-    const wanted = this.persistent.persistent;
+    const isForMove = this.#shelf.keepsAll && this.persistent.registrants.length > 0;
+    const wanted = this.persistent.persistent || isForMove;
     if (!wanted && !this.#isKept) return done(null);
     this.#keeping = true;
     this.#shelf.save(this.#uuid, wanted ? this.persistent.encode() : undefined, (error) => {

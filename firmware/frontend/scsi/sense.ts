@@ -28,6 +28,7 @@ export const Asc = {
   becomingReady: 0x0401,
   notReadyCause: 0x0400,
   initializingRequired: 0x0402,
+  asymmetricAccessStateTransition: 0x040a,
   targetPortInStandbyState: 0x040b,
   targetPortInUnavailableState: 0x040c,
   logicalUnitCommunicationFailure: 0x0800,

@@ -45,7 +45,7 @@ const server = new IscsiServer({
   deviceServer,
   events: { emit: (code, text) => process.stderr.write(`${code}: ${text}\n`) },
   targetName,
-  portals: () => ports.map(({ address }) => address),
+  portals: () => ports.map(({ address }) => ({ address, portalGroup: 1 })),
 });
 let listening = 0;
 for (const [index, port] of ports.entries()) {

@@ -260,7 +260,7 @@ export class IscsiBench implements DeviceServer, HostAuthority {
       deviceServer: this,
       events: { emit: (code, text, fields) => this.events.push({ code, text, fields: fields ?? {} }) },
       targetName,
-      portals: () => ["192.0.2.1:3260", "[2001:db8::1]:3260"],
+      portals: () => ["192.0.2.1:3260", "[2001:db8::1]:3260"].map((address) => ({ address, portalGroup: 1 })),
       limits,
     });
   }

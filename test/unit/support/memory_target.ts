@@ -153,7 +153,7 @@ export class MemoryTarget implements BlockTarget {
   readonly name: string;
   closed = false;
   private readonly volume: MemoryVolume;
-  private listener: ((reason: string) => void) | null = null;
+  private listener: ((reason: string, isLost: boolean) => void) | null = null;
 
   constructor(volume: MemoryVolume) {
     this.name = volume.name;
@@ -184,12 +184,12 @@ export class MemoryTarget implements BlockTarget {
     } else this.volume.submit(request);
   }
 
-  onEnded(listener: (reason: string) => void): void {
+  onEnded(listener: (reason: string, isLost: boolean) => void): void {
     this.listener = listener;
   }
 
   end(reason: string): void {
-    this.listener?.(reason);
+    this.listener?.(reason, false);
   }
 
   close(): void {
@@ -272,6 +272,7 @@ export function uuidOf(lun: number): string {
 
 /** What initiators asked to be kept, in memory; durable in an event of its own. */
 export class MemoryReservations implements ReservationShelf {
+  readonly keepsAll = false;
   readonly kept = new Map<string, unknown>();
   readonly #clock: Pick<Clock, "defer">;
   failing = false;

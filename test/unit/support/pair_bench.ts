@@ -75,13 +75,16 @@ export class PairBench {
 
   #machine(name: string, partner: string): PairMachine {
     const { cacheBytes = 8 * mebibyte, domain = "battery", hasService = false } = this.#options;
-    const own = { name: "hba0", address: `${name}:10809`, protocol: "nbd" };
-    const moving = { name: "hba1", address: serviceAddress.port, protocol: "nbd" };
+    const own = [
+      { name: "hba0", address: `${name}:10809`, protocol: "nbd" },
+      { name: "hba1", address: `${name}:3260`, protocol: "iscsi" },
+    ];
+    const moving = { name: "hba2", address: serviceAddress.port, protocol: "nbd" };
     const machine = this.world.addAppliance({
       name,
       cache: { sizeBytes: cacheBytes, domain },
       shelves: [this.shelf],
-      hbaPorts: hasService ? [own, moving] : [own],
+      hbaPorts: hasService ? [...own, moving] : own,
       serviceAddresses: hasService ? [serviceAddress.ip] : [],
       nics: [
         { name: "nic0", address: `${name}:7400` },

@@ -176,6 +176,8 @@ export class ScsiBench {
   readonly clock = new ManualClock();
   readonly luns = new MemoryLuns();
   readonly kept = new Map<string, unknown>();
+  /** As in a pair: also without APTPL. Counts from the next `start` on. */
+  keepsAll = false;
   /** What the shelf says to the next saves; null: it keeps them. */
   saveError: string | null = null;
   /** What `device.portGroupsChanged` finds. */
@@ -193,6 +195,7 @@ export class ScsiBench {
       clock: this.clock,
       luns: this.luns,
       reservations: {
+        keepsAll: this.keepsAll,
         load: (uuid) => this.kept.get(uuid),
         save: (uuid, document, done) => {
           const error = this.saveError;

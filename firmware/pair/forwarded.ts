@@ -1,0 +1,292 @@
+/**
+ * What the partner's hosts ask of the volumes that are served here: the other end of `forwarder.ts`. Each channel is a nexus, or an open
+ * volume, like any other to the firmware here.
+ *
+ * Invariants:
+ * - Every task and request is answered once, also when its channel has been closed meanwhile.
+ * - A channel whose firmware has ended here answers nothing more.
+ */
+import type { Clock } from "../../hal/api/clock.ts";
+import { type Nexus, type NexusHost, TaskFunction } from "../frontend/scsi/device_server.ts";
+import { type MediumRead, ScsiStatus, type ScsiTask, TaskAttribute } from "../frontend/scsi/task.ts";
+import { type BlockError, type BlockRequest, type BlockTarget, logicalBlockBytes } from "../volume/block_request.ts";
+import type { HostIdentity } from "../volume/host_access.ts";
+import { noBytes, PlainRequest } from "../volume/plain_request.ts";
+import type { SendMessage } from "./forwarder.ts";
+import type { PairMessageOf } from "./frame.ts";
+import { pairLimits } from "./limits.ts";
+import type { Seat } from "./seat.ts";
+import { blockOf, encodeExtents, errorCode, outcomeCode } from "./work_codes.ts";
+import { type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
+
+interface Channel {
+  asked(head: WorkHead, meta: Uint8Array, data: Uint8Array): void;
+  close(): void;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+export class Forwarded {
+  readonly #clock: Clock;
+  readonly #writer: WorkWriter;
+  readonly #reader: WorkReader;
+  readonly #channels = new Map<number, Channel>();
+  #seat: Seat | null = null;
+
+  constructor(clock: Clock, send: SendMessage) {
+    this.#clock = clock;
+    this.#writer = new WorkWriter(clock, (payload) => send({ kind: "told" }, payload));
+    this.#reader = new WorkReader((head, meta, data) => this.#channels.get(head.channel)?.asked(head, meta, data));
+  }
+
+  /** The firmware serves here from now on; null: it has ended, and hears of nothing any more. */
+  set seat(seat: Seat | null) {
+    this.#seat = seat;
+    if (seat === null) this.#channels.clear();
+  }
+
+  /** `proof`: what the host has proved to the partner, as its `HostRegistry` has it. */
+  openNexus(message: PairMessageOf<"openNexus">, proof: Uint8Array): void {
+    const { channel, initiatorPort, portalGroup, relativePort, isContinued } = message;
+    if (this.#seat === null || !this.#mayOpen(channel)) return this.#refuse(channel);
+    const host = identityOf(message.host);
+    this.#seat.proved(host, decoder.decode(proof));
+    const served = new ServedNexus(channel, this.#writer, this.#clock);
+    served.nexus = this.#seat.device.attach({ host, initiatorPort, portalGroup, relativePort, isContinued }, served);
+    this.#channels.set(channel, served);
+  }
+
+  openVolume({ channel, name, host }: PairMessageOf<"openVolume">): void {
+    if (this.#seat === null || !this.#mayOpen(channel)) return this.#refuse(channel);
+    const opened = this.#seat.open(name, identityOf(host));
+    if (typeof opened === "string") return this.#refuse(channel);
+    this.#channels.set(channel, new ServedVolume(channel, opened, this.#writer));
+  }
+
+  close(channel: number): void {
+    const known = this.#channels.get(channel);
+    this.#channels.delete(channel);
+    known?.close();
+  }
+
+  /** A text: the partner has broken the language. */
+  onAsk(payload: Uint8Array): string | null {
+    return this.#reader.feed(payload);
+  }
+
+  /** The partner is gone, and its hosts' connections with it. */
+  closeAll(): void {
+    for (const channel of [...this.#channels.keys()]) this.close(channel);
+  }
+
+  #mayOpen(channel: number): boolean {
+    return !this.#channels.has(channel) && this.#channels.size < pairLimits.channelsMax;
+  }
+
+  #refuse(channel: number): void {
+    ended(this.#writer, channel, "the partner does not serve it now");
+  }
+}
+
+function identityOf({ remote, iqn, tlsName }: PairMessageOf<"openNexus">["host"]): HostIdentity {
+  return { remote, iqn: iqn === "" ? null : iqn, tlsName: tlsName === "" ? null : tlsName };
+}
+
+function ended(writer: WorkWriter, channel: number, why: string): void {
+  const meta = encoder.encode(why.slice(0, 200));
+  writer.put({ kind: workKinds.ended, code: 0, channel, id: 0, first: 0, second: 0, wide: 0 }, [meta], []);
+}
+
+// -------------------------------------------------------------------- SCSI
+
+class ServedNexus implements Channel, NexusHost {
+  nexus!: Nexus;
+  readonly #channel: number;
+  readonly #writer: WorkWriter;
+  readonly #clock: Clock;
+  readonly #tasks = new Set<ServedTask>();
+  #closed = false;
+
+  constructor(channel: number, writer: WorkWriter, clock: Clock) {
+    this.#channel = channel;
+    this.#writer = writer;
+    this.#clock = clock;
+  }
+
+  asked(head: WorkHead, meta: Uint8Array, data: Uint8Array): void {
+    if (head.kind === workKinds.manage) return this.#manage(head, meta);
+    if (head.kind !== workKinds.task || meta.byteLength < lunBytes + 6 || head.code > TaskAttribute.aca) return;
+    const task = new ServedTask(head, meta, this);
+    this.#tasks.add(task);
+    if (this.nexus.judge(task) === "rejected") return this.ended(task);
+    const bytes = Math.min(task.dataOutBytes, data.byteLength);
+    task.dataOut = bytes === 0 ? [] : [data.subarray(0, bytes)];
+    const outcome = this.nexus.execute(task);
+    if (outcome === "done") this.ended(task);
+    else if (outcome === "reads") this.read(task);
+  }
+
+  /** From the device server, at any time. */
+  ended(task: ServedTask, dataIn = task.dataIn): void {
+    if (!this.#tasks.delete(task)) return;
+    this.#writer.put(
+      {
+        kind: workKinds.task,
+        code: task.status,
+        channel: this.#channel,
+        id: task.tag,
+        first: task.dataInBytes,
+        second: task.dataOutBytes,
+        wide: task.aborted ? 1 : 0,
+      },
+      [task.sense],
+      [dataIn.subarray(0, task.dataInBytesMax)],
+    );
+  }
+
+  read(task: ServedTask): void {
+    const { target, startLba, blockCount } = task.medium;
+    const wanted = Math.min(blockCount * logicalBlockBytes, task.dataInBytesMax);
+    const bytes = new Uint8Array(wanted + (-wanted & (logicalBlockBytes - 1)));
+    const done = (error: BlockError | null): void => {
+      this.nexus.readDone(task, error);
+      this.ended(task, error === null ? bytes : noBytes);
+    };
+    if (wanted === 0 || target.tryRead(startLba, bytes)) return done(null);
+    const request = new PlainRequest(() => done(request.error));
+    request.kind = "read";
+    request.startLba = startLba;
+    request.blockCount = bytes.byteLength / logicalBlockBytes;
+    request.target = bytes;
+    target.submit(request);
+  }
+
+  #manage(head: WorkHead, lun: Uint8Array): void {
+    const { code, id, first } = head;
+    const isKnown = (Object.values(TaskFunction) as number[]).includes(code) && lun.byteLength === lunBytes;
+    const answer = (outcome: number): void =>
+      this.#writer.put(
+        { kind: workKinds.manage, code: outcome, channel: this.#channel, id, first: 0, second: 0, wide: 0 },
+        [],
+        [],
+      );
+    if (!isKnown) return answer(outcomeCode("rejected"));
+    this.nexus.manage(code as TaskFunction, lun, first, (outcome) => answer(outcomeCode(outcome)));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.nexus.close();
+  }
+
+  /** Not at once: this may come from the middle of a call to the nexus. */
+  nexusEnded(reason: string): void {
+    this.#clock.defer(() => ended(this.#writer, this.#channel, reason));
+  }
+
+  attention(): void {
+    this.#writer.put(
+      { kind: workKinds.attention, code: 0, channel: this.#channel, id: 0, first: 0, second: 0, wide: 0 },
+      [],
+      [],
+    );
+  }
+}
+
+const lunBytes = 8;
+const cdbBytesMin = 16;
+
+class ServedTask implements ScsiTask {
+  readonly lun: Uint8Array;
+  readonly cdb: Uint8Array;
+  readonly attribute: TaskAttribute;
+  /** Unique in its channel: the record's id. */
+  readonly tag: number;
+  readonly dataOutBytesMax: number;
+  readonly dataInBytesMax: number;
+  dataOutBytes = 0;
+  dataOut: Uint8Array[] = [];
+  status: ScsiStatus = ScsiStatus.good;
+  sense: Uint8Array = noBytes;
+  dataIn: Uint8Array = noBytes;
+  dataInBytes = 0;
+  medium: MediumRead = { target: null as unknown as BlockTarget, startLba: 0, blockCount: 0 };
+  aborted = false;
+  standing: unknown = null;
+  readonly #nexus: ServedNexus;
+  onDone = (): void => this.#nexus.ended(this);
+  onReads = (): void => this.#nexus.read(this);
+
+  constructor(head: WorkHead, meta: Uint8Array, nexus: ServedNexus) {
+    this.#nexus = nexus;
+    this.lun = meta.subarray(0, lunBytes);
+    const cdb = meta.subarray(lunBytes);
+    this.cdb = cdb.byteLength >= cdbBytesMin ? cdb : padded(cdb);
+    this.attribute = head.code as TaskAttribute;
+    this.tag = head.id;
+    this.dataInBytesMax = Math.min(head.first, pairLimits.workBytesMax);
+    this.dataOutBytesMax = head.second;
+  }
+}
+
+function padded(cdb: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(cdbBytesMin);
+  bytes.set(cdb);
+  return bytes;
+}
+
+// -------------------------------------------------------------------- volumes
+
+class ServedVolume implements Channel {
+  readonly #channel: number;
+  readonly #target: BlockTarget;
+  readonly #writer: WorkWriter;
+
+  constructor(channel: number, target: BlockTarget, writer: WorkWriter) {
+    this.#channel = channel;
+    this.#target = target;
+    this.#writer = writer;
+    target.onEnded((reason) => ended(writer, channel, reason));
+  }
+
+  asked(head: WorkHead, _meta: Uint8Array, data: Uint8Array): void {
+    const code = blockOf(head.code);
+    if (head.kind !== workKinds.block) return;
+    const isWhole = head.first * logicalBlockBytes <= pairLimits.workBytesMax;
+    if (code === null || !Number.isSafeInteger(head.wide)) return this.#answer(head, "closed");
+    const request: PlainRequest = new PlainRequest(() => this.#answered(head, request));
+    request.kind = code.kind;
+    request.keepAllocated = code.keepAllocated;
+    request.atomic = code.atomic;
+    request.startLba = head.wide;
+    request.blockCount = head.first;
+    if (code.kind === "read") {
+      if (!isWhole) return this.#answer(head, "out-of-range");
+      request.target = new Uint8Array(head.first * logicalBlockBytes);
+      if (this.#target.tryRead(head.wide, request.target)) return this.#answered(head, request);
+    }
+    request.payload = data.byteLength === 0 ? [] : [data];
+    this.#target.submit(request);
+  }
+
+  #answered(head: WorkHead, request: BlockRequest): void {
+    const { error, kind } = request;
+    if (error !== null) return this.#answer(head, error, request.miscompareOffset);
+    this.#answer(head, null, 0, kind === "read" ? request.target : encodeExtents(request.extents));
+  }
+
+  #answer(head: WorkHead, error: BlockError | null, first = 0, data: Uint8Array = noBytes): void {
+    const { channel: _, id } = head;
+    this.#writer.put(
+      { kind: workKinds.block, code: errorCode(error), channel: this.#channel, id, first, second: 0, wide: 0 },
+      [],
+      data.byteLength === 0 ? [] : [data],
+    );
+  }
+
+  close(): void {
+    this.#target.close();
+  }
+}

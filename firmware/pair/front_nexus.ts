@@ -1,0 +1,337 @@
+/**
+ * An I_T nexus at the front ends of one appliance of a pair: each task goes to the seat that serves its logical unit, wherever that is.
+ * The nexus outlives the seats: the host's session goes on when the array moves, and its commands wait meanwhile.
+ *
+ *   judge ─▶ collecting ──execute──▶ running ─▶ ended          (reading: the transport reads what the seat has opened)
+ *                │ no seat           │ the seat is gone
+ *                ▼                   ▼
+ *              ready ◀──a read───── lost ──anything else──▶ ABORTED COMMAND
+ *                └──waited too long──▶ NOT READY, 04h/0Ah
+ *
+ * Invariants:
+ * - A task that may have changed something is given to one seat only: what becomes of it at a lost one is not known, and the host hears so.
+ * - A task ends once for the transport, and never inside `leave`.
+ */
+import type { Clock, Timer } from "../../hal/api/clock.ts";
+import {
+  type Nexus,
+  type NexusHost,
+  type NexusIdentity,
+  TaskFunction,
+  type TaskFunctionOutcome,
+} from "../frontend/scsi/device_server.ts";
+import { decodeLun } from "../frontend/scsi/lun.ts";
+import { Asc, encodeSense, SenseKey } from "../frontend/scsi/sense.ts";
+import { ScsiStatus, type ScsiTask } from "../frontend/scsi/task.ts";
+import type { BlockError } from "../volume/block_request.ts";
+import { acquireRelay, type RelayTask, releaseRelay } from "./front_task.ts";
+import { pairLimits } from "./limits.ts";
+import type { SeatedUnits } from "./seated_units.ts";
+
+const noBytes = new Uint8Array(0);
+
+/** Operation codes that change nothing: TEST UNIT READY, REQUEST SENSE, READ, INQUIRY, MODE SENSE, READ CAPACITY, REPORT LUNS, ... */
+const changesNothing = new Set([
+  0x00, 0x03, 0x08, 0x12, 0x1a, 0x25, 0x28, 0x34, 0x37, 0x3c, 0x4d, 0x5a, 0x5e, 0x88, 0x90, 0x9e, 0xa0, 0xa3, 0xa8,
+  0xb7,
+]);
+
+/** Task management that a seat has not answered yet. */
+interface Asked {
+  readonly part: number;
+  done(outcome: TaskFunctionOutcome): void;
+}
+
+export class FrontNexus implements Nexus {
+  readonly identity: NexusIdentity;
+  readonly #host: NexusHost;
+  readonly #units: SeatedUnits;
+  readonly #clock: Clock;
+  /** By part: at the seat that serves it now. */
+  readonly #seated: (Nexus | null)[];
+  /** Parts that have served this nexus before: to the host their next seat is the same logical units, reached otherwise. */
+  readonly #served = new Set<number>();
+  readonly #relays = new Set<RelayTask>();
+  readonly #asked = new Set<Asked>();
+  #patience: Timer | null = null;
+  #closed = false;
+
+  constructor(identity: NexusIdentity, host: NexusHost, units: SeatedUnits, clock: Clock) {
+    this.identity = identity;
+    this.#host = host;
+    this.#units = units;
+    this.#clock = clock;
+    this.#seated = units.parts.map(() => null);
+    for (const part of units.parts) this.seat(part);
+  }
+
+  // ---------------------------------------------------------------- from the transport
+
+  judge(task: ScsiTask): "accepted" | "rejected" {
+    const relay = acquireRelay();
+    const lun = decodeLun(task.lun);
+    relay.take(this, task, this.#units.partOf(this.identity.host, lun));
+    const nexus = this.#seated[relay.part]!;
+    if (nexus === null) {
+      task.dataOutBytes = task.dataOutBytesMax;
+    } else {
+      relay.nexus = nexus;
+      const judged = nexus.judge(relay);
+      task.dataOutBytes = relay.dataOutBytes;
+      if (judged === "rejected") {
+        relay.tell(task);
+        releaseRelay(relay);
+        return "rejected";
+      }
+    }
+    this.#relays.add(relay);
+    task.standing = relay;
+    task.status = ScsiStatus.good;
+    task.sense = noBytes;
+    task.dataIn = noBytes;
+    task.dataInBytes = 0;
+    task.aborted = false;
+    return "accepted";
+  }
+
+  execute(task: ScsiTask): "done" | "reads" | "pending" {
+    const relay = task.standing as RelayTask;
+    relay.dataOut = task.dataOut;
+    if (relay.nexus !== null) return this.#run(relay);
+    relay.phase = "ready";
+    // Its seat may have come while its data did.
+    if (this.#seated[relay.part] !== null) return this.#begin(relay);
+    this.#wait();
+    return "pending";
+  }
+
+  readDone(task: ScsiTask, error: BlockError | null): void {
+    const relay = task.standing as RelayTask;
+    if (relay.nexus === null) this.#fails(relay, SenseKey.abortedCommand, Asc.none);
+    else relay.nexus.readDone(relay, error);
+    this.#leave(relay);
+  }
+
+  drop(task: ScsiTask): void {
+    const relay = task.standing as RelayTask;
+    relay.nexus?.drop(relay);
+    this.#leave(relay);
+  }
+
+  manage(action: TaskFunction, lun: Uint8Array, tag: number, done: (outcome: TaskFunctionOutcome) => void): void {
+    const number = decodeLun(lun);
+    const parts: readonly number[] =
+      action === TaskFunction.targetReset ? this.#units.parts : [this.#units.partOf(this.identity.host, number)];
+    const isMeant = (relay: RelayTask): boolean => {
+      if (action === TaskFunction.targetReset) return true;
+      const isSame = decodeLun(relay.lun) === number;
+      return action === TaskFunction.abortTask ? isSame && relay.tag === tag : isSame;
+    };
+    const waiting = [...this.#relays].filter((relay) => relay.nexus === null && isMeant(relay));
+    for (const relay of waiting) this.#abort(relay);
+    const isAbort = action === TaskFunction.abortTask;
+    let outcome: TaskFunctionOutcome = isAbort && waiting.length === 0 ? "task-not-there" : "complete";
+    let left = 1;
+    const oneDone = (said: TaskFunctionOutcome): void => {
+      if (isAbort ? waiting.length === 0 : said !== "complete") outcome = said;
+      if (--left === 0) done(outcome);
+    };
+    for (const part of parts) {
+      const nexus = this.#seated[part] ?? null;
+      if (nexus === null) continue;
+      left++;
+      const asked: Asked = { part, done: oneDone };
+      this.#asked.add(asked);
+      nexus.manage(action, lun, tag, (said) => {
+        if (this.#asked.delete(asked)) oneDone(said);
+      });
+    }
+    if (--left === 0) done(outcome);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#patience?.cancel();
+    for (const relay of [...this.#relays]) if (relay.nexus === null) this.#abort(relay);
+    for (const nexus of this.#seated) nexus?.close();
+    // What was before `execute` has ended with that.
+    for (const relay of [...this.#relays]) if (relay.phase === "collecting") this.#forget(relay);
+    if (this.#relays.size === 0) this.#units.closed(this);
+  }
+
+  // ---------------------------------------------------------------- from the seats
+
+  /** The task has ended, as it says. */
+  ended(relay: RelayTask): void {
+    const outer = relay.outer!;
+    this.#leave(relay);
+    outer.onDone(outer);
+  }
+
+  reads(relay: RelayTask): void {
+    const outer = relay.outer!;
+    this.#passMedium(relay, outer);
+    outer.onReads(outer);
+  }
+
+  /** A seat for the part has come: what waited for it goes on. */
+  seat(part: number): void {
+    if (this.#closed || this.#seated[part] !== null) return;
+    const isContinued = this.#served.has(part);
+    const nexus = this.#units.attachTo(
+      part,
+      { ...this.identity, isContinued },
+      {
+        nexusEnded: (reason) => {
+          if (this.#seated[part] === nexus) this.#host.nexusEnded(reason);
+        },
+        attention: () => {
+          if (this.#seated[part] === nexus) this.#host.attention();
+        },
+      },
+    );
+    if (nexus === null) return;
+    this.#served.add(part);
+    this.#seated[part] = nexus;
+    for (const relay of [...this.#relays]) {
+      if (relay.part !== part || relay.phase !== "ready") continue;
+      const outer = relay.outer!;
+      const outcome = this.#begin(relay);
+      if (outcome === "done") outer.onDone(outer);
+      else if (outcome === "reads") outer.onReads(outer);
+    }
+    if ([...this.#relays].some(({ phase }) => phase === "ready")) return;
+    this.#patience?.cancel();
+    this.#patience = null;
+  }
+
+  /** The seat is left: nothing goes in any more, and nothing that comes out of it is for anybody. */
+  leave(part: number): void {
+    this.#seated[part] = null;
+    for (const relay of [...this.#relays]) if (relay.part === part && relay.nexus !== null) this.#replace(relay);
+  }
+
+  /** The seat touches nothing any more: what it had under way is decided. */
+  settle(part: number): void {
+    for (const asked of [...this.#asked]) {
+      // Everything that it had has come to an end.
+      if (asked.part === part && this.#asked.delete(asked)) asked.done("complete");
+    }
+    for (const relay of [...this.#relays]) {
+      if (relay.part !== part || relay.phase !== "running") continue;
+      relay.phase = "ready";
+      if (relay.aborted || this.#closed) this.#abort(relay);
+      else if (changesNothing.has(relay.cdb[0]!)) this.#wait();
+      else this.#failReady(relay, SenseKey.abortedCommand, Asc.none);
+    }
+  }
+
+  // ---------------------------------------------------------------- within
+
+  /** The lost seat still knows the relay: the task goes on with another one, which nobody has judged. */
+  #replace(relay: RelayTask): void {
+    const outer = relay.outer!;
+    const fresh = acquireRelay();
+    fresh.take(this, outer, relay.part);
+    fresh.phase = relay.phase;
+    fresh.dataOut = relay.dataOut;
+    fresh.dataOutBytes = relay.dataOutBytes;
+    fresh.dataInBytes = relay.dataInBytes;
+    fresh.aborted = relay.aborted;
+    outer.standing = fresh;
+    this.#relays.delete(relay);
+    this.#relays.add(fresh);
+    relay.front = null;
+    relay.outer = null;
+  }
+
+  /** A task whose data is here meets its seat. "done": it has ended, as set in the transport's task. */
+  #begin(relay: RelayTask): "done" | "reads" | "pending" {
+    const outer = relay.outer!;
+    const nexus = this.#seated[relay.part]!;
+    relay.nexus = nexus;
+    if (nexus.judge(relay) === "rejected") {
+      this.#leave(relay);
+      return "done";
+    }
+    relay.dataOut = prefix(outer.dataOut, relay.dataOutBytes);
+    return this.#run(relay);
+  }
+
+  #run(relay: RelayTask): "done" | "reads" | "pending" {
+    const outer = relay.outer!;
+    relay.phase = "running";
+    const outcome = relay.nexus!.execute(relay);
+    if (outcome === "done") this.#leave(relay);
+    else if (outcome === "reads") this.#passMedium(relay, outer);
+    return outcome;
+  }
+
+  #passMedium(relay: RelayTask, outer: ScsiTask): void {
+    relay.phase = "reading";
+    outer.medium.target = this.#units.front(relay.part, relay.medium.target);
+    outer.medium.startLba = relay.medium.startLba;
+    outer.medium.blockCount = relay.medium.blockCount;
+    outer.dataInBytes = relay.dataInBytes;
+    outer.dataOutBytes = relay.dataOutBytes;
+  }
+
+  /** Takes the task out of everything; the transport's has what it came to. */
+  #leave(relay: RelayTask): void {
+    relay.tell(relay.outer!);
+    this.#forget(relay);
+  }
+
+  #forget(relay: RelayTask): void {
+    this.#relays.delete(relay);
+    releaseRelay(relay);
+    if (this.#closed && this.#relays.size === 0) this.#units.closed(this);
+  }
+
+  /** A task that no seat has ends at once; what a lost one had, and what the transport reads, when that is over. */
+  #abort(relay: RelayTask): void {
+    const outer = relay.outer!;
+    const { phase } = relay;
+    relay.aborted = true;
+    if (phase === "running" || phase === "reading") return;
+    this.#leave(relay);
+    // With `close` a task before `execute` has ended.
+    if (phase === "ready" || !this.#closed) outer.onDone(outer);
+  }
+
+  #fails(relay: RelayTask, key: SenseKey, asc: number): void {
+    relay.status = ScsiStatus.checkCondition;
+    relay.sense = encodeSense(false, key, asc);
+    relay.dataIn = noBytes;
+    relay.dataInBytes = 0;
+  }
+
+  #failReady(relay: RelayTask, key: SenseKey, asc: number): void {
+    const outer = relay.outer!;
+    this.#fails(relay, key, asc);
+    this.#leave(relay);
+    outer.onDone(outer);
+  }
+
+  /** What waits for a seat does not wait for ever. */
+  #wait(): void {
+    this.#patience ??= this.#clock.after(pairLimits.waitMs, () => {
+      this.#patience = null;
+      for (const relay of [...this.#relays])
+        if (relay.phase === "ready") this.#failReady(relay, SenseKey.notReady, Asc.asymmetricAccessStateTransition);
+    });
+  }
+}
+
+/** The first `bytes` of what was collected. */
+function prefix(pieces: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  const taken: Uint8Array[] = [];
+  let left = bytes;
+  for (const piece of pieces) {
+    if (left <= 0) break;
+    taken.push(piece.byteLength <= left ? piece : piece.subarray(0, left));
+    left -= piece.byteLength;
+  }
+  return taken;
+}

@@ -1,0 +1,141 @@
+/**
+ * An open volume of a seat, as the front ends have it: what they have asked for comes back to them whatever becomes of the seat.
+ *
+ * Invariants:
+ * - The seat has requests of its own (`RelayRequest`), never those of the front ends: one that ends late, or never, disturbs nobody.
+ * - Every request of a front end is done once: by the seat, or at `settle` with the error "closed".
+ */
+import type { BlockRequest, BlockTarget } from "../volume/block_request.ts";
+import { noBytes, PlainRequest } from "../volume/plain_request.ts";
+
+function relayDone(request: BlockRequest): void {
+  const relay = request as RelayRequest;
+  relay.owner?.done(relay);
+}
+
+class RelayRequest extends PlainRequest {
+  owner: FrontTarget | null = null;
+  outer: BlockRequest | null = null;
+
+  constructor() {
+    super(relayDone);
+  }
+}
+
+/** Kept at most: 1,024 objects of about 200 bytes. */
+const keptMax = 1024;
+const kept: RelayRequest[] = [];
+
+/** Who keeps the targets of a seat together. */
+export interface TargetKeeper {
+  /** Something is under way at the target. */
+  busy(target: FrontTarget): void;
+  /** Nothing is. */
+  idle(target: FrontTarget): void;
+}
+
+export class FrontTarget implements BlockTarget {
+  readonly #inner: BlockTarget;
+  readonly #keeper: TargetKeeper;
+  readonly #closed: () => void;
+  readonly #underWay = new Set<RelayRequest>();
+  #ended: ((reason: string, isLost: boolean) => void) | null = null;
+  #state: "open" | "left" | "closed" = "open";
+
+  constructor(inner: BlockTarget, keeper: TargetKeeper, closed: () => void = () => {}) {
+    this.#inner = inner;
+    this.#keeper = keeper;
+    this.#closed = closed;
+  }
+
+  get name(): string {
+    return this.#inner.name;
+  }
+
+  blockCount(): number {
+    return this.#inner.blockCount();
+  }
+
+  readOnly(): boolean {
+    return this.#inner.readOnly();
+  }
+
+  atomicBlocksMax(): number {
+    return this.#inner.atomicBlocksMax();
+  }
+
+  tryRead(startLba: number, target: Uint8Array): boolean {
+    return this.#state === "open" && this.#inner.tryRead(startLba, target);
+  }
+
+  submit(request: BlockRequest): void {
+    if (this.#state !== "open") {
+      request.error = "closed";
+      return request.onDone(request);
+    }
+    const relay = kept.pop() ?? new RelayRequest();
+    relay.owner = this;
+    relay.outer = request;
+    relay.kind = request.kind;
+    relay.startLba = request.startLba;
+    relay.blockCount = request.blockCount;
+    relay.payload = request.payload;
+    relay.target = request.target;
+    relay.keepAllocated = request.keepAllocated;
+    relay.atomic = request.atomic;
+    relay.error = null;
+    this.#underWay.add(relay);
+    if (this.#underWay.size === 1) this.#keeper.busy(this);
+    this.#inner.submit(relay);
+  }
+
+  done(relay: RelayRequest): void {
+    const request = relay.outer!;
+    request.error = relay.error;
+    request.miscompareOffset = relay.miscompareOffset;
+    if (relay.extents.length > 0) {
+      request.extents = relay.extents;
+      relay.extents = [];
+    }
+    this.#underWay.delete(relay);
+    if (this.#underWay.size === 0) this.#keeper.idle(this);
+    relay.owner = null;
+    relay.outer = null;
+    relay.payload = [];
+    relay.target = noBytes;
+    if (kept.length < keptMax) kept.push(relay);
+    request.onDone(request);
+  }
+
+  onEnded(listener: (reason: string, isLost: boolean) => void): void {
+    this.#ended = listener;
+    this.#inner.onEnded((reason, isLost) => {
+      if (this.#state === "open") listener(reason, isLost);
+    });
+  }
+
+  close(): void {
+    if (this.#state === "open") this.#inner.close();
+    this.#state = "closed";
+    this.#closed();
+  }
+
+  /** The seat is left: nothing goes down any more, and what comes up is not heard. */
+  leave(): void {
+    if (this.#state === "open") {
+      this.#state = "left";
+      this.#ended?.("the volume is served elsewhere from now on", true);
+    }
+    for (const relay of this.#underWay) relay.owner = null;
+  }
+
+  /** The seat touches nothing any more: what was under way comes to nothing. */
+  settle(): void {
+    const lost = [...this.#underWay];
+    this.#underWay.clear();
+    for (const { outer } of lost) {
+      outer!.error = "closed";
+      outer!.onDone(outer!);
+    }
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * Who serves the array to the hosts of this appliance, and what of that goes over the interconnect: the firmware here serves them and the
+ * partner's, or the partner serves those of this appliance, or nobody does.
+ *
+ *     nobody ──letIn──▶ own ──letNobodyIn, then ended──▶ nobody          nobody ──the partner owns, its directory is here──▶ partner ──▶ nobody
+ *
+ * Invariant: the firmware's seat is settled only when nothing of the firmware is under way any more (`HardwareLease.end`).
+ */
+import type { Clock } from "../../hal/api/clock.ts";
+import type { HbaPort } from "../../hal/api/hba.ts";
+import type { ArraySeat } from "../appliance.ts";
+import type { Portal as IscsiPortal } from "../frontend/iscsi/text_exchange.ts";
+import type { TargetPortGroup } from "../frontend/scsi/target_port_groups.ts";
+import { type Directory, decodeDirectory, encodeDirectory, PartnerSeat } from "./directory.ts";
+import { Forwarded } from "./forwarded.ts";
+import type { SendMessage } from "./forwarder.ts";
+import type { PairMessage, Portal } from "./frame.ts";
+import type { HostFront } from "./host_front.ts";
+import { type GroupRoles, KnownRoles } from "./known_roles.ts";
+import { portGroupsOf, portPlaceOf } from "./port_groups.ts";
+
+export interface HostServiceParts {
+  readonly clock: Clock;
+  readonly front: HostFront;
+  /** Which part of the array it is about. */
+  readonly part: number;
+  readonly appliance: string;
+  readonly partner: string;
+  readonly ownPorts: readonly HbaPort[];
+  readonly send: SendMessage;
+  /** As the partner said last. */
+  partnerOwns(): boolean;
+}
+
+const noBytes = new Uint8Array(0);
+
+export class HostService {
+  readonly #parts: HostServiceParts;
+  readonly #forwarded: Forwarded;
+  readonly #knownRoles: KnownRoles;
+  #own: ArraySeat | null = null;
+  #partner: PartnerSeat | null = null;
+  #theirDirectory: Directory | null = null;
+  /** What the partner was told last; empty: nothing in this session. */
+  #told: Uint8Array = noBytes;
+  #isEnding = false;
+  #partnerPorts: readonly Portal[] = [];
+
+  constructor(parts: HostServiceParts) {
+    this.#parts = parts;
+    this.#forwarded = new Forwarded(parts.clock, parts.send);
+    this.#knownRoles = new KnownRoles(parts.clock);
+  }
+
+  /** The firmware here serves hosts. */
+  get letsHostsIn(): boolean {
+    return this.#own !== null;
+  }
+
+  /** The firmware runs here: hosts are let in when its groups know their roles; `done` is called then. */
+  letIn(seat: ArraySeat, groups: GroupRoles, done: () => void): void {
+    this.#knownRoles.await(groups, () => {
+      this.#own = seat;
+      this.#forwarded.seat = seat;
+      this.#parts.front.take(this.#parts.part, seat);
+      this.tellDirectory();
+      done();
+    });
+  }
+
+  /** Hosts' commands wait from here on, at the partner too, and nothing goes into the firmware any more. */
+  letNobodyIn(): void {
+    this.#knownRoles.cancel();
+    this.#forwarded.seat = null;
+    if (this.#own === null) return;
+    this.#own = null;
+    this.#isEnding = true;
+    this.#parts.front.leave(this.#parts.part);
+  }
+
+  /** After `letNobodyIn`: nothing of the firmware is under way any more. */
+  ended(): void {
+    if (this.#isEnding) this.#parts.front.settle(this.#parts.part);
+    this.#isEnding = false;
+  }
+
+  /** Tells the partner's front ends of hosts and volumes, when something has changed. */
+  tellDirectory(): void {
+    if (this.#own === null) return;
+    const directory = encodeDirectory(this.#own.directory());
+    if (isSame(directory, this.#told)) return;
+    this.#told = directory;
+    this.#parts.send({ kind: "directory" }, [directory]);
+  }
+
+  /** The partner's role may be another. */
+  look(): void {
+    const { clock, front, part, send, partnerOwns } = this.#parts;
+    if (!partnerOwns()) return this.leavePartner();
+    if (this.#partner !== null || this.#theirDirectory === null) return;
+    this.#partner = new PartnerSeat(clock, send, this.#theirDirectory);
+    front.take(part, this.#partner);
+  }
+
+  /** The target port groups of both appliances, as the owner sees them; `forwards`: the partner brings hosts' commands here. */
+  portGroups(forwards: boolean): readonly TargetPortGroup[] {
+    const { appliance, partner, ownPorts } = this.#parts;
+    const iscsi = ownPorts.filter(({ protocol }) => protocol === "iscsi");
+    return portGroupsOf({
+      appliance,
+      partner,
+      ownPorts: iscsi.filter(({ movesWithOwner }) => !movesWithOwner).length,
+      movingPorts: iscsi.filter(({ movesWithOwner }) => movesWithOwner).length,
+      partnerPorts: this.partnerPortals().length,
+      forwards,
+    });
+  }
+
+  /** Those that stay with the partner. */
+  partnerPortals(): readonly IscsiPortal[] {
+    const moves = (portal: string) =>
+      this.#parts.ownPorts.some((port) => port.movesWithOwner && port.address === portal);
+    const { portalGroup } = portPlaceOf(this.#parts.partner, this.#parts.appliance);
+    return this.#partnerPorts
+      .filter(({ protocol, address }) => protocol === "iscsi" && !moves(address))
+      .map(({ address }) => ({ address, portalGroup }));
+  }
+
+  met(portals: readonly Portal[]): void {
+    this.#partnerPorts = portals;
+    // What was told while apart has not been heard.
+    this.#told = noBytes;
+    this.tellDirectory();
+  }
+
+  /** The partner is lost, and its hosts' sessions with it. */
+  lost(): void {
+    this.#theirDirectory = null;
+    this.#told = noBytes;
+    this.leavePartner();
+    this.#forwarded.closeAll();
+  }
+
+  /** The partner serves no more. */
+  leavePartner(): void {
+    if (this.#partner === null) return;
+    const { front, part } = this.#parts;
+    this.#partner.device.end();
+    this.#partner = null;
+    front.leave(part);
+    front.settle(part);
+  }
+
+  /** A text: the message cannot be, and nothing after it can be understood. */
+  onMessage(message: PairMessage, payload: Uint8Array): string | null {
+    switch (message.kind) {
+      case "directory":
+        this.#theirDirectory = decodeDirectory(payload);
+        if (this.#theirDirectory === null) return "a directory that is none";
+        if (this.#partner !== null) this.#partner.directory = this.#theirDirectory;
+        else this.look();
+        return null;
+      case "openNexus":
+        this.#forwarded.openNexus(message, payload);
+        return null;
+      case "openVolume":
+        this.#forwarded.openVolume(message);
+        return null;
+      case "close":
+        this.#forwarded.close(message.channel);
+        return null;
+      case "ask":
+        return this.#forwarded.onAsk(payload);
+      case "told":
+        return this.#partner?.device.onTold(payload) ?? null;
+      default:
+        return null;
+    }
+  }
+}
+
+function isSame(one: Uint8Array, other: Uint8Array): boolean {
+  return one.byteLength === other.byteLength && one.every((byte, index) => byte === other[index]);
+}

@@ -1,0 +1,174 @@
+/** Hosts' iSCSI sessions at a pair: they stay where they came in, whoever owns the array, and their commands wait while it moves. */
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { ScsiStatus } from "../../firmware/frontend/scsi/task.ts";
+import { pairLimits } from "../../firmware/pair/limits.ts";
+import { benchWithHost, type PairBench } from "./support/pair_bench.ts";
+import { type Command, PairInitiator } from "./support/pair_initiator.ts";
+import { cdb } from "./support/scsi_bench.ts";
+
+const test = suite("pair_sessions");
+const { good, checkCondition } = ScsiStatus;
+const moved = 0x062a06;
+const parametersChanged = 0x062a01;
+const aborted = 0x0b0000;
+const inTransition = 0x02040a;
+const blocks = 8;
+
+function filled(byteCount: number, seed: number): Uint8Array {
+  const bytes = new Uint8Array(byteCount);
+  for (let at = 0; at < byteCount; at++) bytes[at] = (at * 31 + (at >> 9) + seed) & 0xff;
+  return bytes;
+}
+
+function assertSame(found: Uint8Array | null, expected: Uint8Array, what = ""): void {
+  assert.ok(found !== null, `${what}: not read`);
+  assert.is(Buffer.compare(found, expected), 0, what);
+}
+
+function initiatorAt(bench: PairBench, which: "a" | "b"): PairInitiator {
+  const initiator = new PairInitiator(bench, "one");
+  initiator.login(bench[which]);
+  return initiator;
+}
+
+function quietBench(seed: number): PairBench {
+  const { bench, host } = benchWithHost(seed);
+  host.rest();
+  return bench;
+}
+
+/** What a host does that has been told of the move: asks again. */
+function write(initiator: PairInitiator, lba: number, data: Uint8Array): void {
+  for (let tries = 0; tries < 5; tries++) {
+    const { status, sense } = initiator.run(cdb.write10(lba, data.byteLength / 512), data);
+    if (status === good) return;
+    assert.ok([moved, parametersChanged, aborted].includes(sense), sense.toString(16));
+  }
+  throw new Error("not written");
+}
+
+test("through the standby → data of every size arrives whole, in both directions, and comes back as asked for", () => {
+  const bench = quietBench(70);
+  const far = initiatorAt(bench, "b");
+  const near = initiatorAt(bench, "a");
+  for (const byteCount of [512, 4096, 65536, 1048576, 3 * 1048576]) {
+    const data = filled(byteCount, byteCount);
+    write(far, 8, data);
+    assertSame(near.read(cdb.read10(8, byteCount / 512), byteCount), data, `${byteCount} bytes to the owner`);
+    assertSame(far.read(cdb.read10(8, byteCount / 512), byteCount), data, `${byteCount} bytes back`);
+  }
+  // Not in whole physical blocks, and less than the command has.
+  assertSame(far.read(cdb.read10(11, 3), 1000), filled(3 * 1048576, 3 * 1048576).subarray(1536, 2536));
+});
+
+test("a planned failover and back → sessions at both appliances go on, told of the new way once", () => {
+  const bench = quietBench(71);
+  const sessions = [initiatorAt(bench, "a"), initiatorAt(bench, "b")];
+  for (const [round, from] of (["a", "b"] as const).entries()) {
+    bench.succeed(bench[from].partnership!.failover(null));
+    bench.until("the partner owns", () => bench.owner === bench[from === "a" ? "b" : "a"]);
+    for (const [index, session] of sessions.entries()) {
+      const answers = [session.run([0]), session.run([0]), session.run([0])].map(({ sense }) => sense);
+      assert.equal(answers, [moved, parametersChanged, 0], `round ${round}, session ${index}`);
+    }
+    for (const [index, session] of sessions.entries()) {
+      const data = filled(4096, round * 2 + index);
+      write(session, index * blocks, data);
+      for (const reader of sessions) assertSame(reader.read(cdb.read10(index * blocks, blocks), 4096), data);
+      assert.ok(session.isOpen);
+    }
+    bench.untilMirrored();
+  }
+});
+
+test("the owner is killed → a session at the standby goes on; reads that were under way are answered, writes at least decided", () => {
+  const bench = quietBench(72);
+  const session = initiatorAt(bench, "b");
+  const before = filled(4096, 1);
+  write(session, 0, before);
+  const reads: Command[] = [];
+  const writes: Command[] = [];
+  for (let index = 0; index < 8; index++) {
+    reads.push(session.begin(cdb.read10(0, blocks), { readBytes: 4096 }));
+    writes.push(session.begin(cdb.write10(64 + index * blocks, blocks), { data: filled(4096, 2) }));
+  }
+  bench.a.machine.crash();
+  for (const read of reads) {
+    const { status, sense } = session.end(read);
+    if (status === good) assertSame(read.received, before);
+    else assert.ok([moved, parametersChanged].includes(sense), sense.toString(16));
+  }
+  for (const one of writes) {
+    const { status, sense } = session.end(one);
+    assert.ok(status === good || sense === aborted || sense === moved || sense === parametersChanged);
+  }
+  assert.ok(reads.some(({ status }) => status === good));
+  assert.is(bench.owner, bench.b);
+  write(session, 0, filled(4096, 3));
+  assertSame(session.read(cdb.read10(0, blocks), 4096), filled(4096, 3));
+  assert.ok(session.isOpen);
+});
+
+test("commands under way at the owner while it hands over → each is answered once, and what was acknowledged is there", () => {
+  for (const seed of [73, 74, 75]) {
+    const bench = quietBench(seed);
+    const session = initiatorAt(bench, "a");
+    const commands = Array.from({ length: 12 }, (_, index) => ({
+      lba: index * 2048,
+      data: filled(1048576, index + seed),
+      command: null as Command | null,
+    }));
+    for (const one of commands) one.command = session.begin(cdb.write10(one.lba, 2048), { data: one.data });
+    const reads = [0, 1, 2, 3].map(() => session.begin(cdb.read10(40960, 2048), { readBytes: 1048576 }));
+    // The first of them have been executed, the last ones wait for their data.
+    bench.until("one is answered", () => {
+      session.hear();
+      return commands.some(({ command }) => command!.status !== null);
+    });
+    bench.succeed(bench.a.partnership!.failover(null));
+    for (const one of commands) {
+      const { status, sense } = session.end(one.command!);
+      if (status !== good) assert.ok([aborted, moved, parametersChanged].includes(sense), sense.toString(16));
+    }
+    for (const read of reads) session.end(read);
+    for (const { lba, data, command } of commands) {
+      if (command!.status !== good) write(session, lba, data);
+      let found = session.read(cdb.read10(lba, 2048), 1048576);
+      for (let tries = 0; found === null && tries < 3; tries++) found = session.read(cdb.read10(lba, 2048), 1048576);
+      assertSame(found, data, `${seed}: ${lba}`);
+    }
+  }
+});
+
+test("nobody serves for too long → NOT READY, in transition; the session stays, and works when somebody does", () => {
+  const bench = quietBench(76);
+  const session = initiatorAt(bench, "b");
+  const data = filled(4096, 9);
+  write(session, 0, data);
+  for (const slot of [0, 1]) bench.shelf.disk(slot).hang();
+  bench.a.machine.crash();
+  const waiting = session.begin(cdb.read10(0, blocks), { readBytes: 4096 });
+  const startedMs = bench.world.nowMs;
+  assert.equal(session.end(waiting), { status: checkCondition, sense: inTransition });
+  assert.ok(bench.world.nowMs - startedMs >= pairLimits.waitMs);
+  for (const slot of [0, 1]) bench.shelf.disk(slot).unhang();
+  bench.until("the partner owns", () => bench.b.role === "owner");
+  let found = session.read(cdb.read10(0, blocks), 4096);
+  for (let tries = 0; found === null && tries < 3; tries++) found = session.read(cdb.read10(0, blocks), 4096);
+  assertSame(found, data);
+});
+
+test("task management through the standby → ABORT TASK of what has ended: not there; LUN RESET: everybody is told", () => {
+  const bench = quietBench(77);
+  const far = initiatorAt(bench, "b");
+  const near = new PairInitiator(bench, "two");
+  near.login(bench.a);
+  assert.is(far.manage(1, 0x7777), 1);
+  assert.is(far.manage(5), 0);
+  assert.is(near.run([0]).sense, 0x062903);
+  assert.is(far.run([0]).sense, 0x062903);
+  assert.is(far.run([0]).status, good);
+});
+
+test.run();

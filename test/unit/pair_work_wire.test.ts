@@ -1,0 +1,107 @@
+/** Records between partners (`work_wire.ts`): whole whatever the messages' borders are, bounded, and judged. */
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { pairLimits } from "../../firmware/pair/limits.ts";
+import { headerBytes, type WorkHead, WorkReader, WorkWriter, workKinds } from "../../firmware/pair/work_wire.ts";
+import { ManualClock } from "./support/manual_clock.ts";
+
+const test = suite("pair_work_wire");
+
+interface Record {
+  readonly head: WorkHead;
+  readonly meta: Uint8Array;
+  readonly data: Uint8Array;
+}
+
+function filled(bytes: number, seed: number): Uint8Array {
+  return Uint8Array.from({ length: bytes }, (_, index) => (index * 7 + (index >> 8) + seed) & 0xff);
+}
+
+function record(id: number, metaBytes: number, dataBytes: number): Record {
+  const head = {
+    kind: workKinds.task,
+    code: id % 5,
+    channel: 3,
+    id,
+    first: id * 2,
+    second: 2 ** 32 - 1,
+    wide: 2 ** 50,
+  };
+  return { head, meta: filled(metaBytes, id), data: filled(dataBytes, id + 1) };
+}
+
+/** What `records` come to as messages; the data in pieces of `pieceBytes`. */
+function written(records: readonly Record[], pieceBytes = 100_000): Uint8Array[] {
+  const clock = new ManualClock();
+  const messages: Uint8Array[] = [];
+  const writer = new WorkWriter(clock, (parts) => messages.push(Buffer.concat(parts)));
+  for (const { head, meta, data } of records) {
+    const pieces: Uint8Array[] = [];
+    for (let at = 0; at < data.byteLength; at += pieceBytes) pieces.push(data.subarray(at, at + pieceBytes));
+    writer.put(head, [meta.subarray(0, 1), meta.subarray(1)], pieces);
+  }
+  clock.runDeferred();
+  return messages;
+}
+
+function readAll(messages: readonly Uint8Array[]): { records: Record[]; fault: string | null } {
+  const records: Record[] = [];
+  const reader = new WorkReader((head, meta, data) => records.push({ head, meta: meta.slice(), data: data.slice() }));
+  let fault: string | null = null;
+  for (const message of messages) fault ??= reader.feed(message);
+  return { records, fault };
+}
+
+function assertSame(found: readonly Record[], expected: readonly Record[]): void {
+  assert.is(found.length, expected.length);
+  for (const [index, { head, meta, data }] of expected.entries()) {
+    assert.equal(found[index]!.head, head);
+    assert.is(Buffer.compare(found[index]!.meta, meta), 0, `meta ${index}`);
+    assert.is(Buffer.compare(found[index]!.data, data), 0, `data ${index}`);
+  }
+}
+
+test("records of every size → arrive as they were, in messages that are bounded", () => {
+  const sizes = [0, 1, 4096, 16384, 16385, 131072, 1048576, 3 * 1048576 + 5];
+  const records = sizes.map((bytes, index) => record(index, 24 + index, bytes));
+  for (const pieceBytes of [1000, 16384, 16385, 262144, 4 * 1048576]) {
+    const messages = written(records, pieceBytes);
+    for (const message of messages) assert.ok(message.byteLength <= pairLimits.payloadBytesMax);
+    assertSame(readAll(messages).records, records);
+  }
+});
+
+test("many small ones in one turn → few messages", () => {
+  const records = Array.from({ length: 300 }, (_, index) => record(index, 24, 4096));
+  const messages = written(records);
+  assert.ok(messages.length <= 12, String(messages.length));
+  assertSame(readAll(messages).records, records);
+});
+
+test("messages cut anywhere → the same records", () => {
+  const records = [record(1, 24, 70), record(2, 18, 0), record(3, 8, 5000), record(4, 0, 1)];
+  const whole = Buffer.concat(written(records));
+  for (let cut = 0; cut <= whole.byteLength; cut += cut < 300 ? 1 : 97)
+    assertSame(readAll([whole.subarray(0, cut), whole.subarray(cut)]).records, records);
+  assertSame(readAll([...whole].map((byte) => Uint8Array.of(byte))).records, records);
+});
+
+test("lengths that lie and kinds that are none → a fault, and nothing is given out", () => {
+  const good = Buffer.concat(written([record(1, 24, 100)]));
+  const lies: [string, (view: DataView) => void][] = [
+    ["longer than a record may be", (view) => view.setUint32(0, pairLimits.workBytesMax + 2 * 4096, true)],
+    ["shorter than its header", (view) => view.setUint32(0, headerBytes - 1, true)],
+    ["shorter than its meta", (view) => view.setUint16(6, 500, true)],
+    ["kind 0", (view) => view.setUint8(4, 0)],
+    ["an unknown kind", (view) => view.setUint8(4, 99)],
+  ];
+  for (const [what, lie] of lies) {
+    const bytes = Uint8Array.from(good);
+    lie(new DataView(bytes.buffer));
+    const { records, fault } = readAll([bytes]);
+    assert.ok(fault !== null, what);
+    assert.is(records.length, 0, what);
+  }
+});
+
+test.run();

@@ -1,0 +1,165 @@
+/** A SCSI host of a pair on the mock hardware: one session at a time, to whichever appliance the test wants. */
+import { iscsiTargetName } from "../../../firmware/manage/iscsi_name.ts";
+import type { ByteStream, StreamHandler } from "../../../hal/api/byte_stream.ts";
+import { type Answer, concat, Initiator, type Wire } from "./iscsi_initiator.ts";
+import type { PairBench, PairMachine } from "./pair_bench.ts";
+
+export class PairInitiator {
+  readonly #bench: PairBench;
+  readonly #name: string;
+  #initiator: Initiator | null = null;
+  readonly #commands = new Map<number, Command>();
+
+  constructor(bench: PairBench, name: string) {
+    this.#bench = bench;
+    this.#name = name;
+  }
+
+  /** A new session; its first unit attentions (power on, and what has moved) are taken. */
+  login(at: PairMachine): void {
+    this.#initiator = null;
+    let initiator: Initiator | null = null;
+    let isOver = false;
+    this.#bench.world.connectHost(
+      `${at.name}:3260`,
+      (stream) => {
+        const wire = new StreamWire(stream, () => {
+          isOver = true;
+        });
+        initiator = new Initiator(wire);
+        const keys = { InitiatorName: `iqn.2026-11.test.host:${this.#name}`, TargetName: iscsiTargetName("oak") };
+        wire.send(initiator.loginPdu(keys));
+        return wire;
+      },
+      () => {
+        isOver = true;
+      },
+    );
+    const answers: Answer[] = [];
+    this.#bench.until(`a login at ${at.name}`, () => {
+      answers.push(...(initiator?.answers() ?? []));
+      return isOver || answers.length > 0;
+    });
+    if (initiator === null || answers[0]?.loginStatus !== 0)
+      throw new Error(`no login at ${at.name}: ${answers[0]?.loginStatus}`);
+    this.#initiator = initiator;
+    while (this.run([0]).sense >> 16 === 6);
+  }
+
+  /** Whether the session that was logged in is still there. */
+  get isOpen(): boolean {
+    return this.#initiator !== null && !(this.#initiator.wire as StreamWire).isClosed;
+  }
+
+  /** Sends a command and does not wait. */
+  begin(cdb: readonly number[], options: { readonly data?: Uint8Array; readonly readBytes?: number } = {}): Command {
+    const initiator = this.#initiator!;
+    const { data, readBytes } = options;
+    const immediate = data?.subarray(0, immediateBytes);
+    const itt = initiator.command({
+      cdb,
+      ...(data === undefined ? {} : { write: true, data: immediate!, expected: data.byteLength }),
+      ...(readBytes === undefined ? {} : { read: true, expected: readBytes }),
+    });
+    const command: Command = { itt, data, received: new Uint8Array(readBytes ?? 0), status: null, sense: 0 };
+    this.#commands.set(itt, command);
+    return command;
+  }
+
+  /** Hears what has come; to be called until a command has its status. */
+  hear(): void {
+    for (const answer of this.#initiator!.answers()) {
+      const command = this.#commands.get(answer.itt);
+      if (command === undefined) continue;
+      if (answer.opcode === opcodes.r2t) {
+        const [offset, length] = [answer.u32(40), answer.u32(44)];
+        const data = command.data!.subarray(offset, offset + length);
+        this.#initiator!.dataOut({ itt: command.itt, ttt: answer.ttt, offset, data, final: true });
+      } else if (answer.opcode === opcodes.dataIn) {
+        command.received.set(answer.data, answer.u32(40));
+        if ((answer.flags & 1) !== 0) command.status = answer.u8(3);
+      } else if (answer.opcode === opcodes.response) {
+        command.status = answer.u8(3);
+        if (command.status === 2) command.sense = answer.sense;
+      }
+      if (command.status !== null) this.#commands.delete(command.itt);
+    }
+  }
+
+  /** Task management on LUN 0: its response (RFC 7143 11.6.1). */
+  manage(action: number, tag?: number): number {
+    const itt = this.#initiator!.manage(tag === undefined ? { action } : { action, tag });
+    let response: number | null = null;
+    this.#bench.until("a task management response", () => {
+      for (const answer of this.#initiator!.answers()) if (answer.itt === itt) response = answer.u8(2);
+      return response !== null;
+    });
+    return response!;
+  }
+
+  /** Runs one command to its end: status, and the sense key, ASC and ASCQ in one number. */
+  run(cdb: readonly number[], data?: Uint8Array): { readonly status: number; readonly sense: number } {
+    return this.end(this.begin(cdb, data === undefined ? {} : { data }));
+  }
+
+  read(cdb: readonly number[], readBytes: number): Uint8Array | null {
+    const command = this.begin(cdb, { readBytes });
+    return this.end(command).status === 0 ? command.received : null;
+  }
+
+  end(command: Command): { readonly status: number; readonly sense: number } {
+    this.#bench.until("an answer", () => {
+      this.hear();
+      return command.status !== null || !this.isOpen;
+    });
+    if (command.status === null) throw new Error("the session has ended");
+    return { status: command.status, sense: command.sense };
+  }
+}
+
+export interface Command {
+  readonly itt: number;
+  readonly data: Uint8Array | undefined;
+  readonly received: Uint8Array;
+  /** null: not answered yet. */
+  status: number | null;
+  sense: number;
+}
+
+const opcodes = { response: 0x21, dataIn: 0x25, r2t: 0x31 };
+const immediateBytes = 4096;
+
+class StreamWire implements Wire, StreamHandler {
+  received = new Uint8Array(0);
+  readonly #stream: ByteStream;
+  readonly #closed: () => void;
+  isClosed = false;
+  #unsent = new Uint8Array(0);
+
+  constructor(stream: ByteStream, closed: () => void) {
+    this.#stream = stream;
+    this.#closed = closed;
+  }
+
+  send(...pieces: Uint8Array[]): void {
+    this.#unsent = concat([this.#unsent, ...pieces]) as Uint8Array<ArrayBuffer>;
+    this.onDrain();
+  }
+
+  onData(chunk: Uint8Array): void {
+    this.received = concat([this.received, chunk]) as Uint8Array<ArrayBuffer>;
+  }
+
+  onDrain(): void {
+    if (this.#unsent.byteLength > 0) this.#unsent = this.#unsent.slice(this.#stream.write(this.#unsent));
+  }
+
+  onEnd(): void {
+    this.#stream.end();
+  }
+
+  onClose(): void {
+    this.isClosed = true;
+    this.#closed();
+  }
+}
