@@ -93,6 +93,15 @@ const urlOf = (protocol: PathProtocol): string => {
   return protocol === "nbd" ? `nbd://${service}:10809/demo-1` : `iscsi://${service}:3260/${iqn}/0`;
 };
 
+/** On a machine that is busy otherwise a partner may be lost in the midst of it: then it is asked for again. */
+async function handOver(): Promise<void> {
+  const to = otherOf(await site.mirrored());
+  await until(`${to} owns`, async () => {
+    if ((await site.mirrored()) !== to) await site.handOver().catch(() => {});
+    return (await site.owner()) === to;
+  });
+}
+
 /** Does `blows` under the load of a host with one path, then reads everything. Returns the breaks of its path. */
 async function underLoad(
   protocol: PathProtocol,
@@ -133,7 +142,7 @@ for (const protocol of ["nbd", "iscsi"] as const) {
       const second = otherOf(first);
       await lost("killed", first, () => site.kill(first));
       for (const to of [first, second]) {
-        report(protocol, "handed over", await host.during(() => site.handOver(), answers));
+        report(protocol, "handed over", await host.during(handOver, answers));
         await isAt(to);
         assert.is(await site.mirrored(), to);
       }
@@ -215,11 +224,10 @@ testUnless(
     assert.equal(view.services, [{ array: "oak", nbd: `nbd://${service}:10809`, iscsi: `${service}:3260`, iqn }]);
     // Each appliance's portals are a group of their own; the one that moves is the same group at either.
     const portals = [`${service}:3260,3`, "192.0.2.11:3260,1", "192.0.2.12:3261,2"];
-    for (const owner of [await site.owner(), await site.handOver()]) {
+    for (let owners = 0; owners < 2; owners++) {
       const { stdout } = await inNetwork("client", "iscsi-ls", `iscsi://${service}:3260`);
-      for (const portal of portals)
-        assert.is(stdout.split(`Portal:${portal}\n`).length, 2, `${owner}: ${portal} in ${stdout}`);
-      await site.mirrored();
+      for (const portal of portals) assert.is(stdout.split(`Portal:${portal}\n`).length, 2, `${portal} in ${stdout}`);
+      await handOver();
     }
   },
 );

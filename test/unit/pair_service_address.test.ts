@@ -1,7 +1,10 @@
 /** An address that moves with the array: a host that knows no other one loses nothing, whatever becomes of either appliance. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { ScsiStatus } from "../../firmware/frontend/scsi/task.ts";
 import { benchWithHost, type PairBench, type PairMachine, serviceAddress } from "./support/pair_bench.ts";
+import { PairInitiator } from "./support/pair_initiator.ts";
+import { cdb, reserveList } from "./support/scsi_bench.ts";
 
 const test = suite("pair_service_address");
 
@@ -106,6 +109,30 @@ test("the interface is gone -> a warning says so, its own ports serve; it comes 
   const { acks } = host;
   bench.until("writes go on", () => host.acks > acks + 300);
   assert.not(warnings(bench.b).includes("service-address"));
+});
+
+test("a SCSI host that knows one port -> it is the same port at either appliance, and a registration is found again", () => {
+  const { bench, host } = singlePath(8);
+  host.rest();
+  const initiator = new PairInitiator(bench, "holder");
+  const block = new Uint8Array(512).fill(7);
+  const reachesLun = (owner: PairMachine) => {
+    initiator.loginAt(serviceAddress.iscsi);
+    assert.is(initiator.run(cdb.write10(0, 1), block).status, ScsiStatus.good);
+    const group = owner.partnership!.portGroups().find(({ state }) => state === "active-optimized");
+    assert.equal(group?.ports.at(-1), 33);
+    assert.is(bench.other(owner).name === "oak-a" ? 2 : 1, group?.id);
+  };
+  initiator.loginAt(serviceAddress.iscsi);
+  assert.is(initiator.run(cdb.reserveOut(0, 0), Uint8Array.from(reserveList(0, 1, 0))).status, ScsiStatus.good);
+  assert.is(initiator.run(cdb.reserveOut(1, 1), Uint8Array.from(reserveList(1, 0))).status, ScsiStatus.good);
+  reachesLun(bench.a);
+  bench.succeed(bench.a.partnership!.failover(null));
+  assert.not(initiator.isOpen);
+  reachesLun(bench.b);
+  // Only through that port is it registered.
+  initiator.login(bench.b);
+  assert.is(initiator.run(cdb.write10(0, 1), block).status, ScsiStatus.reservationConflict);
 });
 
 test("the start is refused -> the address is not kept, and the partner may have it", () => {

@@ -22,7 +22,7 @@ export interface PairBenchOptions {
   readonly hasService?: boolean;
 }
 
-export const serviceAddress = { ip: "192.0.2.100", port: "192.0.2.100:10809" } as const;
+export const serviceAddress = { ip: "192.0.2.100", port: "192.0.2.100:10809", iscsi: "192.0.2.100:3260" } as const;
 
 export class PairMachine {
   readonly name: string;
@@ -79,12 +79,15 @@ export class PairBench {
       { name: "hba0", address: `${name}:10809`, protocol: "nbd" },
       { name: "hba1", address: `${name}:3260`, protocol: "iscsi" },
     ];
-    const moving = { name: "hba2", address: serviceAddress.port, protocol: "nbd" };
+    const moving = [
+      { name: "hba2", address: serviceAddress.port, protocol: "nbd" },
+      { name: "hba3", address: serviceAddress.iscsi, protocol: "iscsi" },
+    ];
     const machine = this.world.addAppliance({
       name,
       cache: { sizeBytes: cacheBytes, domain },
       shelves: [this.shelf],
-      hbaPorts: hasService ? [...own, moving] : own,
+      hbaPorts: hasService ? [...own, ...moving] : own,
       serviceAddresses: hasService ? [serviceAddress.ip] : [],
       nics: [
         { name: "nic0", address: `${name}:7400` },
