@@ -126,7 +126,8 @@ function paperHal({ clock, entropy, digests }: { clock: Clock; entropy: Entropy;
     persist: (done) => done("persisted"),
   };
   const shelf = { name: "paper", fencing: "none", disks: [paperDisk(clock)] } as const;
-  return { clock, entropy, digests, hbaPorts: [], nics: [], cache, shelves: [shelf], power: null, witness: null };
+  const nothing = { hbaPorts: [], nics: [], serviceAddresses: [], power: null, witness: null };
+  return { clock, entropy, digests, cache, shelves: [shelf], ...nothing };
 }
 
 /** Pages come into being when they are written. */

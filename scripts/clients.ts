@@ -21,6 +21,7 @@ const clients: readonly Client[] = [
   { program: "qemu-io", debianPackage: "qemu-utils" },
   { program: "qemu-storage-daemon", debianPackage: "qemu-system-common" },
   { program: "qemu-system-x86_64", debianPackage: "qemu-system-x86" },
+  { program: "ip", debianPackage: "iproute2" },
   { program: "cpio", debianPackage: "cpio" },
   { program: "fio", debianPackage: "fio" },
   { program: "iscsi-ls", debianPackage: "libiscsi-bin" },

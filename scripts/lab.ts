@@ -39,6 +39,9 @@ function linkWish(given: Given, change: LinkChange["change"]): LinkChange {
   return { from: given.arg(0), to: given.arg(1), oneWay: given.has("one-way"), nic: given.text("nic"), change };
 }
 
+/** The only one that takes a command line, behind `--`. */
+const execVerb = "exec";
+
 const commands: readonly LabCommand[] = [
   {
     verb: "up",
@@ -53,6 +56,11 @@ const commands: readonly LabCommand[] = [
       },
       { name: "mode", kind: "text", choices: ["sync", "async", "delta"], what: "of the demo group (async)" },
       { name: "persistence", kind: "text", choices: ["battery", "flush"], what: "the cache's domain (battery)" },
+      {
+        name: "netns",
+        kind: "flag",
+        what: "each appliance in a network namespace of its own; a pair has a service address that moves with the array",
+      },
     ],
     run: (given, dir) =>
       lab.up({
@@ -60,6 +68,7 @@ const commands: readonly LabCommand[] = [
         profile: given.text("profile"),
         mode: given.text("mode") as lab.UpWishes["mode"],
         persistence: given.text("persistence") as lab.UpWishes["persistence"],
+        network: given.has("netns") ? "netns" : null,
       }),
   },
   { verb: "status", summary: "appliances and endpoints", args: [], options: [], run: (_, dir) => lab.status(dir) },
@@ -142,6 +151,13 @@ const commands: readonly LabCommand[] = [
     run: (given, dir) => lab.link(dir, linkWish(given, shapeOf(given))),
   },
   {
+    verb: execVerb,
+    summary: "run a command where hosts reach the appliances, or (--in) where an appliance is; its exit code is CMD's",
+    args: [],
+    options: [{ name: "in", kind: "text", value: "NAME", what: "in the network of this appliance" }],
+    run: () => ({ json: null, text: "" }),
+  },
+  {
     verb: "down",
     summary: "stop everything",
     args: [],
@@ -173,16 +189,22 @@ const common: readonly OptionSpec[] = [
   { name: "json", kind: "flag", what: "print JSON" },
 ];
 
+function wordsOf(verb: string, args: readonly ArgSpec[], options: readonly OptionSpec[]): string {
+  return `${verb} ${usageOf(args, options)}${verb === execVerb ? " -- CMD..." : ""}`.trimEnd();
+}
+
 function help(): string {
   const lines = commands.map(({ verb, args, options, summary }) => {
-    const words = `${verb} ${usageOf(args, options)}`.trimEnd();
+    const words = wordsOf(verb, args, options);
     return `  ${words}\n      ${summary}`;
   });
   return ["usage: scripts/lab COMMAND [--dir .lab/] [--json]", "", ...lines].join("\n");
 }
 
 async function main(): Promise<number> {
-  const words = process.argv.slice(2);
+  const all = process.argv.slice(2);
+  const end = all[0] === execVerb ? all.indexOf("--") : -1;
+  const words = end < 0 ? all : all.slice(0, end);
   const json = words.includes("--json");
   const fail = (error: LabError): number => {
     if (json) console.log(JSON.stringify({ error: { code: error.code, text: error.message } }, null, 2));
@@ -201,7 +223,7 @@ async function main(): Promise<number> {
   }
   const parsed = parseArgs(words.slice(1), command.args, [...command.options, ...common]);
   if (!parsed.ok) {
-    const usage = `scripts/lab ${verb} ${usageOf(command.args, command.options)}`.trimEnd();
+    const usage = `scripts/lab ${wordsOf(verb, command.args, command.options)}`;
     return fail(new LabError(`${parsed.text}; usage: ${usage}`, "usage", 2));
   }
   const given = new Given(parsed.value);
@@ -213,6 +235,8 @@ async function main(): Promise<number> {
       const demoDir = dir ?? join(defaultDir, "demo");
       return await runDemo({ dir: demoDir, ownDir: dir === null, keep: given.has("keep"), json });
     }
+    if (verb === execVerb)
+      return lab.exec(given.text("dir") ?? defaultDir, given.text("in"), end < 0 ? [] : all.slice(end + 1));
     const printed = await command.run(given, given.text("dir") ?? defaultDir);
     console.log(json ? JSON.stringify(printed.json, null, 2) : printed.text);
     return 0;

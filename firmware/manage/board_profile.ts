@@ -25,6 +25,8 @@ export interface BoardHardware {
   readonly appliance: string;
   readonly hbas: readonly { readonly name: string; readonly listen: string; readonly protocol: string }[];
   readonly nics: readonly { readonly name: string; readonly listen: string }[];
+  /** IPv4 addresses that move with the array, and the interfaces that they are on here. */
+  readonly services: readonly { readonly address: string; readonly interface: string }[];
   readonly cache: {
     readonly path: string;
     readonly sizeBytes: number;
@@ -112,6 +114,7 @@ function toProfile(document: ProfileDocument): BoardProfile {
       appliance: array.appliance,
       hbas: document.hba,
       nics: document.nic,
+      services: document.service,
       cache: { path: cache.path, sizeBytes: cache.size, persistence: cache.persistence },
       shelves: document.shelf.map(({ name, fencing, disk }) => ({
         name,

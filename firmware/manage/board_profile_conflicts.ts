@@ -1,6 +1,7 @@
 /** What is wrong between the fields of a board profile though each of them is right. */
 import type { BoardProfile } from "./board_profile.ts";
 import { exampleOf } from "./board_profile_schema.ts";
+import { serviceConflict } from "./service_conflicts.ts";
 
 /** One peer heartbeat may be lost and another late before the peer counts as gone. */
 const heartbeatsPerTimeoutMin = 3;
@@ -23,6 +24,7 @@ export function profileConflict(profile: BoardProfile): string | null {
     diskConflict(profile) ??
     firstTwice("path", "give each its own file", paths(profile)) ??
     pairConflict(profile) ??
+    serviceConflict(profile) ??
     peerConflict(profile) ??
     (config.link.peerTimeoutMs < heartbeatsPerTimeoutMin * config.link.heartbeatMs
       ? `link.peer_timeout_ms: ${config.link.peerTimeoutMs} is less than ${heartbeatsPerTimeoutMin} heartbeats of ` +

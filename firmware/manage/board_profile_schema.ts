@@ -13,6 +13,8 @@ const pathCharsMax = 4096;
 const cacheBytesMin = 1024 * 1024;
 const cacheBytesMax = 64 * 1024 ** 3;
 const slotMax = 255;
+/** Each is held anew every second. */
+const servicesMax = 16;
 const blockBytes = 4096;
 
 const text = v.string("is not a text in quotes");
@@ -76,6 +78,20 @@ const hba = v.strictObject(
 );
 
 const nic = v.strictObject({ name: portName, listen: address }, noTable);
+
+const serviceForm = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$/;
+
+/** Of an address that moves with the array. An interface's name has 15 bytes (IFNAMSIZ). */
+const service = v.strictObject(
+  {
+    address: v.pipe(
+      text,
+      v.regex(serviceForm, "is not an IPv4 address alone (IPv6 addresses do not move in this version)"),
+    ),
+    interface: v.pipe(text, v.regex(/^[^\s/:]{1,15}$/, "is not an interface's name")),
+  },
+  noTable,
+);
 
 const disk = v.strictObject(
   {
@@ -151,6 +167,10 @@ export const profileDocument = v.strictObject(
     ),
     hba: listOf(hba, 2),
     nic: listOf(nic, 2),
+    service: v.optional(
+      v.pipe(v.array(service, "is not a list"), v.maxLength(servicesMax, "is too long: 16 at most")),
+      [],
+    ),
     shelf: listOf(shelf, 1),
     pair: v.optional(pair),
     power: v.optional(v.strictObject({ lock: path, target_lock: path }, noTable)),
@@ -213,6 +233,9 @@ const examples: Readonly<Record<string, string>> = {
   nic: 'two [[nic]] tables, each with name and listen = "127.0.0.1:7000"',
   "nic.name": 'name = "nic0"',
   "nic.listen": 'listen = "127.0.0.1:7000"',
+  service: 'a [[service]] table with address = "192.0.2.100" and interface = "eth0"',
+  "service.address": 'address = "192.0.2.100"',
+  "service.interface": 'interface = "eth0"',
   shelf: 'a [[shelf]] table with name = "shelf0" and its [[shelf.disk]] tables',
   "shelf.name": 'name = "shelf0"',
   "shelf.fencing": 'fencing = "none", or "power" in a pair',

@@ -43,6 +43,8 @@ export class HardwareLease {
       digests: hal.digests,
       hbaPorts: hal.hbaPorts.map((port) => this.#port(port)),
       nics: hal.nics.map((nic) => this.#nic(nic, hal.clock)),
+      // Whoever owns the array holds them (`service_ports.ts`): they stay when this firmware ends, until the partner has them.
+      serviceAddresses: [],
       cache: this.#cache(hal.cache),
       shelves: hal.shelves.map((shelf) => this.#shelf(shelf)),
       power: null,
@@ -107,6 +109,7 @@ export class HardwareLease {
         return port.address;
       },
       protocol: port.protocol,
+      movesWithOwner: port.movesWithOwner,
       ...this.#listener<HostStream>(port),
     };
   }

@@ -2,6 +2,8 @@
  * The front ends of one appliance of a pair. They serve for as long as the appliance runs, whoever owns the array: a host's session
  * stays where it came in, and what it asks for goes to the seat that has it (`seated_units.ts`).
  *
+ * Sessions at addresses that move (`service_ports.ts`) end when those do, and begin anew at the next owner.
+ *
  * A session that comes in while nobody serves waits (`waiting_sessions.ts`), or ends at once where waiting is not worth while.
  */
 import type { StreamHandler } from "../../hal/api/byte_stream.ts";
@@ -12,13 +14,16 @@ import type { TlsUse } from "../frontend/nbd/negotiation.ts";
 import { HostServers, type PortPlace } from "../host_servers.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { ChapCredentials } from "../volume/host_access.ts";
+import type { PairRole } from "./frame.ts";
+import { movingPlace } from "./port_groups.ts";
 import type { Seat } from "./seat.ts";
 import { SeatedUnits } from "./seated_units.ts";
+import { type MovingPort, ServicePorts } from "./service_ports.ts";
 import { turnedAway } from "./turned_away.ts";
 import { WaitingSessions } from "./waiting_sessions.ts";
 
 export interface HostFrontOptions {
-  readonly hal: Pick<Hal, "clock" | "entropy" | "digests" | "hbaPorts">;
+  readonly hal: Pick<Hal, "clock" | "entropy" | "digests" | "hbaPorts" | "serviceAddresses">;
   readonly events: EventSink;
   readonly nbdTls: TlsUse;
   readonly targetName: string;
@@ -32,11 +37,15 @@ export interface HostFrontOptions {
   isWorthWaiting(part: number): boolean;
 }
 
+/** Addresses that move are where this part of the array is; hosts reach the other parts there too. */
+const servicePart = 0;
+
 export class HostFront {
   readonly #options: HostFrontOptions;
   readonly #units: SeatedUnits;
   readonly #servers: HostServers;
   readonly #waiting: WaitingSessions;
+  readonly #service: ServicePorts;
 
   constructor(options: HostFrontOptions) {
     this.#options = options;
@@ -52,11 +61,19 @@ export class HostFront {
       nbdTls,
       targetName,
       place,
+      movingPlace,
       partnerPortals: () => options.partnerPortals(),
     });
+    const ports = hal.hbaPorts
+      .filter(({ movesWithOwner }) => movesWithOwner)
+      .map((port): MovingPort => {
+        const accept = (stream: HostStream) => this.#service.keep(stream, this.#take(port, stream));
+        return { name: port.name, open: (done) => port.listen(accept, done), stop: () => port.close() };
+      });
+    this.#service = new ServicePorts({ addresses: hal.serviceAddresses, ports, clock: hal.clock, events });
   }
 
-  /** Takes the addresses; a sentence about the first that could not be taken. */
+  /** Takes the addresses that stay; a sentence about the first that could not be taken. */
   open(): Promise<string | null> {
     return this.#servers.listen((port) => (stream) => this.#take(port, stream));
   }
@@ -81,9 +98,10 @@ export class HostFront {
     this.#waiting.look();
   }
 
-  /** See `seat.ts`. */
+  /** See `seat.ts`. Whoever has come in at an address that moves is sent to the next owner. */
   leave(part: number): void {
     this.#units.leave(part);
+    if (part === servicePart) this.#service.shut();
   }
 
   settle(part: number): void {
@@ -99,9 +117,28 @@ export class HostFront {
     this.#units.release(uuids);
   }
 
+  /** Addresses that move come where their part is opened, and stay until the partner has them: hosts find somebody all the time. */
+  roleIs(part: number, role: PairRole): void {
+    if (part !== servicePart) return;
+    if (role === "starting" || role === "owner") this.#service.come();
+    else if (role !== "standby") this.#service.release();
+  }
+
+  /** As the partner of a standby. */
+  partnerIs(part: number, role: PairRole): void {
+    if (part !== servicePart) return;
+    if (role === "starting" || role === "owner") this.#service.release();
+  }
+
+  /** Why hosts do not reach the array at an address that moves; null: they do, or it is not here. */
+  get serviceTrouble(): string | null {
+    return this.#service.trouble;
+  }
+
   /** No new sessions, and the open ones end in order. */
   close(): void {
     this.#servers.close();
+    this.#service.release();
     this.#waiting.closeAll();
   }
 }

@@ -113,19 +113,24 @@ export class HostService {
   /** The target port groups of both appliances, as the owner sees them; `forwards`: the partner brings hosts' commands here. */
   portGroups(forwards: boolean): readonly TargetPortGroup[] {
     const { appliance, partner, ownPorts } = this.#parts;
+    const iscsi = ownPorts.filter(({ protocol }) => protocol === "iscsi");
     return portGroupsOf({
       appliance,
       partner,
-      ownPorts: ownPorts.filter(({ protocol }) => protocol === "iscsi").length,
+      ownPorts: iscsi.filter(({ movesWithOwner }) => !movesWithOwner).length,
+      movingPorts: iscsi.filter(({ movesWithOwner }) => movesWithOwner).length,
       partnerPorts: this.partnerPortals().length,
       forwards,
     });
   }
 
+  /** Those that stay with the partner. */
   partnerPortals(): readonly IscsiPortal[] {
+    const moves = (portal: string) =>
+      this.#parts.ownPorts.some((port) => port.movesWithOwner && port.address === portal);
     const { portalGroup } = portPlaceOf(this.#parts.partner, this.#parts.appliance);
     return this.#partnerPorts
-      .filter(({ protocol }) => protocol === "iscsi")
+      .filter(({ protocol, address }) => protocol === "iscsi" && !moves(address))
       .map(({ address }) => ({ address, portalGroup }));
   }
 

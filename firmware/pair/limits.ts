@@ -55,6 +55,11 @@ export const pairLimits = {
   waitMs: 5000,
   /** A new owner lets hosts in when its groups know their roles, and after so long whether they do or not: a peer may be away. */
   rolesMs: 2000,
+  /** A service address outlives its owner's process by this at most: whole seconds, and the kernel may take one more. */
+  holdMs: 5000,
+  holdAgainMs: 1000,
+  /** A new owner tells its neighbours with every hold for so long: what its dead predecessor left has stopped answering by then. */
+  announceForMs: 10_000,
   /** Data that is being read for one nexus at the partner: a command of 1 MiB, and the next ones. One longer command goes alone. */
   windowBytes: 4 * 1024 * 1024,
   /** Data of one command: the most that front ends take (iSCSI writeBytesMax, NBD requestBytesMax, SCSI transferBlocksMax). */

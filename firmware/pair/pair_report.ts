@@ -62,7 +62,8 @@ export function partnerJson({ partner, theirs, met, partnerCacheBytes }: PairFac
   };
 }
 
-export function pairWarnings(facts: PairFacts): WarningJson[] {
+/** `serviceTrouble`: why hosts do not reach the array at an address that moves. */
+export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): WarningJson[] {
   const { partner, met, copyRefused, nics } = facts;
   const warnings: WarningJson[] = [];
   if (stateOf(facts) === "degraded") {
@@ -74,6 +75,7 @@ export function pairWarnings(facts: PairFacts): WarningJson[] {
     const text = `the power port is not that of ${partner}: nothing will be taken over; correct [power] target_lock in the profile`;
     warnings.push({ code: "power-port-wrong", text });
   }
+  if (serviceTrouble !== null) warnings.push({ code: "service-address", text: serviceTrouble });
   for (const { name, up } of nics) {
     if (met && !up)
       warnings.push({ code: "interconnect-nic-down", text: `${name} does not reach ${partner}; look at its cable` });

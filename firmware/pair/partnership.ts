@@ -28,6 +28,7 @@ import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
 import { HomePolicy } from "./home_policy.ts";
 import { HostService } from "./host_service.ts";
+import { Inheritance } from "./inheritance.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type HalfNumber, type PairTimes, pairLimits } from "./limits.ts";
 import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
@@ -61,8 +62,7 @@ export class Partnership implements PairPort {
   #everMet = false;
   readonly #watch: PartnerWatch;
   readonly #home: HomePolicy;
-  /** Groups that the owner served when it was heard last, and until when that is worth something. */
-  #inherited: { readonly ids: ReadonlySet<string>; readonly untilMs: number } | null = null;
+  readonly #inheritance: Inheritance;
   #engine: Engine | null = null;
   #lease: HardwareLease | null = null;
   #keeper: CopyKeeper | null = null;
@@ -81,6 +81,7 @@ export class Partnership implements PairPort {
     checkTimes(this.#times);
     assert(hal.power?.target === pair.partner, "the power port switches the partner off");
     const { clock, entropy, digests, cache } = hal;
+    this.#inheritance = new Inheritance(clock);
     this.mirror = new MirroredCache(cache, clock, digests);
     this.mirror.onState = (state, why) => this.#copyMoved(state, why);
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
@@ -195,7 +196,7 @@ export class Partnership implements PairPort {
   #lost(why: string): void {
     this.#options.events.emit("partner-lost", `${this.partner} is lost: ${why}`, { role: this.#role });
     // Whoever takes over from an owner that was heard to the end goes on with what that one served.
-    if (this.#role === "standby") this.#mayInherit();
+    if (this.#role === "standby") this.#inheritance.begins(this.#theirs?.serving ?? []);
     this.#theirs = null;
     this.#leading = false;
     this.#target.close();
@@ -214,6 +215,7 @@ export class Partnership implements PairPort {
     switch (message.kind) {
       case "state":
         this.#theirs = message;
+        if (this.#role === "standby") this.#options.front.partnerIs(this.#options.half, message.role);
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
         this.#hosts.look();
         this.#portsMoved();
@@ -228,7 +230,7 @@ export class Partnership implements PairPort {
         if (this.#role !== "standby") return;
         this.#hosts.leavePartner();
         this.#target.close();
-        this.#mayInherit();
+        this.#inheritance.begins(this.#theirs?.serving ?? []);
         this.mirror.adopt((sent, parts) => this.#interconnect.send(sent, parts));
         this.#options.events.emit("pair-handed-over", `${this.partner} hands array ${this.#options.array} over`);
         void this.#open();
@@ -354,17 +356,11 @@ export class Partnership implements PairPort {
     });
   }
 
-  #mayInherit(): void {
-    const ids = new Set(this.#theirs?.serving ?? []);
-    this.#inherited = { ids, untilMs: this.#options.hal.clock.nowMs() + pairLimits.inheritMs };
-  }
-
   succeeds(): boolean {
-    const inherited = this.#inherited;
-    return inherited !== null && inherited.untilMs >= this.#options.hal.clock.nowMs();
+    return this.#inheritance.counts;
   }
   inherits(groupId: string): boolean {
-    return this.succeeds() && this.#inherited!.ids.has(groupId);
+    return this.#inheritance.has(groupId);
   }
 
   /** Tells the partner which groups are served, when that has changed; and an array goes home when it is time. */
@@ -531,7 +527,7 @@ export class Partnership implements PairPort {
   }
 
   warnings(): WarningJson[] {
-    return pairWarnings(this.#facts());
+    return pairWarnings(this.#facts(), this.#options.front.serviceTrouble);
   }
 
   #facts(): PairFacts {
@@ -558,6 +554,7 @@ export class Partnership implements PairPort {
     if (this.#role === role) return;
     this.#role = role;
     if (role === "owner") this.#refusal = "";
+    this.#options.front.roleIs(this.#options.half, role);
     this.#tellState();
     this.onRole();
   }

@@ -4,6 +4,7 @@ import type { Entropy } from "./entropy.ts";
 import type { HbaPort } from "./hba.ts";
 import type { Nic } from "./nic.ts";
 import type { PowerPort } from "./power.ts";
+import type { ServiceAddress } from "./service_address.ts";
 import type { Shelf } from "./shelf.ts";
 import type { Witness } from "./witness.ts";
 import type { WriteCache } from "./write_cache.ts";
@@ -15,6 +16,8 @@ export interface Hal {
   readonly digests: Digests;
   readonly hbaPorts: readonly HbaPort[];
   readonly nics: readonly Nic[];
+  /** Of a pair: what moves with the array. */
+  readonly serviceAddresses: readonly ServiceAddress[];
   readonly cache: WriteCache;
   readonly shelves: readonly Shelf[];
   readonly power: PowerPort | null;

@@ -7,6 +7,8 @@ export interface HbaPort {
   readonly address: string;
   /** What is served here, from the board profile: for example `nbd`. */
   readonly protocol: string;
+  /** Its address is a service address (`service_address.ts`): it can listen only while that is held. */
+  readonly movesWithOwner: boolean;
   /**
    * Starts accepting. `accept` is called for each new session and returns its handler.
    * `done(error)` tells whether the address could be taken; the text names the address and the cause.

@@ -1,10 +1,13 @@
 /** The hardware of one appliance as hal/linux needs it described. A validated board profile has this shape. */
+import type { ServiceDescription } from "./service_address.ts";
 
 export interface LinuxBoard {
   /** This appliance's name, as the NICs tell it to others: at most 24 bytes. */
   readonly appliance: string;
   readonly hbas: readonly HbaDescription[];
   readonly nics: readonly NicDescription[];
+  /** Addresses that move with the array; `hbas` that listen on them do so only while they are held. Left out: none. */
+  readonly services?: readonly ServiceDescription[];
   readonly cache: CacheDescription;
   readonly shelves: readonly ShelfDescription[];
   /** With what the host ports speak TLS; null or absent: they do not. */

@@ -8,16 +8,18 @@ import type { TlsCredentials } from "./tls_files.ts";
 export class LinuxHbaPort implements HbaPort {
   readonly name: string;
   readonly protocol: string;
+  readonly movesWithOwner: boolean;
   readonly #listener: TcpListener;
   readonly #tls: TlsCredentials | null;
 
   constructor(
-    options: { name: string; listen: string; protocol: string },
+    options: { name: string; listen: string; protocol: string; movesWithOwner?: boolean },
     clock: Clock,
     tls: TlsCredentials | null = null,
   ) {
     this.name = options.name;
     this.protocol = options.protocol;
+    this.movesWithOwner = options.movesWithOwner ?? false;
     this.#listener = new TcpListener(options.listen, clock);
     this.#tls = tls;
   }

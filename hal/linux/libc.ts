@@ -14,6 +14,9 @@ const libc = dlopen("libc.so.6", {
   lseek: { args: ["i32", FFIType.i64_fast, "i32"], returns: FFIType.i64_fast },
   flock: { args: ["i32", "i32"], returns: "i32" },
   madvise: { args: ["ptr", FFIType.u64_fast, "i32"], returns: "i32" },
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  sendto: { args: ["i32", "ptr", FFIType.u64_fast, "i32", "ptr", "u32"], returns: FFIType.i64_fast },
+  recv: { args: ["i32", "ptr", FFIType.u64_fast, "i32"], returns: FFIType.i64_fast },
 }).symbols;
 
 const tmpfsMagic = 0x01021994;
@@ -25,6 +28,8 @@ const seekEnd = 2;
 const lockExclusiveNonBlocking = 2 | 4;
 const madvPopulateRead = 22;
 const madvPopulateWrite = 23;
+const closeOnExec = 0x80000;
+const dontWait = 0x40;
 
 /**
  * One iovec { base, length }, reused by every call: calls do not overlap. Pointers are below 2^47, lengths below 2^32.
@@ -86,4 +91,22 @@ export function populate(memory: Uint8Array, forWriting: boolean): void {
 /** Whether the buffer begins where O_DIRECT can take it. */
 export function isPageAligned(memory: Uint8Array): boolean {
   return (ptr(memory) as number) % 4096 === 0;
+}
+
+/** A socket of a family that the runtime has none of; null: the kernel gives none. Closed as a file is. */
+export function openSocket(family: number, type: number, protocol: number): number | null {
+  const fd = libc.socket(family, type | closeOnExec, protocol);
+  return fd < 0 ? null : fd;
+}
+
+/** Sends one datagram to the `sockaddr` given; false: the kernel did not take it. */
+export function sendTo(fd: number, datagram: Uint8Array, sockaddr: Uint8Array): boolean {
+  const length = datagram.byteLength;
+  return Number(libc.sendto(fd, ptr(datagram), length, dontWait, ptr(sockaddr), sockaddr.byteLength)) === length;
+}
+
+/** The next datagram that is there, in `target`: its length, cut to that of `target`; null: none is there. */
+export function receiveNow(fd: number, target: Uint8Array): number | null {
+  const length = Number(libc.recv(fd, ptr(target), target.byteLength, dontWait));
+  return length < 0 ? null : length;
 }

@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import type { Hal } from "../api/hal.ts";
 import type { Shaping } from "../api/nic.ts";
 import type { BatteryState } from "../api/write_cache.ts";
+import { parseAddress } from "./address.ts";
 import { type BatteryCache, openBatteryCache } from "./battery_cache.ts";
 import type { LinuxBoard } from "./board.ts";
 import { LinuxClock } from "./clock.ts";
@@ -20,6 +21,7 @@ import { LifeLock } from "./life_lock.ts";
 import { LinuxNic } from "./nic.ts";
 import { LinuxPowerPort } from "./power.ts";
 import { ReadShare } from "./read_share.ts";
+import { LinuxServiceAddress } from "./service_address.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
 import { type LinuxShelf, openShelf } from "./shelf.ts";
 import { TcpListener } from "./tcp_port.ts";
@@ -60,9 +62,15 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
   const { power } = board;
   const life = power === undefined ? null : await LifeLock.take(power.lockPath, clock);
   if (typeof life === "string") return { error: life };
+  const serviceAddresses = openServices(board, clock);
+  if (typeof serviceAddresses === "string") {
+    life?.release();
+    return { error: serviceAddresses };
+  }
   const cache =
     board.cache.persistence === "battery" ? openBatteryCache(board.cache) : openFlushCache(board.cache, clock);
   if (typeof cache === "string") {
+    for (const service of serviceAddresses) service.close();
     life?.release();
     return { error: cache };
   }
@@ -77,7 +85,9 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     diskProblems.push(...opened.problems);
     return opened.shelf;
   });
-  const hbaPorts = board.hbas.map((hba) => new LinuxHbaPort(hba, clock, tls));
+  const hbaPorts = board.hbas.map(
+    (hba) => new LinuxHbaPort({ ...hba, movesWithOwner: isAtService(board, hba.listen) }, clock, tls),
+  );
   let tellStranger: (text: string) => void = () => {};
   const nics = openNics(board, clock, problems, (text) => tellStranger(text));
   const hal: Hal = {
@@ -86,6 +96,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     digests: linuxDigests,
     hbaPorts,
     nics,
+    serviceAddresses,
     cache,
     shelves,
     power:
@@ -110,6 +121,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     },
     close: async () => {
       for (const port of [...hbaPorts, ...nics]) port.close();
+      for (const service of serviceAddresses) service.close();
       await closeStorage(cache, shelves);
       discarder.close();
       life?.release();
@@ -117,9 +129,29 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
   };
 }
 
-/** Takes each address for a moment. */
+/** Before anything else of the appliance is opened: what is left from its last life may be in its partner's way. */
+function openServices(board: LinuxBoard, clock: LinuxClock): LinuxServiceAddress[] | string {
+  const opened: LinuxServiceAddress[] = [];
+  for (const service of board.services ?? []) {
+    const address = LinuxServiceAddress.open(service, board.appliance, clock);
+    if (typeof address !== "string") {
+      opened.push(address);
+      continue;
+    }
+    for (const other of opened) other.close();
+    return address;
+  }
+  return opened;
+}
+
+function isAtService({ services = [] }: LinuxBoard, listen: string): boolean {
+  return services.some(({ address }) => address === parseAddress(listen)?.host);
+}
+
+/** Takes each address for a moment; those that move are not there yet. */
 async function addressTrouble(board: LinuxBoard, clock: LinuxClock): Promise<string | null> {
-  for (const { name, listen } of [...board.hbas, ...board.nics]) {
+  const own = board.hbas.filter(({ listen }) => !isAtService(board, listen));
+  for (const { name, listen } of [...own, ...board.nics]) {
     const probe = new TcpListener(listen, clock);
     const error = await new Promise<string | null>((resolve) => probe.listen((stream) => stream.abort(), resolve));
     probe.close();

@@ -24,6 +24,7 @@ import { type HbaSpec, MockHbaPort, MockNic, type PortSpec } from "./ports.ts";
 import { MockPowerPort, type PowerFaults } from "./power.ts";
 import type { Prng } from "./prng.ts";
 import { mockDigests } from "./runtime.ts";
+import { MockServiceAddress, type ServiceFaults } from "./service_address.ts";
 import type { MockShelf } from "./shelf.ts";
 import type { MockWitness } from "./witness.ts";
 import { type CacheSpec, MockNvram } from "./write_cache.ts";
@@ -35,6 +36,8 @@ export interface ApplianceSpec {
   readonly shelves: readonly MockShelf[];
   readonly hbaPorts: readonly HbaSpec[];
   readonly nics: readonly PortSpec[];
+  /** IP addresses that move; HBA ports that listen on them are theirs. */
+  readonly serviceAddresses?: readonly string[];
   /** Whom the power port kills, if there is one. */
   readonly power?: { readonly target: string; readonly how: DeathKind };
   readonly hasWitness?: boolean;
@@ -63,6 +66,7 @@ export class MockAppliance {
   readonly wall: WallClock;
   readonly clockFaults: ClockFaults = { rateError: 0, timerLatenessMsMax: 0.5 };
   readonly powerFaults: PowerFaults = { killMs: 50, broken: "no" };
+  readonly serviceFaults: ServiceFaults = { broken: false };
   /** Called after every death, of whatever cause: a simulation starts the machine again from here, later. */
   onDown: ((kind: DeathKind) => void) | null = null;
   /** Takes what the firmware throws, after the crash that it means; null: the run ends with the error. */
@@ -82,7 +86,10 @@ export class MockAppliance {
     this.shelves = spec.shelves;
     this.wall = new WallClock(site.kernel);
     this.#shapings = new Map(spec.nics.map((nic) => [nic.name, new Map<string, Shaping>()]));
-    for (const port of [...spec.hbaPorts, ...spec.nics]) site.network.addAddress(port.address, spec.name, port.name);
+    for (const port of [...spec.hbaPorts, ...spec.nics]) {
+      if (this.#moves(port)) site.network.addMovingAddress(port.address, spec.name, port.name);
+      else site.network.addAddress(port.address, spec.name, port.name);
+    }
     site.network.poweredOff(spec.name);
   }
 
@@ -124,6 +131,8 @@ export class MockAppliance {
     this.#boot = lifetime;
     this.#bootCount++;
     network.started(this.name);
+    // What the last boot has left.
+    for (const address of this.spec.serviceAddresses ?? []) network.moving.release(address, this.name);
     const boot = this.#bootCount;
     const clockOptions = {
       startMs: this.#prng.between(0, 1e6),
@@ -136,10 +145,14 @@ export class MockAppliance {
       clock: new VirtualClock(kernel, lifetime, this.wall, kernel.prng(`timers/${this.name}/${boot}`), clockOptions),
       entropy: { fill: (target) => entropy.fill(target) },
       digests: mockDigests,
-      hbaPorts: this.spec.hbaPorts.map((spec) => new MockHbaPort(kernel, network, lifetime, spec)),
+      hbaPorts: this.spec.hbaPorts.map((spec) => new MockHbaPort(kernel, network, lifetime, spec, this.#moves(spec))),
       nics: this.spec.nics.map((spec) => {
         const shapings = this.#shapings.get(spec.name)!;
         return new MockNic(kernel, network, lifetime, { machine: this.name, spec, shapings });
+      }),
+      serviceAddresses: (this.spec.serviceAddresses ?? []).map((address) => {
+        const options = { address, machine: this.name, addresses: network.moving, faults: this.serviceFaults };
+        return new MockServiceAddress(kernel, lifetime, options);
       }),
       cache: this.nvram.attach(lifetime),
       shelves: this.shelves.map((shelf) => shelf.attach(lifetime)),
@@ -192,6 +205,10 @@ export class MockAppliance {
 
   shaping(nicName: string, remote: string): Shaping | null {
     return this.#shapings.get(nicName)?.get(remote) ?? null;
+  }
+
+  #moves(port: PortSpec): boolean {
+    return (this.spec.serviceAddresses ?? []).some((address) => port.address.startsWith(`${address}:`));
   }
 
   #isMidEvent(): boolean {

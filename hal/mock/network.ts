@@ -14,6 +14,7 @@ import type { Kernel } from "./kernel.ts";
 import type { DeathKind, Lifetime } from "./lifetime.ts";
 import { calmNetwork, Link, type NetworkFaults } from "./link.ts";
 import type { Prng } from "./prng.ts";
+import { MovingAddresses } from "./service_address.ts";
 import { type StreamContext, StreamEnd } from "./stream.ts";
 
 export type Accept = (stream: StreamEnd) => StreamHandler;
@@ -38,9 +39,12 @@ interface Listener {
 export class Network {
   /** May be changed at any time. */
   readonly faults: NetworkFaults = calmNetwork();
+  readonly moving: MovingAddresses;
   readonly #kernel: Kernel;
   readonly #prng: Prng;
   readonly #places = new Map<string, Place>();
+  /** Ports of addresses that move, by address and machine. */
+  readonly #movingPlaces = new Map<string, Map<string, Place>>();
   readonly #listeners = new Map<string, Listener>();
   readonly #links = new Map<string, Link>();
   readonly #isOff = new Set<string>();
@@ -53,6 +57,7 @@ export class Network {
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.#prng = kernel.prng("network");
+    this.moving = new MovingAddresses(kernel, (ip, machine) => this.#moved(ip, machine));
     this.#context = {
       kernel,
       prng: this.#prng,
@@ -68,6 +73,13 @@ export class Network {
   addAddress(address: string, machine: string, port: string): void {
     if (this.#places.has(address)) throw new Error(`two ports have the address ${address}`);
     this.#places.set(address, { machine, port });
+  }
+
+  /** An address that moves: each of its machines has a port for it. */
+  addMovingAddress(address: string, machine: string, port: string): void {
+    const places = this.#movingPlaces.get(address) ?? new Map<string, Place>();
+    places.set(machine, { machine, port });
+    this.#movingPlaces.set(address, places);
   }
 
   /** The direction from a port of one machine to another machine. */
@@ -87,13 +99,28 @@ export class Network {
 
   /** null: done; otherwise why not. */
   listen(address: string, lifetime: Lifetime, accept: Accept): string | null {
-    if (this.#listeners.has(address)) return `cannot listen on ${address}: the address is in use`;
-    this.#listeners.set(address, { lifetime, accept });
+    const key = this.#keyOf(address, lifetime.name);
+    if (this.#listeners.has(key)) return `cannot listen on ${address}: the address is in use`;
+    this.#listeners.set(key, { lifetime, accept });
     return null;
   }
 
   stopListening(address: string, lifetime: Lifetime): void {
-    if (this.#listeners.get(address)?.lifetime === lifetime) this.#listeners.delete(address);
+    const key = this.#keyOf(address, lifetime.name);
+    if (this.#listeners.get(key)?.lifetime === lifetime) this.#listeners.delete(key);
+  }
+
+  /** Two machines may listen on an address that moves: each of them hears its own neighbours. */
+  #keyOf(address: string, machine: string): string {
+    return this.#movingPlaces.has(address) ? `${address}@${machine}` : address;
+  }
+
+  /** The new holder knows nothing of the connections that the former one had there. */
+  #moved(ip: string, machine: string): void {
+    for (const end of [...this.#ends]) {
+      const { place } = end;
+      if (place !== null && place.machine !== machine && place.address.startsWith(`${ip}:`)) end.otherRestarted();
+    }
   }
 
   /** Exactly one of `connected` and `failed` is called, unless the caller dies. */
@@ -118,7 +145,7 @@ export class Network {
     for (const [address, listener] of this.#listeners) {
       if (listener.lifetime === lifetime) this.#listeners.delete(address);
     }
-    if (kind === "power") this.#isOff.add(machine);
+    if (kind === "power") this.poweredOff(machine);
     const orphans = this.#orphans.get(machine) ?? [];
     for (const end of [...this.#ends]) {
       if (end.lifetime !== lifetime) continue;
@@ -138,15 +165,19 @@ export class Network {
   /** A switched-off machine without a boot: for `started` after it. */
   poweredOff(machine: string): void {
     this.#isOff.add(machine);
+    this.moving.poweredOff(machine);
   }
 
-  /** For attempts. */
-  placeOf(address: string): Place | null {
-    return this.#places.get(address) ?? null;
+  /** For attempts. `nobody`: the address is one, and nobody answers there now. */
+  placeOf(address: string): Place | "nobody" | null {
+    const places = this.#movingPlaces.get(address);
+    if (places === undefined) return this.#places.get(address) ?? null;
+    const machine = this.moving.holderOf(address.slice(0, address.lastIndexOf(":")));
+    return machine === null ? "nobody" : (places.get(machine) ?? "nobody");
   }
 
-  listenerAt(address: string): Listener | null {
-    return this.#listeners.get(address) ?? null;
+  listenerAt(address: string, { machine }: Place): Listener | null {
+    return this.#listeners.get(this.#keyOf(address, machine)) ?? null;
   }
 
   answers(machine: string): boolean {
@@ -158,7 +189,7 @@ export class Network {
   }
 
   /** The caller's end and the listener's end of a new connection. */
-  pair(caller: Caller, place: Place, listener: Listener): { near: StreamEnd; far: StreamEnd } {
+  pair(caller: Caller, place: Place, address: string, listener: Listener): { near: StreamEnd; far: StreamEnd } {
     const windowBytes = this.#prng.pick(this.faults.windowBytes);
     const readyMs = this.#kernel.nowMs;
     const near = new StreamEnd(this.#context, {
@@ -176,6 +207,7 @@ export class Network {
       readyMs,
     });
     StreamEnd.couple(near, far);
+    if (this.#movingPlaces.has(address)) near.place = { machine: place.machine, address };
     this.#ends.add(near);
     this.#ends.add(far);
     this.#others.set(near, far);
@@ -218,6 +250,7 @@ class Attempt {
     }
     const { machine, port } = this.#caller;
     kernel.schedule(faults.connectTimeoutMs, eventKind.connect, this.#caller.lifetime, () => this.#fail("no answer"));
+    if (place === "nobody") return;
     this.#travel(this.#network.link(machine, port, place.machine), () => this.#arrived(place));
   }
 
@@ -243,14 +276,14 @@ class Attempt {
     if (this.#settled || this.#caller.lifetime?.alive === false || !network.answers(place.machine)) return;
     const { kernel } = network;
     const back = network.link(place.machine, place.port, this.#caller.machine);
-    const listener = network.listenerAt(this.#address);
+    const listener = network.listenerAt(this.#address, place);
     if (listener === null) {
       this.#travel(back, () => {
         kernel.schedule(0, eventKind.connect, this.#caller.lifetime, () => this.#fail("nobody listens there"));
       });
       return;
     }
-    const { near, far } = network.pair(this.#caller, place, listener);
+    const { near, far } = network.pair(this.#caller, place, this.#address, listener);
     const there = network.link(this.#caller.machine, this.#caller.port, place.machine);
     this.#travel(back, () => {
       if (this.#settled) return near.break();

@@ -24,14 +24,16 @@ export class MockHbaPort implements HbaPort {
   readonly name: string;
   readonly address: string;
   readonly protocol: string;
+  readonly movesWithOwner: boolean;
   readonly #kernel: Kernel;
   readonly #network: Network;
   readonly #lifetime: Lifetime;
 
-  constructor(kernel: Kernel, network: Network, lifetime: Lifetime, spec: HbaSpec) {
+  constructor(kernel: Kernel, network: Network, lifetime: Lifetime, spec: HbaSpec, movesWithOwner = false) {
     this.name = spec.name;
     this.address = spec.address;
     this.protocol = spec.protocol;
+    this.movesWithOwner = movesWithOwner;
     this.#kernel = kernel;
     this.#network = network;
     this.#lifetime = lifetime;

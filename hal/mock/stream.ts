@@ -57,6 +57,8 @@ export class StreamEnd implements HostStream, CutWaiter {
   readonly #link: Link;
   readonly #windowBytes: number;
   #other!: StreamEnd;
+  /** Of a host's end at an address that moves: who had the address when it connected. */
+  place: { readonly machine: string; readonly address: string } | null = null;
   /** Sent by the other end, in order, from when it was written until it is delivered here. */
   #incoming: Item[] = [];
   #incomingBytes = 0;

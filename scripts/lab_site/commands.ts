@@ -1,9 +1,12 @@
 /** What each lab command does; its words are judged in `lab.ts`. Each returns what to print. */
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { GroupJson, PeerMode } from "../../firmware/manage/status_json.ts";
 import { demand, launch } from "./appliances.ts";
 import { changeLinks, type LinkChange } from "./links.ts";
+import { endHolders } from "./namespaces.ts";
+import { ensureNetwork, networkWords, refuseWithoutNamespaces } from "./network.ts";
 import { prepareDemo } from "./prepare_demo.ts";
 import {
   killAppliance,
@@ -26,7 +29,7 @@ import {
   requireLab,
 } from "./site.ts";
 import { siteOf } from "./site_file.ts";
-import { type ApplianceView, labView } from "./views.ts";
+import { type ApplianceView, type LabView, labView, type ServiceView } from "./views.ts";
 
 export interface Printed {
   readonly json: unknown;
@@ -39,6 +42,7 @@ export interface UpWishes {
   readonly profile: string | null;
   readonly mode: PeerMode | null;
   readonly persistence: "battery" | "flush" | null;
+  readonly network?: "netns" | null;
 }
 
 export async function up(wishes: UpWishes): Promise<Printed> {
@@ -49,6 +53,7 @@ export async function up(wishes: UpWishes): Promise<Printed> {
   const profile = isFile ? resolve(wishes.profile) : wishes.profile;
   const existing = loadLab(wishes.dir);
   if (existing !== null) refuseOtherWishes(existing, { ...wishes, profile });
+  if (existing === null && wishes.network === "netns") refuseWithoutNamespaces();
   const lab =
     existing ??
     (await createLab(
@@ -57,8 +62,10 @@ export async function up(wishes: UpWishes): Promise<Printed> {
         profile: profile ?? defaultProfile,
         mode: wishes.mode ?? "async",
         persistence: wishes.persistence ?? "battery",
+        network: wishes.network ?? "loopback",
       }),
     ));
+  await withNetwork(lab);
   const names = lab.site.appliances.map((appliance) => appliance.name);
   for (const name of names) {
     if (runningProcess(lab, name)?.paused) resumeAppliance(lab, name);
@@ -69,10 +76,14 @@ export async function up(wishes: UpWishes): Promise<Printed> {
   return await status(wishes.dir);
 }
 
+async function withNetwork(lab: Lab): Promise<void> {
+  await ensureNetwork(lab, (name) => runningProcess(lab, name) !== null);
+}
+
 function refuseOtherWishes(lab: Lab, wishes: UpWishes): void {
-  for (const key of ["profile", "mode", "persistence"] as const) {
+  for (const key of ["profile", "mode", "persistence", "network"] as const) {
     const wanted = wishes[key];
-    if (wanted === null || wanted === lab.site[key]) continue;
+    if (wanted === null || wanted === undefined || wanted === lab.site[key]) continue;
     const hint = key === "mode" ? "goldcopy group set-mode changes it online" : "scripts/lab down --wipe starts over";
     throw new LabError(`the lab in ${lab.dir} has ${key} ${lab.site[key]}, not ${wanted}: ${hint}`, "exists");
   }
@@ -90,7 +101,28 @@ export async function status(dir: string): Promise<Printed> {
       ? ""
       : "  no iSCSI: the lab is from before it; scripts/lab down --wipe and up make it anew\n") +
     `  goldcopy --at ${at}`;
-  return { json: view, text: view.appliances.map(line).join("\n") };
+  return {
+    json: view,
+    text: [...view.appliances.map(line), ...view.services.map(serviceLine), ...networkLine(view)].join("\n"),
+  };
+}
+
+function serviceLine({ array, nbd, iscsi, iqn }: ServiceView): string {
+  return `${array}, at whichever of its appliances owns it\n  nbd  ${nbd}/VOLUME\n  iscsi  iscsi://${iscsi}/${iqn}/LUN`;
+}
+
+function networkLine({ network }: LabView): string[] {
+  return network === "netns" ? ["These addresses are in the lab's own network: scripts/lab exec -- CMD"] : [];
+}
+
+/** Runs a command where hosts are, or where the appliance is; its output and its exit code are the caller's. */
+export function exec(dir: string, applianceName: string | null, command: readonly string[]): number {
+  const lab = requireLab(dir);
+  if (command.length === 0) throw new LabError("say which command: scripts/lab exec -- CMD", "usage", 2);
+  const [program, ...args] = [...networkWords(lab, applianceName), ...command];
+  const ran = spawnSync(program!, args, { stdio: "inherit" });
+  if (ran.error !== undefined) throw new LabError(`${program} cannot be run: ${ran.error.message}`);
+  return ran.status ?? 1;
 }
 
 export async function kill(dir: string, name: string): Promise<Printed> {
@@ -109,6 +141,7 @@ export async function stop(dir: string, name: string): Promise<Printed> {
 
 export async function start(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
+  await withNetwork(lab);
   launch(lab, name);
   const settled = await whenSettled(lab, name, startLimitMs);
   const groups = settled.map(({ name: group, role, writable, why }) => ({ name: group, role, writable, why }));
@@ -183,8 +216,9 @@ export async function down(dir: string, wipe: boolean): Promise<Printed> {
   if (lab !== null) {
     const present = lab;
     await Promise.all(names.map((name) => (wipe ? killAppliance(present, name) : stopAppliance(present, name))));
-    if (wipe) removeFiles(present);
   }
+  await endHolders(resolve(dir));
+  if (wipe && lab !== null) removeFiles(lab);
   const text =
     lab === null ? `there is no lab in ${dir}` : `the lab in ${lab.dir} is down${wipe ? " and removed" : ""}`;
   return { json: { stopped: names, wiped: wipe && lab !== null }, text };

@@ -1,42 +1,20 @@
-/**
- * Appliances as real, detached processes. A process is known by its id and its start time (proc(5), stat field 22), so that a
- * reused id is never signalled.
- */
+/** Appliances as real, detached processes, each in the network that the lab gives it. */
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { applianceEnv } from "../appliance_env.ts";
 import { repositoryRoot } from "../tools.ts";
+import { networkWords } from "./network.ts";
+import { livingProcess, type NamedProcess, stillLiving } from "./proc.ts";
 import { profilePath } from "./profile.ts";
 import { type Lab, LabError, pathIn, writeWhole } from "./site.ts";
 import { waitUntil } from "./wait.ts";
 
-export interface RunningProcess {
-  readonly pid: number;
-  readonly startTicks: number;
+export interface RunningProcess extends NamedProcess {
   readonly paused: boolean;
 }
 
-interface ProcStat {
-  readonly state: string;
-  readonly startTicks: number;
-}
-
-/** null: no such process. */
-function procStat(pid: number): ProcStat | null {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The second field is the program's name in parentheses and may hold anything.
-    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-    return { state: fields[0] ?? "", startTicks: Number(fields[19]) };
-  } catch {
-    return null;
-  }
-}
-
-interface NotedProcess {
-  readonly pid: number;
-  readonly startTicks: number;
+interface NotedProcess extends NamedProcess {
   /** The lab has stopped it: should it be gone before it is resumed, somebody has fenced it. */
   readonly paused?: boolean;
 }
@@ -60,10 +38,9 @@ function noteProcess(lab: Lab, name: string, noted: NotedProcess): void {
 /** null: not running (a process that has ended and was not collected is not running). */
 export function runningProcess(lab: Lab, name: string): RunningProcess | null {
   const noted = notedProcess(lab, name);
-  const stat = noted === null ? null : procStat(noted.pid);
-  if (noted === null || stat === null || stat.startTicks !== noted.startTicks) return null;
-  if (stat.state === "Z" || stat.state === "X") return null;
-  return { pid: noted.pid, startTicks: noted.startTicks, paused: stat.state === "T" || stat.state === "t" };
+  const living = noted === null ? null : stillLiving(noted);
+  if (living === null) return null;
+  return { pid: living.pid, startTicks: living.startTicks, paused: /^t$/i.test(living.state) };
 }
 
 export function outputPath(lab: Lab, name: string): string {
@@ -74,19 +51,18 @@ export function outputPath(lab: Lab, name: string): string {
 export function spawnAppliance(lab: Lab, name: string): RunningProcess {
   const output = openSync(outputPath(lab, name), "a");
   try {
-    const child = spawn(
-      process.execPath,
-      [join(repositoryRoot, "firmware", "main.ts"), "--profile", profilePath(lab, name)],
-      {
-        cwd: lab.dir,
-        env: { ...process.env, ...applianceEnv() },
-        stdio: ["ignore", output, output],
-        detached: true,
-      },
-    );
+    const main = join(repositoryRoot, "firmware", "main.ts");
+    // Each of these programs becomes the next one in the same process.
+    const words = [...networkWords(lab, name), process.execPath, main, "--profile", profilePath(lab, name)];
+    const child = spawn(words[0]!, words.slice(1), {
+      cwd: lab.dir,
+      env: { ...process.env, ...applianceEnv() },
+      stdio: ["ignore", output, output],
+      detached: true,
+    });
     child.unref();
     const pid = child.pid;
-    const stat = pid === undefined ? null : procStat(pid);
+    const stat = pid === undefined ? null : livingProcess(pid);
     if (pid === undefined || stat === null) throw new LabError(`${name} could not be started`);
     noteProcess(lab, name, { pid, startTicks: stat.startTicks });
     return { pid, startTicks: stat.startTicks, paused: false };

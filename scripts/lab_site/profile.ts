@@ -1,5 +1,7 @@
 /** The board profile of each appliance of a lab, as the firmware reads it. */
+import { backAddress, hostAddress, hostInterface, serviceAddress, servicePorts } from "./addresses.ts";
 import {
+  applianceOf,
   diskPath,
   isPreferred,
   type Lab,
@@ -49,19 +51,13 @@ export function profileText(lab: Lab, appliance: SiteAppliance): string {
     "[nic_shaping]",
     `file = ${quoted(pathIn(lab, appliance.name, "shaping.json"))}`,
   ];
-  for (const [index, port] of appliance.nbdPorts.entries()) {
-    lines.push("", "[[hba]]", `name = "hba${index}"`, `listen = "127.0.0.1:${port}"`, 'protocol = "nbd"');
-  }
-  for (const [index, port] of appliance.iscsiPorts.entries()) {
-    const name = `hba${appliance.nbdPorts.length + index}`;
-    lines.push("", "[[hba]]", `name = "${name}"`, `listen = "127.0.0.1:${port}"`, 'protocol = "iscsi"');
-  }
+  lines.push(...hbaLines(lab, appliance));
   const nics = [
     ...appliance.nicPorts.map((port, index) => ({ port, name: peerNicName(index) })),
     ...appliance.interconnectPorts.map((port, index) => ({ port, name: interconnectNicName(index) })),
   ];
   for (const { port, name } of nics) {
-    lines.push("", "[[nic]]", `name = "${name}"`, `listen = "127.0.0.1:${port}"`);
+    lines.push("", "[[nic]]", `name = "${name}"`, `listen = "${backAddress(lab, appliance)}:${port}"`);
   }
   if (partner !== null) lines.push(...pairLines(lab, appliance, partner));
   lines.push("", "[[shelf]]", `name = "${shelfName}"`, `fencing = "${partner === null ? "none" : "power"}"`);
@@ -79,11 +75,35 @@ export function profileText(lab: Lab, appliance: SiteAppliance): string {
   for (const array of site.arrays.filter((candidate) => candidate.name !== appliance.array)) {
     lines.push("", "[[peer]]", `array = ${quoted(array.name)}`);
     for (const name of array.appliances) {
-      const ports = site.appliances.find((candidate) => candidate.name === name)?.nicPorts ?? [];
-      lines.push("", "[[peer.appliances]]", `name = ${quoted(name)}`, `addresses = ${addressList(ports)}`);
+      const peer = applianceOf(lab, name);
+      lines.push("", "[[peer.appliances]]", `name = ${quoted(name)}`);
+      lines.push(`addresses = ${addressList(backAddress(lab, peer), peer.nicPorts)}`);
     }
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** The ports that stay with the appliance come first, so that their places do not depend on whether there are others. */
+function hbaLines(lab: Lab, appliance: SiteAppliance): string[] {
+  const own = hostAddress(lab, appliance);
+  const moving = serviceAddress(lab, appliance.array);
+  const ports = [
+    ...appliance.nbdPorts.map((port) => ({ listen: `${own}:${port}`, protocol: "nbd" })),
+    ...appliance.iscsiPorts.map((port) => ({ listen: `${own}:${port}`, protocol: "iscsi" })),
+  ];
+  if (moving !== null) {
+    ports.push({ listen: `${moving}:${servicePorts.nbd}`, protocol: "nbd" });
+    ports.push({ listen: `${moving}:${servicePorts.iscsi}`, protocol: "iscsi" });
+  }
+  const lines = ports.flatMap(({ listen, protocol }, index) => [
+    "",
+    "[[hba]]",
+    `name = "hba${index}"`,
+    `listen = "${listen}"`,
+    `protocol = "${protocol}"`,
+  ]);
+  if (moving === null) return lines;
+  return [...lines, "", "[[service]]", `address = "${moving}"`, `interface = "${hostInterface}"`];
 }
 
 const lifeLockPath = (lab: Lab, { name }: SiteAppliance): string => pathIn(lab, name, "life.lock");
@@ -95,7 +115,7 @@ function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): 
     "[pair]",
     `partner = ${quoted(partner.name)}`,
     `nics = [${nics.join(", ")}]`,
-    `addresses = ${addressList(partner.interconnectPorts)}`,
+    `addresses = ${addressList(backAddress(lab, partner), partner.interconnectPorts)}`,
     `preferred = ${isPreferred(lab, appliance)}`,
     "",
     "[power]",
@@ -104,6 +124,6 @@ function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): 
   ];
 }
 
-function addressList(ports: readonly number[]): string {
-  return `[${ports.map((port) => quoted(`127.0.0.1:${port}`)).join(", ")}]`;
+function addressList(address: string, ports: readonly number[]): string {
+  return `[${ports.map((port) => quoted(`${address}:${port}`)).join(", ")}]`;
 }

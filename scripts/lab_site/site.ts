@@ -19,6 +19,7 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import * as v from "valibot";
 import type { PeerMode } from "../../firmware/manage/status_json.ts";
+import { standardPorts } from "./addresses.ts";
 
 /** What the operator did wrong, or the lab cannot do; one line. `usage` means exit 2. */
 export class LabError extends Error {
@@ -40,6 +41,8 @@ const siteSchema = v.strictObject({
   profile: v.string(),
   mode: v.picklist(["sync", "async", "delta"]),
   persistence: v.picklist(["battery", "flush"]),
+  /** `netns`: each appliance in a network namespace of its own. Absent in sites from before that. */
+  network: v.optional(v.picklist(["loopback", "netns"]), "loopback"),
   cacheBytes: bytes,
   diskBytes: bytes,
   disksPerShelf: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64)),
@@ -78,6 +81,8 @@ export interface SiteWishes {
   readonly profile: string;
   readonly mode: PeerMode;
   readonly persistence: "battery" | "flush";
+  /** On loopback unless said. */
+  readonly network?: "loopback" | "netns";
 }
 
 /** By profile: the appliances of oak. The first of a pair is the preferred one. */
@@ -96,6 +101,7 @@ export function builtInSite(wishes: SiteWishes): Omit<Site, "appliances"> {
   const profile = isBuiltIn(wishes.profile) ? wishes.profile : defaultProfile;
   return {
     version: 1,
+    network: "loopback",
     ...wishes,
     cacheBytes: 256 * 1024 ** 2,
     // Two volumes of 1 GiB, their forks and salvage sets several times over; the files are sparse.
@@ -115,10 +121,24 @@ export function builtInSite(wishes: SiteWishes): Omit<Site, "appliances"> {
 
 export async function createLab(dirText: string, plan: Omit<Site, "appliances">): Promise<Lab> {
   const dir = resolve(dirText);
-  const interconnectCount = (array: Site["arrays"][number]) => (array.appliances.length > 1 ? 2 : 0);
-  const portCounts = plan.arrays.map((array) => array.appliances.length * (6 + interconnectCount(array)));
+  const appliances = plan.network === "netns" ? withStandardPorts(plan) : await withFreePorts(plan);
+  const lab: Lab = { dir, site: { ...plan, appliances } };
+  for (const appliance of appliances) checkSocketPath(socketOf(lab, appliance.name));
+  mkdirSync(dir, { recursive: true });
+  for (const array of plan.arrays) mkdirSync(join(dir, array.name), { recursive: true });
+  for (const appliance of appliances) mkdirSync(join(dir, appliance.name), { recursive: true });
+  for (const array of plan.arrays.filter(({ appliances: { length } }) => length > 1)) makeSharedDisks(lab, array.name);
+  saveLab(lab);
+  return lab;
+}
+
+const interconnectCount = (array: Site["arrays"][number]): number => (array.appliances.length > 1 ? 2 : 0);
+
+/** All on one address. */
+async function withFreePorts({ arrays }: Pick<Site, "arrays">): Promise<SiteAppliance[]> {
+  const portCounts = arrays.map((array) => array.appliances.length * (6 + interconnectCount(array)));
   const ports = await freePorts(portCounts.reduce((sum, count) => sum + count, 0));
-  const appliances = plan.arrays.flatMap((array) =>
+  return arrays.flatMap((array) =>
     array.appliances.map((applianceName) => ({
       name: applianceName,
       array: array.name,
@@ -128,14 +148,21 @@ export async function createLab(dirText: string, plan: Omit<Site, "appliances">)
       interconnectPorts: ports.splice(0, interconnectCount(array)),
     })),
   );
-  const lab: Lab = { dir, site: { ...plan, appliances } };
-  for (const appliance of appliances) checkSocketPath(socketOf(lab, appliance.name));
-  mkdirSync(dir, { recursive: true });
-  for (const array of plan.arrays) mkdirSync(join(dir, array.name), { recursive: true });
-  for (const appliance of appliances) mkdirSync(join(dir, appliance.name), { recursive: true });
-  for (const array of plan.arrays.filter(({ appliances: { length } }) => length > 1)) makeSharedDisks(lab, array.name);
-  saveLab(lab);
-  return lab;
+}
+
+/** Each on addresses of its own. */
+function withStandardPorts({ arrays }: Pick<Site, "arrays">): SiteAppliance[] {
+  const { nbdPorts, nicPorts, iscsiPorts, interconnectPorts } = standardPorts;
+  return arrays.flatMap((array) =>
+    array.appliances.map((applianceName) => ({
+      name: applianceName,
+      array: array.name,
+      nbdPorts: [...nbdPorts],
+      nicPorts: [...nicPorts],
+      iscsiPorts: [...iscsiPorts],
+      interconnectPorts: interconnectPorts.slice(0, interconnectCount(array)),
+    })),
+  );
 }
 
 /** null: there is no lab. */

@@ -1,6 +1,7 @@
 /** What `status` and `up` print of each appliance. */
 import { iscsiTargetName } from "../../firmware/manage/iscsi_name.ts";
 import type { PairJson } from "../../firmware/manage/status_json.ts";
+import { hostAddress, serviceAddress, servicePorts } from "./addresses.ts";
 import { statusOf } from "./appliances.ts";
 import { runningProcess } from "./process.ts";
 import { isSettled } from "./settling.ts";
@@ -22,8 +23,9 @@ export interface ApplianceView {
 }
 
 async function viewOf(lab: Lab, appliance: SiteAppliance): Promise<ApplianceView> {
-  const portals = appliance.nbdPorts.map((port) => `nbd://127.0.0.1:${port}`);
-  const iscsiPortals = appliance.iscsiPorts.map((port) => `127.0.0.1:${port}`);
+  const address = hostAddress(lab, appliance);
+  const portals = appliance.nbdPorts.map((port) => `nbd://${address}:${port}`);
+  const iscsiPortals = appliance.iscsiPorts.map((port) => `${address}:${port}`);
   return {
     name: appliance.name,
     array: appliance.array,
@@ -47,7 +49,32 @@ async function lifeOf(lab: Lab, name: string): Promise<Pick<ApplianceView, "pid"
   return { pid, state: isUp ? "up" : "starting", pair: status?.pair ?? null };
 }
 
-export async function labView(lab: Lab): Promise<{ dir: string; appliances: ApplianceView[] }> {
+/** An array at its service address: at whichever of its appliances owns it. */
+export interface ServiceView {
+  readonly array: string;
+  readonly nbd: string;
+  readonly iscsi: string;
+  readonly iqn: string;
+}
+
+function servicesOf(lab: Lab): ServiceView[] {
+  return lab.site.arrays.flatMap(({ name }) => {
+    const address = serviceAddress(lab, name);
+    if (address === null) return [];
+    const nbd = `nbd://${address}:${servicePorts.nbd}`;
+    return [{ array: name, nbd, iscsi: `${address}:${servicePorts.iscsi}`, iqn: iscsiTargetName(name) }];
+  });
+}
+
+export interface LabView {
+  readonly dir: string;
+  /** `netns`: the addresses are in the lab's own network (`scripts/lab exec`). */
+  readonly network: "loopback" | "netns";
+  readonly appliances: readonly ApplianceView[];
+  readonly services: readonly ServiceView[];
+}
+
+export async function labView(lab: Lab): Promise<LabView> {
   const appliances = await Promise.all(lab.site.appliances.map((appliance) => viewOf(lab, appliance)));
-  return { dir: lab.dir, appliances };
+  return { dir: lab.dir, network: lab.site.network, appliances, services: servicesOf(lab) };
 }

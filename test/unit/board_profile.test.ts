@@ -83,6 +83,7 @@ test("a full profile -> hardware, config and files, with the defaults filled in"
       },
     ],
     tls: null,
+    services: [],
     nicShapingFile: null,
   });
   assert.equal(config, {
@@ -396,6 +397,56 @@ test("a pair that could not be held together or apart -> one line with field, fa
   );
 });
 
+const serviceTable = '[[service]]\naddress = "192.0.2.100"\ninterface = "eth0"\n';
+const moving = `[[hba]]\nname = "hba2"\nlisten = "192.0.2.100:10809"\nprotocol = "nbd"\n`;
+const serving = `${paired}${moving}${serviceTable}`;
+
+test("[[service]] and ports that listen on it -> addresses that move, and where they are here", () => {
+  const hardware: LinuxBoard = accepted(serving).board;
+  assert.equal(hardware.services, [{ address: "192.0.2.100", interface: "eth0" }]);
+  assert.is(hardware.hbas.at(-1)?.listen, "192.0.2.100:10809");
+});
+
+test("an address that could not move, or not be listened on -> one line with field, fault and remedy", () => {
+  const wrong = (text: string, told: string) => assert.is(refusal(text), `oak-a.toml: ${told}`);
+  const example = 'write for example address = "192.0.2.100"';
+  for (const address of ["192.0.2.100/24", "192.0.2.256", "2001:db8::100", "oak"]) {
+    const told = `service[0].address: "${address}" is not an IPv4 address alone (IPv6 addresses do not move in this version)`;
+    wrong(serving.replace('"192.0.2.100"', `"${address}"`), `${told}; ${example}`);
+  }
+  wrong(
+    serving.replace('"eth0"', '"eth0:1"'),
+    'service[0].interface: "eth0:1" is not an interface\'s name; write for example interface = "eth0"',
+  );
+  wrong(
+    `${valid}${moving}${serviceTable}`,
+    "service: there is no [pair], so there is nowhere to move to; write the address into hba.listen alone, or describe the partner in [pair]",
+  );
+  wrong(
+    `${serving}${serviceTable}`,
+    'service[1].address: "192.0.2.100" is the address of service[0] too; name each once',
+  );
+  wrong(
+    `${paired}${serviceTable}`,
+    'service[0].address: no [[hba]] listens on 192.0.2.100; write for example listen = "192.0.2.100:10809" in one, or remove [[service]]',
+  );
+  wrong(
+    serving.replace("192.0.2.100:10809", "192.0.2.100:0"),
+    'hba[2].listen: "192.0.2.100:0" moves, and hosts must find its port at both appliances; write a port other than 0',
+  );
+  assert.match(
+    refusal(serving.replace('"127.0.0.1:10809"', '"0.0.0.0:10809"')),
+    "hba[0].listen takes port 10809 of every address",
+  );
+  for (const [field, from] of [
+    ["nic[0].listen", '"127.0.0.1:7000"'],
+    ["pair.addresses[1]", '"127.0.0.1:7511"'],
+  ] as const) {
+    const told = `${field}: "192.0.2.100:7999" moves with the array ([[service]]); write an address that stays with its appliance`;
+    wrong(serving.replace(from, '"192.0.2.100:7999"'), told);
+  }
+});
+
 test("one HBA port alone -> refused with what is needed", () => {
   const second = valid.slice(valid.lastIndexOf("[[hba]]"), valid.indexOf("[[nic]]"));
   assert.is(
@@ -437,7 +488,7 @@ test("every field in turn holds something absurd -> refused in one line, never t
       visit(inner, (by) => replace(Array.isArray(value) ? value.with(Number(key), by) : { ...value, [key]: by }));
     }
   };
-  for (const text of [valid, paired]) visit(Bun.TOML.parse(text), (by) => by);
+  for (const text of [valid, paired, serving]) visit(Bun.TOML.parse(text), (by) => by);
 });
 
 test.run();

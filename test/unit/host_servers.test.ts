@@ -20,6 +20,7 @@ class FakePort implements HbaPort {
   readonly name: string;
   readonly address: string;
   readonly protocol: string;
+  readonly movesWithOwner = false;
   accept: ((stream: ServedStream) => StreamHandler) | null = null;
 
   constructor(name: string, protocol: string) {

@@ -7,6 +7,7 @@ export class PathSocket {
   readonly #onData: (chunk: Uint8Array) => void;
   readonly #onBroken: (why: string) => void;
   #socket: Bun.Socket<undefined> | null = null;
+  #onDropped: (() => void) | null = null;
   #isOver = false;
 
   constructor(onData: (chunk: Uint8Array) => void, onBroken: (why: string) => void) {
@@ -14,25 +15,33 @@ export class PathSocket {
     this.#onBroken = onBroken;
   }
 
-  async connect(place: Place): Promise<void> {
-    const socket = await Bun.connect({
-      hostname: place.host,
-      port: place.port,
-      socket: {
-        data: (_, chunk) => {
-          if (!this.#isOver) this.#onData(chunk);
+  /** Rejects when it is dropped meanwhile: in a network an attempt may stay without an answer for minutes. */
+  connect(place: Place): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const givenUp = () => reject(new Error("given up while it was connected"));
+      this.#onDropped = givenUp;
+      Bun.connect({
+        hostname: place.host,
+        port: place.port,
+        socket: {
+          data: (_, chunk) => {
+            if (!this.#isOver) this.#onData(chunk);
+          },
+          drain: () => this.push(),
+          close: () => this.end("closed"),
+          error: (_, error) => this.end(error.message),
         },
-        drain: () => this.push(),
-        close: () => this.end("closed"),
-        error: (_, error) => this.end(error.message),
-      },
+      }).then((socket) => {
+        this.#socket = socket;
+        this.#onDropped = null;
+        if (this.#isOver) {
+          socket.terminate();
+          return givenUp();
+        }
+        this.output.use(socket);
+        resolve();
+      }, reject);
     });
-    this.#socket = socket;
-    if (this.#isOver) {
-      socket.terminate();
-      throw new Error("given up while it was connected");
-    }
-    this.output.use(socket);
   }
 
   push(): void {
@@ -48,6 +57,7 @@ export class PathSocket {
 
   drop(): void {
     this.#isOver = true;
+    this.#onDropped?.();
     this.#socket?.terminate();
   }
 }

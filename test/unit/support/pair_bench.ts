@@ -23,7 +23,11 @@ export interface PairBenchOptions {
   readonly returnAfterMs?: number;
   /** Of each of the shelf's two disks. */
   readonly diskBytes?: number;
+  /** The pair has `serviceAddress`, with a port. */
+  readonly hasService?: boolean;
 }
+
+export const serviceAddress = { ip: "192.0.2.100", port: "192.0.2.100:10809", iscsi: "192.0.2.100:3260" } as const;
 
 export class PairMachine {
   readonly name: string;
@@ -81,15 +85,21 @@ export class PairBench {
   }
 
   #machine(name: string, partner: string): PairMachine {
-    const { cacheBytes = 8 * mebibyte, domain = "battery" } = this.#options;
+    const { cacheBytes = 8 * mebibyte, domain = "battery", hasService = false } = this.#options;
+    const own = [
+      { name: "hba0", address: `${name}:10809`, protocol: "nbd" },
+      { name: "hba1", address: `${name}:3260`, protocol: "iscsi" },
+    ];
+    const moving = [
+      { name: "hba2", address: serviceAddress.port, protocol: "nbd" },
+      { name: "hba3", address: serviceAddress.iscsi, protocol: "iscsi" },
+    ];
     const machine = this.world.addAppliance({
       name,
       cache: { sizeBytes: cacheBytes, domain },
       shelves: [this.shelf],
-      hbaPorts: [
-        { name: "hba0", address: `${name}:10809`, protocol: "nbd" },
-        { name: "hba1", address: `${name}:3260`, protocol: "iscsi" },
-      ],
+      hbaPorts: hasService ? [...own, ...moving] : own,
+      serviceAddresses: hasService ? [serviceAddress.ip] : [],
       nics: [
         { name: "nic0", address: `${name}:7400` },
         { name: "ic0", address: `${name}:7500` },
@@ -268,8 +278,13 @@ export class PairBench {
     return Buffer.compare(this.a.machine.nvram.image().bytes, this.b.machine.nvram.image().bytes) === 0;
   }
 
-  host(volume: string, blocks: number): PathHost {
-    return new PathHost(this, volume, blocks);
+  /** `paths`: the addresses that it knows. */
+  host(
+    volume: string,
+    blocks: number,
+    paths: readonly string[] = this.machines.map(({ address }) => address),
+  ): PathHost {
+    return new PathHost(this, volume, blocks, paths);
   }
 }
 
@@ -288,7 +303,7 @@ export class PathHost {
   #client: NbdClient | null = null;
   #ready = false;
   #connecting = false;
-  #paths: PairMachine[];
+  #paths: readonly string[];
   #next = 1;
   #cookie = 1;
   /** By block: the newest number that was acknowledged, and the newest that was sent. */
@@ -302,11 +317,11 @@ export class PathHost {
   #reading: ((data: Uint8Array | null) => void) | null = null;
   #filled: ((errno: number) => void) | null = null;
 
-  constructor(bench: PairBench, volume: string, blocks: number) {
+  constructor(bench: PairBench, volume: string, blocks: number, paths: readonly string[]) {
     this.#bench = bench;
     this.#volume = volume;
     this.#blocks = blocks;
-    this.#paths = [...bench.machines];
+    this.#paths = paths;
     this.acked = new Array<number>(blocks).fill(0);
     this.sent = new Array<number>(blocks).fill(0);
   }
@@ -390,7 +405,7 @@ export class PathHost {
       this.#bench.world.hostClock.after(20, () => this.#connect());
     };
     this.#bench.world.connectHost(
-      path.address,
+      path,
       (stream) => {
         this.#connecting = false;
         this.#client = new NbdClient(stream, this.#volume, true, {
@@ -457,11 +472,15 @@ export class PathHost {
 }
 
 /** A mirrored pair with a volume `v1`, and a host that writes to 500 blocks of it all the time. */
-export function benchWithHost(seed: number, options: PairBenchOptions = {}): { bench: PairBench; host: PathHost } {
+export function benchWithHost(
+  seed: number,
+  options: PairBenchOptions = {},
+  paths?: readonly string[],
+): { bench: PairBench; host: PathHost } {
   const bench = new PairBench(seed, options);
   bench.startBoth();
   bench.addVolume("v1", 64 * mebibyte);
-  const host = bench.host("v1", 500);
+  const host = bench.host("v1", 500, paths);
   host.run();
   bench.until("some writes", () => host.acks > 300);
   return { bench, host };

@@ -17,11 +17,16 @@ export class PairInitiator {
 
   /** A new session; its first unit attentions (power on, and what has moved) are taken. */
   login(at: PairMachine): void {
+    this.loginAt(`${at.name}:3260`);
+  }
+
+  /** As `login`, at a port that may be anybody's. */
+  loginAt(address: string): void {
     this.#initiator = null;
     let initiator: Initiator | null = null;
     let isOver = false;
     this.#bench.world.connectHost(
-      `${at.name}:3260`,
+      address,
       (stream) => {
         const wire = new StreamWire(stream, () => {
           isOver = true;
@@ -36,12 +41,12 @@ export class PairInitiator {
       },
     );
     const answers: Answer[] = [];
-    this.#bench.until(`a login at ${at.name}`, () => {
+    this.#bench.until(`a login at ${address}`, () => {
       answers.push(...(initiator?.answers() ?? []));
       return isOver || answers.length > 0;
     });
     if (initiator === null || answers[0]?.loginStatus !== 0)
-      throw new Error(`no login at ${at.name}: ${answers[0]?.loginStatus}`);
+      throw new Error(`no login at ${address}: ${answers[0]?.loginStatus}`);
     this.#initiator = initiator;
     while (this.run([0]).sense >> 16 === 6);
   }
