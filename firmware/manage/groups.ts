@@ -145,7 +145,9 @@ export class GroupRegistry {
       return `group ${store.id}: ${opened.error?.text ?? "it cannot be opened"}`;
     const group = opened.value;
     group.writeThrough.onSafe = () => {
-      events.emit("cache-data-safe", `group ${group.name}: what only the failed cache held is on the shelf`);
+      // A group that is about to move goes to the shelf with a good cache.
+      if (!this.#cacheHealthy)
+        events.emit("cache-data-safe", `group ${group.name}: what only the failed cache held is on the shelf`);
       this.onSafe();
     };
     if (group.cacheLostNow && config.acceptCacheLoss !== true) {

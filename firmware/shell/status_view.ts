@@ -60,9 +60,12 @@ function applianceTable(style: Style, appliances: readonly ApplianceJson[]): str
 }
 
 export function groupTable(style: Style, groups: readonly GroupJson[]): string {
+  // Of interest where the appliances of a pair serve different groups.
+  const withOwner = new Set(groups.map(({ owner }) => owner)).size > 1;
   const rows = groups.flatMap((group) => {
     const own = [
       group.name,
+      ...(withOwner ? [group.owner] : []),
       group.role,
       tone(style, group.writable ? "good" : group.role === "golden" ? "dim" : "bad", group.writable ? "yes" : "no"),
       stateText(style, group.state),
@@ -82,6 +85,7 @@ export function groupTable(style: Style, groups: readonly GroupJson[]): string {
   });
   const headers = [
     "GROUP",
+    ...(withOwner ? ["OWNER"] : []),
     "ROLE",
     "WRITABLE",
     "STATE",
