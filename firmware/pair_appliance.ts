@@ -151,6 +151,7 @@ export class PairAppliance {
       half,
       // Each appliance is preferred for one half.
       pair: { ...pair, preferred: pair.preferred === (half === 0) },
+      fencesFirst: pair.preferred,
       events: this.#onceForBoth(half),
       front: this.#front,
       open: async (lent, port) => {

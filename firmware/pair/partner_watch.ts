@@ -22,7 +22,7 @@ export interface PartnerWatchOptions {
   readonly heart: ShelfHeart;
   readonly events: EventSink;
   readonly limitMs: number;
-  readonly preferred: boolean;
+  readonly fencesFirst: boolean;
   /** Whether the partner is looked for now: apart, and owning nothing. */
   isWatching(): boolean;
   /** The partner is dead; `how` is the end of a sentence about it. */
@@ -114,7 +114,7 @@ export class PartnerWatch {
   }
 
   #isSilent(): boolean {
-    const { limitMs, heart, preferred } = this.#options;
+    const { limitMs, heart, fencesFirst } = this.#options;
     if (this.portIsWrong) return false;
     const apartMs = this.#apartMs;
     const { silentMs } = heart;
@@ -123,7 +123,7 @@ export class PartnerWatch {
     if (!this.#everMet && apartMs < patienceMs) return false;
     if (silentMs === null) return apartMs >= limitMs;
     if (silentMs >= limitMs) return true;
-    return apartMs >= patienceMs && !heart.partnerOwns && preferred;
+    return apartMs >= patienceMs && !heart.partnerOwns && fencesFirst;
   }
 
   #kill(): void {

@@ -141,7 +141,7 @@ export class Partnership implements PairPort {
       heart: this.#heart,
       events,
       limitMs: pair.limitMs,
-      preferred: pair.preferred,
+      fencesFirst: options.fencesFirst,
       isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
       dead: (how) => this.#takeOver(how),
     });

@@ -14,6 +14,8 @@ export interface PartnershipOptions {
   readonly half: HalfNumber;
   /** `preferred`: for this half. */
   readonly pair: PairConfig;
+  /** Where both would switch each other off, this appliance is the one that does. */
+  readonly fencesFirst: boolean;
   readonly events: EventSink;
   /** Serves hosts at this appliance's ports, wherever the array is owned. */
   readonly front: HostFront;

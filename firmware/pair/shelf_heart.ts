@@ -55,8 +55,8 @@ export class ShelfHeart {
   #count = 0;
   #timer: Timer | null = null;
   #stopped = false;
-  /** When the partner's count was seen to move last, or looking began; null: not looked yet. */
-  #movedMs: number | null = null;
+  /** For how long the partner's count has stood still under this side's eyes; null: not looked yet. */
+  #stillMs: number | null = null;
   /** As its page said last. */
   partnerOwns = false;
   /** The last look that was answered. */
@@ -82,15 +82,14 @@ export class ShelfHeart {
     findDisks(shelves, digests, (found) => {
       const ours = found.filter(({ state, superblock }) => state === "in-use" && superblock?.arrayName === array);
       this.#disks = ours.slice(0, disksMax).map(({ disk }) => ({ disk, writing: false, reading: false, seen: "" }));
-      this.#movedMs = null;
+      this.#stillMs = null;
       done();
     });
   }
 
   /** For how long the partner's count has stood still as far as this side could see; null: there is no pool to tell. */
   get silentMs(): number | null {
-    if (this.#disks.length === 0) return null;
-    return this.#movedMs === null ? 0 : Math.max(0, this.#lookedMs - this.#movedMs);
+    return this.#disks.length === 0 ? null : (this.#stillMs ?? 0);
   }
 
   #beat(): void {
@@ -125,12 +124,13 @@ export class ShelfHeart {
     target.disk.read(heartbeatOffset(1 - place, half), bytes, (error) => {
       target.reading = false;
       if (error !== null || !this.#disks.includes(target)) return;
-      const nowMs = clock.nowMs();
-      this.#lookedMs = nowMs;
+      // A pause of this side's own is none of the partner's, who may have been stopped by the same cause.
+      const sinceMs = Math.min(clock.nowMs() - this.#lookedMs, 2 * this.#options.heartbeatMs);
+      this.#lookedMs = clock.nowMs();
       const isWhole =
         view.getUint32(0, true) === magic && view.getUint32(4, true) === digests.crc32(bytes.subarray(8, coveredBytes));
       const seen = isWhole ? `${getU64(view, 8)} ${bytes.subarray(16, 32).join(" ")}` : "";
-      if (seen !== target.seen || this.#movedMs === null) this.#movedMs = nowMs;
+      this.#stillMs = seen !== target.seen || this.#stillMs === null ? 0 : this.#stillMs + sinceMs;
       target.seen = seen;
       if (isWhole) this.partnerOwns = bytes[ownsAt] === 1;
     });

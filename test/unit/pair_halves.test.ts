@@ -1,69 +1,12 @@
 /** The two halves of a pair's array: each appliance owns one, both are reached through either, and one appliance can have both. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { FailoverJson } from "../../firmware/manage/control.ts";
-import type { HostJson, PairStatusJson, StatusJson, VolumeJson } from "../../firmware/manage/status_json.ts";
-import { PairBench, type PairBenchOptions, type PairMachine } from "./support/pair_bench.ts";
+import type { HostJson, PairStatusJson, VolumeJson } from "../../firmware/manage/status_json.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
 import { cdb } from "./support/scsi_bench.ts";
+import { assertReads, blocks, filled, luns, mebibyte, owners, twoHalves, write } from "./support/two_halves.ts";
 
 const test = suite("pair_halves");
-const mebibyte = 1048576;
-const blocks = 8;
-
-function filled(seed: number): Uint8Array {
-  return Uint8Array.from({ length: 4096 }, (_, index) => (index * 13 + seed) & 0xff);
-}
-
-/** One group with a volume in each half; `one` is LUN 0, and `two` LUN 1. */
-function twoHalves(seed: number, options: PairBenchOptions = {}): PairBench {
-  const bench = new PairBench(seed, options);
-  bench.startBoth();
-  bench.untilHalves("a", "b");
-  bench.call(bench.a, "POST", "/v1/hosts", { name: "any", any: true });
-  for (const name of ["one", "two"]) {
-    bench.call(bench.a, "POST", "/v1/volumes", { name, sizeBytes: 64 * mebibyte });
-    bench.call(bench.b, "POST", "/v1/hosts/any/map", { volume: name });
-  }
-  return bench;
-}
-
-function owners(bench: PairBench): Record<string, string> {
-  const { groups } = bench.call<StatusJson>(bench.a.machine.isUp ? bench.a : bench.b, "GET", "/v1/status");
-  return Object.fromEntries(groups.map(({ name, owner }) => [name, owner]));
-}
-
-function luns(initiator: PairInitiator): number[] {
-  const list = initiator.read([0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], 256)!;
-  const count = new DataView(list.buffer).getUint32(0) / 8;
-  return Array.from({ length: count }, (_, index) => list[9 + 8 * index]!);
-}
-
-function write(initiator: PairInitiator, lun: number, data: Uint8Array): void {
-  for (let tries = 0; tries < 6; tries++) {
-    const { status, sense } = initiator.run(cdb.write10(0, blocks), data, lun);
-    if (status === 0) return;
-    assert.ok([0x062a06, 0x062a01, 0x0b0000, 0x062900, 0x063f0e].includes(sense), sense.toString(16));
-  }
-  throw new Error("not written");
-}
-
-function read(initiator: PairInitiator, lun: number): Uint8Array {
-  const told: string[] = [];
-  for (let tries = 0; tries < 6; tries++) {
-    const command = initiator.begin(cdb.read10(0, blocks), { readBytes: 4096, lun });
-    const { status, sense } = initiator.end(command);
-    if (status === 0) return command.received;
-    // The group has just come, and finds out its role.
-    if (sense === 0x020401) initiator.rest();
-    told.push(`${status} ${sense.toString(16)}`);
-  }
-  throw new Error(`not read: ${told.join(", ")}`);
-}
-
-function assertReads(initiator: PairInitiator, lun: number, data: Uint8Array): void {
-  assert.is(Buffer.compare(read(initiator, lun), data), 0, `LUN ${lun}`);
-}
 
 test("both start -> each appliance owns a half; new groups go to the half that has fewer; either appliance shows all of it", () => {
   const bench = twoHalves(80);
@@ -193,83 +136,6 @@ test("both lose power -> both halves come up, with everything acknowledged", () 
   bench.untilHalves("a", "b");
   session.login(bench.b);
   for (const lun of [0, 1]) assertReads(session, lun, filled(lun));
-});
-
-function move(bench: PairBench, at: PairMachine, group: string, to: string): boolean {
-  return bench.call<FailoverJson>(at, "POST", "/v1/pair/move", { group, to }).changed;
-}
-
-test("pair move -> the group is served by the other appliance; sessions at both go on, mappings and data go along", () => {
-  const bench = twoHalves(86);
-  const sessions = bench.machines.map((machine, index) => {
-    const session = new PairInitiator(bench, `host${index}`);
-    session.login(machine);
-    return session;
-  });
-  for (const lun of [0, 1]) write(sessions[0]!, lun, filled(lun));
-  let seed = 100;
-  for (const [asked, to] of [
-    [bench.a, bench.b],
-    [bench.a, bench.a],
-    [bench.b, bench.b],
-  ] as const) {
-    assert.ok(move(bench, asked, "one", to.name));
-    assert.equal(owners(bench), { one: to.name, two: "oak-b" });
-    assert.not(move(bench, asked, "one", to.name), "it is there already");
-    for (const session of sessions) {
-      seed++;
-      assert.equal(luns(session), [0, 1]);
-      write(session, 0, filled(seed));
-      for (const other of sessions) assertReads(other, 0, filled(seed));
-      assertReads(session, 1, filled(1));
-      assert.ok(session.isOpen);
-    }
-  }
-  bench.untilAllMirrored();
-  bench.b.machine.crash();
-  bench.untilHalves("a", "a");
-  for (const [lun, data] of [filled(seed), filled(1)].entries()) assertReads(sessions[0]!, lun, data);
-});
-
-test("a group moves under load -> every write is answered, nothing acknowledged is lost, and the host waits for a moment", () => {
-  for (const seed of [87, 88, 89]) {
-    const bench = twoHalves(seed);
-    const host = bench.host("one", 300);
-    host.run();
-    bench.until("some writes", () => host.acks > 300);
-    assert.ok(move(bench, bench.a, "one", "oak-b"));
-    let acks = host.acks;
-    bench.until("writes go on", () => host.acks > acks + 300);
-    assert.ok(move(bench, bench.b, "one", "oak-a"));
-    acks = host.acks;
-    bench.until("writes go on", () => host.acks > acks + 300);
-    host.rest();
-    assert.is(host.verify(), null);
-    assert.ok(host.longestGapMs < 500, `the host waited ${host.longestGapMs} ms`);
-  }
-});
-
-test("an appliance dies anywhere in a move -> the group is in one half, whole, and served", () => {
-  for (let step = 0; step < 24; step++) {
-    const bench = twoHalves(900 + step);
-    const session = new PairInitiator(bench, "host");
-    const victim = step % 2 === 0 ? bench.a : bench.b;
-    const survivor = bench.other(victim);
-    session.login(survivor);
-    write(session, 0, filled(step));
-    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
-    bench.runFor(step * 1.5);
-    victim.machine.crash();
-    const both = survivor === bench.a ? "a" : "b";
-    bench.untilHalves(both, both);
-    bench.until("the group is served", () => owners(bench)["one"] === survivor.name);
-    assertReads(session, 0, filled(step));
-    write(session, 0, filled(step + 1));
-    bench.start(victim);
-    bench.untilAllMirrored();
-    assert.equal(Object.keys(owners(bench)), ["one", "two"]);
-    assertReads(session, 0, filled(step + 1));
-  }
 });
 
 test("a half runs out of space -> gets some of the other half's, and writes go on", () => {

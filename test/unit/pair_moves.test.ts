@@ -1,0 +1,88 @@
+/** Groups that move from one appliance of a pair to the other, and moves that a death interrupts. */
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import type { FailoverJson } from "../../firmware/manage/control.ts";
+import type { PairBench, PairMachine } from "./support/pair_bench.ts";
+import { PairInitiator } from "./support/pair_initiator.ts";
+import { assertReads, filled, luns, owners, twoHalves, write } from "./support/two_halves.ts";
+
+const test = suite("pair_moves");
+
+function move(bench: PairBench, at: PairMachine, group: string, to: string): boolean {
+  return bench.call<FailoverJson>(at, "POST", "/v1/pair/move", { group, to }).changed;
+}
+
+test("pair move -> the group is served by the other appliance; sessions at both go on, mappings and data go along", () => {
+  const bench = twoHalves(86);
+  const sessions = bench.machines.map((machine, index) => {
+    const session = new PairInitiator(bench, `host${index}`);
+    session.login(machine);
+    return session;
+  });
+  for (const lun of [0, 1]) write(sessions[0]!, lun, filled(lun));
+  let seed = 100;
+  for (const [asked, to] of [
+    [bench.a, bench.b],
+    [bench.a, bench.a],
+    [bench.b, bench.b],
+  ] as const) {
+    assert.ok(move(bench, asked, "one", to.name));
+    assert.equal(owners(bench), { one: to.name, two: "oak-b" });
+    assert.not(move(bench, asked, "one", to.name), "it is there already");
+    for (const session of sessions) {
+      seed++;
+      assert.equal(luns(session), [0, 1]);
+      write(session, 0, filled(seed));
+      for (const other of sessions) assertReads(other, 0, filled(seed));
+      assertReads(session, 1, filled(1));
+      assert.ok(session.isOpen);
+    }
+  }
+  bench.untilAllMirrored();
+  bench.b.machine.crash();
+  bench.untilHalves("a", "a");
+  for (const [lun, data] of [filled(seed), filled(1)].entries()) assertReads(sessions[0]!, lun, data);
+});
+
+test("a group moves under load -> every write is answered, nothing acknowledged is lost, and the host waits for a moment", () => {
+  for (const seed of [87, 88, 89]) {
+    const bench = twoHalves(seed);
+    const host = bench.host("one", 300);
+    host.run();
+    bench.until("some writes", () => host.acks > 300);
+    assert.ok(move(bench, bench.a, "one", "oak-b"));
+    let acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 300);
+    assert.ok(move(bench, bench.b, "one", "oak-a"));
+    acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 300);
+    host.rest();
+    assert.is(host.verify(), null);
+    assert.ok(host.longestGapMs < 500, `the host waited ${host.longestGapMs} ms`);
+  }
+});
+
+test("an appliance dies anywhere in a move -> the group is in one half, whole, and served", () => {
+  for (let step = 0; step < 14; step++) {
+    const bench = twoHalves(900 + step);
+    const session = new PairInitiator(bench, "host");
+    const victim = step % 2 === 0 ? bench.a : bench.b;
+    const survivor = bench.other(victim);
+    session.login(survivor);
+    write(session, 0, filled(step));
+    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
+    bench.runFor(step * 2.5);
+    victim.machine.crash();
+    const both = survivor === bench.a ? "a" : "b";
+    bench.untilHalves(both, both);
+    bench.until("the group is served", () => owners(bench)["one"] === survivor.name);
+    assertReads(session, 0, filled(step));
+    write(session, 0, filled(step + 1));
+    bench.start(victim);
+    bench.untilAllMirrored();
+    assert.equal(Object.keys(owners(bench)), ["one", "two"]);
+    assertReads(session, 0, filled(step + 1));
+  }
+});
+
+test.run();
