@@ -246,15 +246,11 @@ export class PairAppliance {
     for (const nic of this.#nics) nic.stop();
   }
 
-  /** What is known here of groups, for callers of peer arrays; null: a half is served nowhere that is known. */
-  #knownGroups(): KnownGroups | null {
-    const lanes: { readonly half: HalfNumber; readonly isHere: boolean; readonly has: (id: string) => boolean }[] = [];
-    for (const half of halfNumbers) {
-      const { engine, theirGroups } = this.halves[half]!;
-      if (engine !== null) lanes.push({ half, isHere: true, has: (id) => engine.groups.knows(id) });
-      else if (theirGroups !== null) lanes.push({ half, isHere: false, has: (id) => theirGroups.includes(id) });
-      else return null;
-    }
-    return lanes;
+  /** What is known here of groups, for callers of peer arrays. */
+  #knownGroups(): KnownGroups {
+    return this.halves.map(({ half, engine, theirGroups }) => {
+      const has = (id: string) => (engine === null ? theirGroups?.includes(id) === true : engine.groups.knows(id));
+      return { half, isHere: engine !== null, isKnown: engine !== null || theirGroups !== null, has };
+    });
   }
 }

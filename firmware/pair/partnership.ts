@@ -147,6 +147,9 @@ export class Partnership implements PairPort {
     });
     this.mirror.onLocalBattery = () => this.#tellState();
   }
+  get #name(): string {
+    return `the ${this.#options.half === 0 ? "first" : "second"} half of array ${this.#options.array}`;
+  }
   get half(): HalfNumber {
     return this.#options.half;
   }
@@ -232,7 +235,7 @@ export class Partnership implements PairPort {
         this.#target.close();
         this.#inheritance.begins(this.#theirs?.serving ?? []);
         this.mirror.adopt((sent, parts) => this.#interconnect.send(sent, parts));
-        this.#options.events.emit("pair-handed-over", `${this.partner} hands array ${this.#options.array} over`);
+        this.#options.events.emit("pair-handed-over", `${this.partner} hands ${this.#name} over`);
         void this.#open();
         return;
       case "attach":
@@ -307,8 +310,8 @@ export class Partnership implements PairPort {
 
   #takeOver(how: string): void {
     if (this.#role === "refused") return this.#options.end(this.#refusal, false);
-    const { events, array, appliance } = this.#options;
-    events.emit("pair-takeover", `${this.partner} ${how}: ${appliance} takes array ${array}`);
+    const { events, appliance } = this.#options;
+    events.emit("pair-takeover", `${this.partner} ${how}: ${appliance} takes ${this.#name}`);
     void this.#open();
   }
 
@@ -475,7 +478,7 @@ export class Partnership implements PairPort {
     this.#lease = null;
     this.#engine = null;
     this.#keeper = null;
-    this.#options.events.emit("pair-handing-over", `array ${this.#options.array} is handed over to ${this.partner}`);
+    this.#options.events.emit("pair-handing-over", `${this.#name} is handed over to ${this.partner}`);
     const hung = this.#options.hal.clock.after(pairLimits.quietMs, () =>
       this.#options.end(
         "a disk has not answered while the array was handed over; the partner takes it when this process is dead",

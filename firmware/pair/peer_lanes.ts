@@ -14,12 +14,14 @@ export type KnownGroups = readonly {
   readonly half: number;
   /** Served by this appliance. */
   readonly isHere: boolean;
+  /** False: it is not known what it has. */
+  readonly isKnown: boolean;
   readonly has: (groupId: string) => boolean;
 }[];
 
 const noMark = new Uint8Array(0);
 
-export function lanesByGroup(known: () => KnownGroups | null): LaneRule {
+export function lanesByGroup(known: () => KnownGroups): LaneRule {
   return {
     markOf: () => noMark,
     choose: (bytes) => {
@@ -27,7 +29,8 @@ export function lanesByGroup(known: () => KnownGroups | null): LaneRule {
       if (hello === "more" || hello === "none") return hello === "more" ? { kind: "more" } : lane(0);
       const groups = known();
       const id = hello.groupId;
-      const half = groups?.find(({ has }) => has(id)) ?? groups?.[halfOfCopy(hello.groupName)];
+      const newHalf = groups.every(({ isKnown }) => isKnown) ? groups[halfOfCopy(hello.groupName)] : undefined;
+      const half = groups.find(({ has }) => has(id)) ?? newHalf;
       return half?.isHere === true ? lane(half.half) : { kind: "nobody", answer: elsewhere(hello) };
     },
   };
