@@ -81,7 +81,7 @@ export class Partnership implements PairPort {
     checkTimes(this.#times);
     assert(hal.power?.target === pair.partner, "the power port switches the partner off");
     const { clock, entropy, digests, cache } = hal;
-    this.#inheritance = new Inheritance(clock);
+    this.#inheritance = new Inheritance(clock, pair.heartbeatMs);
     this.mirror = new MirroredCache(cache, clock, digests);
     this.mirror.onState = (state, why) => this.#copyMoved(state, why);
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
@@ -198,8 +198,7 @@ export class Partnership implements PairPort {
 
   #lost(why: string): void {
     this.#options.events.emit("partner-lost", `${this.partner} is lost: ${why}`, { role: this.#role });
-    // Whoever takes over from an owner that was heard to the end goes on with what that one served.
-    if (this.#role === "standby") this.#inheritance.begins(this.#theirs?.serving ?? []);
+    if (this.#role === "standby") this.#inheritance.begins(this.#theirs?.serving ?? [], this.#interconnect.lastHeardMs);
     this.#theirs = null;
     this.#leading = false;
     this.#target.close();
@@ -233,7 +232,7 @@ export class Partnership implements PairPort {
         if (this.#role !== "standby") return;
         this.#hosts.leavePartner();
         this.#target.close();
-        this.#inheritance.begins(this.#theirs?.serving ?? []);
+        this.#inheritance.begins(this.#theirs?.serving ?? [], this.#options.hal.clock.nowMs());
         this.mirror.adopt((sent, parts) => this.#interconnect.send(sent, parts));
         this.#options.events.emit("pair-handed-over", `${this.partner} hands ${this.#name} over`);
         void this.#open();
@@ -384,6 +383,7 @@ export class Partnership implements PairPort {
       !this.#options.pair.preferred;
     if (this.#home.isDue(isAway, clock.nowMs())) void this.failover(this.partner);
     if (this.#interconnect.met) this.#watch.heard(this.#interconnect.lastHeardMs);
+    else this.#inheritance.seenAlive(this.#heart.movedMs);
     clock.after(this.#times.heartbeatMs, () => this.#tick());
   }
 

@@ -57,6 +57,8 @@ export class ShelfHeart {
   #stopped = false;
   /** For how long the partner's count has stood still under this side's eyes; null: not looked yet. */
   #stillMs: number | null = null;
+  /** When the partner's count was seen to move last; null: never. */
+  movedMs: number | null = null;
   /** As its page said last. */
   partnerOwns = false;
   /** The last look that was answered. */
@@ -130,6 +132,7 @@ export class ShelfHeart {
       const isWhole =
         view.getUint32(0, true) === magic && view.getUint32(4, true) === digests.crc32(bytes.subarray(8, coveredBytes));
       const seen = isWhole ? `${getU64(view, 8)} ${bytes.subarray(16, 32).join(" ")}` : "";
+      if (seen !== target.seen && target.seen !== "") this.movedMs = clock.nowMs();
       this.#stillMs = seen !== target.seen || this.#stillMs === null ? 0 : this.#stillMs + sinceMs;
       target.seen = seen;
       if (isWhole) this.partnerOwns = bytes[ownsAt] === 1;
