@@ -5,7 +5,6 @@
  *
  * The settings of the two daemons are those that `docs/multipath.md` recommends, word for word.
  */
-import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
@@ -15,7 +14,6 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -24,6 +22,7 @@ import {
 import { dirname, join } from "node:path";
 import { ensureClients } from "../clients.ts";
 import { BuildError } from "../debian/build_error.ts";
+import { packInitramfs } from "../debian/initramfs.ts";
 import { librariesOf, linker } from "../debian/libraries.ts";
 import { modulesInOrder } from "../debian/modules.ts";
 import { debianTree, kernelOf } from "../debian/packages.ts";
@@ -85,7 +84,7 @@ export function guestImage(cacheDir = join(repositoryRoot, ".cache/guest")): Gue
   try {
     fill(root, tree);
     for (const name of readdirSync(cacheDir)) if (name.endsWith(".cpio")) rmSync(join(cacheDir, name));
-    pack(root, image.initramfs);
+    packInitramfs(root, image.initramfs);
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
@@ -95,7 +94,9 @@ export function guestImage(cacheDir = join(repositoryRoot, ".cache/guest")): Gue
 /** Of everything that goes into it. The unpacked packages and Bun stand for their contents by their dates. */
 function digestOf(tree: string): string {
   const hash = createHash("sha256");
-  const shared = readdirSync(sharedDir).map((name) => join(sharedDir, name));
+  const shared = readdirSync(sharedDir)
+    .sort()
+    .map((name) => join(sharedDir, name));
   const ours = readdirSync(ownDir, { recursive: true, encoding: "utf8" }).map((path) => join(ownDir, path));
   for (const path of [...ours.filter((path) => statSync(path).isFile()).sort(), ...shared, docs])
     hash.update(readFileSync(path));
@@ -171,15 +172,4 @@ function recommended(name: string): string {
   );
   if (block?.[1] === undefined) throw new BuildError(`${docs} shows no ${name}`);
   return block[1];
-}
-
-function pack(root: string, path: string): void {
-  const fresh = `${path}.${process.pid}`;
-  const script = 'find . -mindepth 1 | sort | cpio --quiet --create --format=newc --owner=0:0 >"$1"';
-  const run = spawnSync("sh", ["-c", script, "sh", fresh], { cwd: root, encoding: "utf8" });
-  if (run.status !== 0) {
-    rmSync(fresh, { force: true });
-    throw new BuildError(`the guest's initramfs cannot be packed: ${(run.stderr ?? "").trim()}`);
-  }
-  renameSync(fresh, path);
 }
