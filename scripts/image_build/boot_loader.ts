@@ -61,9 +61,10 @@ export function makeEsp(work: string, tree: string, slot: Slot, epoch: number): 
   ] as const)
     copyFileSync(path, join(files, "slot-a", name));
 
+  // GRUB follows a file cluster by cluster: with 512 bytes in each, kernel and initrd took 4 s of an emulated processor.
   const image = join(work, "esp.img");
   makeEmpty(image, partitions.esp.sizeBytes);
-  runProgram("mkfs.vfat", ["--invariant", "-F", "32", "-i", espVolumeId, "-n", "GOLDCOPY", image], epoch);
+  runProgram("mkfs.vfat", ["--invariant", "-F", "16", "-s", "32", "-i", espVolumeId, "-n", "GOLDCOPY", image], epoch);
   // In a fixed order, with the date of the commit.
   runProgram("find", [files, "-exec", "touch", `--date=@${epoch}`, "{}", "+"], epoch);
   runProgram("mmd", ["-i", image, "::/EFI", "::/EFI/BOOT", "::/goldcopy", "::/slot-a"], epoch);

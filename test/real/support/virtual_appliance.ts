@@ -75,7 +75,7 @@ export class VirtualAppliance {
     await this.type("g");
     await this.shows(/goldcopy $/);
     await this.type(words);
-    const [said] = await this.shows(/[\s\S]*?\[s\]tatus[^\n]*> $/);
+    const [said] = await this.shows(/[\s\S]*?\[s\]tatus[^\n]*> /);
     return said;
   }
 
