@@ -80,8 +80,6 @@ async function putBundles(dir: string): Promise<string[]> {
       // Readable names in stack traces; no comments, which would name folders of this machine.
       minify: { whitespace: true, syntax: true },
       naming: { entry: name, asset: "[name].[ext]" },
-      // An accelerator that is not allowed to be built; what uses it goes on without.
-      external: ["cbor-extract"],
       throw: false,
     });
     if (!built.success) throw new BuildError(`${source} cannot be bundled:\n${built.logs.join("\n")}`);
