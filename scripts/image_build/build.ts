@@ -31,7 +31,7 @@ export interface Manifest {
 }
 
 /** What building needs of this machine; `scripts/clients.ts` knows the packages. */
-const programs = [
+export const imagePrograms = [
   "cpio",
   "grub-mkimage",
   "mcopy",
@@ -58,7 +58,7 @@ export async function buildImage(wanted: {
   readonly say: (text: string) => void;
 }): Promise<Built> {
   const { out, say } = wanted;
-  const missing = ensureClients(say, programs);
+  const missing = ensureClients(say, imagePrograms);
   if (missing.length > 0) throw new BuildError(missing.map(({ text }) => text).join("\n"));
   mkdirSync(out, { recursive: true });
   mkdirSync(defaultOut, { recursive: true });
