@@ -24,7 +24,8 @@ export function debianTree(cacheDir: string, set: PackageSet): string {
   const tree = join(cacheDir, "debian");
   const stamp = join(tree, stampName);
   const wanted = [set.kernel ?? "no kernel", ...set.packages].join("\n");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return tree;
+  const isThere = () => existsSync(stamp) && readFileSync(stamp, "utf8") === wanted;
+  if (isThere()) return tree;
   const fresh = join(cacheDir, `debian.${process.pid}`);
   const downloads = join(fresh, "downloads");
   try {
@@ -35,6 +36,8 @@ export function debianTree(cacheDir: string, set: PackageSet): string {
     rmSync(downloads, { recursive: true });
     writeFileSync(join(fresh, versionsName), files.map(versionOf).join("\n"));
     writeFileSync(join(fresh, stampName), wanted);
+    // Somebody else may have been quicker, and be using it.
+    if (isThere()) return tree;
     rmSync(tree, { recursive: true, force: true });
     renameSync(fresh, tree);
   } finally {
