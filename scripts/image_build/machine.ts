@@ -51,7 +51,8 @@ export function machineArguments(machine: Machine): string[] {
     ...["-accel", acceleration === "kvm" ? "kvm" : "tcg,thread=multi", "-cpu", cpu],
     ...["-smp", String(cpus), "-m", String(memoryMib), "-nodefaults", "-no-user-config", "-display", "none"],
     ...["-vga", "std", "-device", "virtio-rng-pci"],
-    ...diskArguments("system", image, ",bootindex=0"),
+    // A kernel that QEMU starts itself has that place.
+    ...diskArguments("system", image, direct === null ? ",bootindex=0" : ""),
   ];
   for (const [index, { file, serial }] of disks.entries())
     args.push(...diskArguments(`disk${index}`, file, `,serial=${serial}`));
