@@ -30,6 +30,12 @@ const clients: readonly Client[] = [
   { program: "tgtd", debianPackage: "tgt", onRequest: true },
   { program: "mke2fs", debianPackage: "e2fsprogs" },
   { program: "e2fsck", debianPackage: "e2fsprogs" },
+  { program: "mkfs.vfat", debianPackage: "dosfstools" },
+  { program: "mcopy", debianPackage: "mtools" },
+  { program: "sfdisk", debianPackage: "fdisk" },
+  { program: "mksquashfs", debianPackage: "squashfs-tools" },
+  { program: "veritysetup", debianPackage: "cryptsetup-bin" },
+  { program: "grub-mkimage", debianPackage: "grub-common" },
   { program: "postgres", debianPackage: "postgresql-15" },
   { program: "psql", debianPackage: "postgresql-client-15" },
 ];

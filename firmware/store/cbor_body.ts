@@ -1,5 +1,5 @@
 /** CBOR for the store's small documents: plain values in, plain values out; what can not be decoded is `undefined`. */
-import { Encoder } from "cbor-x";
+import { Encoder } from "cbor-x/encode";
 
 const codec = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
 

@@ -1,5 +1,6 @@
 /** What a boundary record carries: the name of the fork that every copy takes there, and what for. */
-import { decode, encode } from "cbor-x";
+import { decode } from "cbor-x/decode";
+import { encode } from "cbor-x/encode";
 
 export interface Boundary {
   readonly id: string;

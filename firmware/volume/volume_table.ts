@@ -2,7 +2,8 @@
  * The volumes of a group, as of three points of its log: committed (what hosts see), and at home (what the store holds).
  * Creation, resize and deletion are control records: they travel to every copy in the order of the writes.
  */
-import { decode, encode } from "cbor-x";
+import { decode } from "cbor-x/decode";
+import { encode } from "cbor-x/encode";
 import * as v from "valibot";
 import { maxLba, maxVolumeNumber } from "../log/record.ts";
 import type { GroupStore } from "../store/store.ts";

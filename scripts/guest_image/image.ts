@@ -5,7 +5,6 @@
  *
  * The settings of the two daemons are those that `docs/multipath.md` recommends, word for word.
  */
-import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
@@ -15,7 +14,6 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -23,9 +21,13 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { ensureClients } from "../clients.ts";
+import { BuildError } from "../debian/build_error.ts";
+import { packInitramfs } from "../debian/initramfs.ts";
+import { librariesOf, linker } from "../debian/libraries.ts";
+import { modulesInOrder } from "../debian/modules.ts";
+import { debianTree, kernelOf } from "../debian/packages.ts";
 import { repositoryRoot } from "../tools.ts";
-import { debianTree, GuestError } from "./debian.ts";
-import { modulesInOrder } from "./modules.ts";
+import { guestModules, guestPackages } from "./contents.ts";
 
 export interface GuestImage {
   readonly kernel: string;
@@ -33,6 +35,7 @@ export interface GuestImage {
 }
 
 const ownDir = import.meta.dir;
+const sharedDir = join(repositoryRoot, "scripts/debian");
 const docs = join(repositoryRoot, "docs/multipath.md");
 export const guestInitiator = "iqn.2026-11.org.goldcopy.test:guest";
 
@@ -69,25 +72,19 @@ const udevRules = [
 /** Loaded while running, so that no program's list shows them. multipathd ends its threads with the second. */
 const plugins = "lib/multipath";
 const unlisted = [plugins, "lib/x86_64-linux-gnu/libgcc_s.so.1"];
-/** Directories where Debian's dynamic linker looks without a cache. */
-const libraryFolders = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib"];
-const linker = "lib64/ld-linux-x86-64.so.2";
-
-/** Makes it if its inputs are not those of the last one. Throws a `GuestError` that says what to do. */
+/** Makes it if its inputs are not those of the last one. Throws a `BuildError` that says what to do. */
 export function guestImage(cacheDir = join(repositoryRoot, ".cache/guest")): GuestImage {
   const missing = ensureClients(() => {}, ["cpio"]);
-  if (missing.length > 0) throw new GuestError(missing.map(({ text }) => text).join("; "));
+  if (missing.length > 0) throw new BuildError(missing.map(({ text }) => text).join("; "));
   mkdirSync(cacheDir, { recursive: true });
-  const tree = debianTree(cacheDir);
-  const kernelName = readdirSync(join(tree, "boot")).find((name) => name.startsWith("vmlinuz-"));
-  if (kernelName === undefined) throw new GuestError("Debian's kernel package has no kernel");
-  const image = { kernel: join(tree, "boot", kernelName), initramfs: join(cacheDir, `${digestOf(tree)}.cpio`) };
+  const tree = debianTree(cacheDir, guestPackages);
+  const image = { kernel: kernelOf(tree), initramfs: join(cacheDir, `${digestOf(tree)}.cpio`) };
   if (existsSync(image.initramfs)) return image;
   const root = join(cacheDir, `root.${process.pid}`);
   try {
     fill(root, tree);
     for (const name of readdirSync(cacheDir)) if (name.endsWith(".cpio")) rmSync(join(cacheDir, name));
-    pack(root, image.initramfs);
+    packInitramfs(root, image.initramfs);
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
@@ -97,8 +94,12 @@ export function guestImage(cacheDir = join(repositoryRoot, ".cache/guest")): Gue
 /** Of everything that goes into it. The unpacked packages and Bun stand for their contents by their dates. */
 function digestOf(tree: string): string {
   const hash = createHash("sha256");
+  const shared = readdirSync(sharedDir)
+    .sort()
+    .map((name) => join(sharedDir, name));
   const ours = readdirSync(ownDir, { recursive: true, encoding: "utf8" }).map((path) => join(ownDir, path));
-  for (const path of [...ours.filter((path) => statSync(path).isFile()).sort(), docs]) hash.update(readFileSync(path));
+  for (const path of [...ours.filter((path) => statSync(path).isFile()).sort(), ...shared, docs])
+    hash.update(readFileSync(path));
   for (const path of [tree, process.execPath]) hash.update(`${path} ${statSync(path).mtimeMs}\0`);
   return hash.digest("hex").slice(0, 16);
 }
@@ -121,7 +122,10 @@ function fill(root: string, tree: string): void {
   ];
   for (const path of new Set(executables.flatMap((executable) => librariesOf(executable, tree)))) put(path);
 
-  const modules = modulesInOrder(tree).map((path, index) => ({ path, name: `${String(index).padStart(2, "0")}.ko` }));
+  const modules = modulesInOrder(tree, guestModules).map(({ path }, index) => ({
+    path,
+    name: `${String(index).padStart(2, "0")}.ko`,
+  }));
   for (const { path, name } of modules) put(`modules/${name}`, path);
 
   for (const name of ["sh", "rm"]) symlinkSync("busybox", join(root, "bin", name));
@@ -161,34 +165,11 @@ function fill(root: string, tree: string): void {
   chmodSync(join(root, "init"), 0o755);
 }
 
-/** Paths in `tree`; what the dynamic linker of the guest would load. */
-function librariesOf(executable: string, tree: string): string[] {
-  const folders = libraryFolders.map((folder) => join(tree, folder)).join(":");
-  const run = spawnSync(join(tree, linker), ["--library-path", folders, "--list", executable], { encoding: "utf8" });
-  if (run.status !== 0 || run.stdout.includes("not found"))
-    throw new GuestError(`${executable} needs libraries that no package brings:\n${run.stdout}${run.stderr}`);
-  const found = [...run.stdout.matchAll(/ => (\S+) \(/g)].map(([, path]) => path ?? "");
-  return found
-    .filter((path) => path.startsWith(`${tree}/lib/`) || path.startsWith(`${tree}/usr/`))
-    .map((path) => path.slice(tree.length + 1));
-}
-
 /** The block of the page whose first line names the file. */
 function recommended(name: string): string {
   const block = new RegExp(`\`\`\`[a-z]*\\n(# /etc/\\S*${name.replaceAll(".", "\\.")}\\n[^\`]*)\`\`\``).exec(
     readFileSync(docs, "utf8"),
   );
-  if (block?.[1] === undefined) throw new GuestError(`${docs} shows no ${name}`);
+  if (block?.[1] === undefined) throw new BuildError(`${docs} shows no ${name}`);
   return block[1];
-}
-
-function pack(root: string, path: string): void {
-  const fresh = `${path}.${process.pid}`;
-  const script = 'find . -mindepth 1 | sort | cpio --quiet --create --format=newc --owner=0:0 >"$1"';
-  const run = spawnSync("sh", ["-c", script, "sh", fresh], { cwd: root, encoding: "utf8" });
-  if (run.status !== 0) {
-    rmSync(fresh, { force: true });
-    throw new GuestError(`the guest's initramfs cannot be packed: ${(run.stderr ?? "").trim()}`);
-  }
-  renameSync(fresh, path);
 }

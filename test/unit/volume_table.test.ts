@@ -1,4 +1,4 @@
-import { encode } from "cbor-x";
+import { encode } from "cbor-x/encode";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { newGroupDocument, readGroupDocument } from "../../firmware/volume/group_document.ts";
