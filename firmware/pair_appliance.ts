@@ -8,6 +8,7 @@ import type { Hal } from "../hal/api/hal.ts";
 import type { Nic } from "../hal/api/nic.ts";
 import { type ApplianceConfig, type StartOptions, type StartOutcome, startAppliance } from "./appliance.ts";
 import { cacheHalves } from "./cache/cache_halves.ts";
+import { assert } from "./codec/assert.ts";
 import type { ApiAnswer } from "./manage/api.ts";
 import type { PairConfig } from "./manage/board_profile.ts";
 import type { Result } from "./manage/control.ts";
@@ -16,11 +17,15 @@ import { iscsiTargetName } from "./manage/iscsi_name.ts";
 import { GroupMover, settleEveryMs } from "./pair/group_mover.ts";
 import { HalfCalls, halfCallPrefix } from "./pair/half_calls.ts";
 import { HostFront } from "./pair/host_front.ts";
+import { leasedAddress, leasedNic, leasedPort } from "./pair/leased_ports.ts";
 import { type HalfNumber, halfNumbers } from "./pair/limits.ts";
+import { fenceByPower, type PartnerFence } from "./pair/partner_fence.ts";
 import { Partnership } from "./pair/partnership.ts";
 import { type KnownGroups, lanesByGroup } from "./pair/peer_lanes.ts";
 import { portPlaceOf } from "./pair/port_groups.ts";
+import { ReadLease } from "./pair/read_lease.ts";
 import { lanesByMark, SharedNic } from "./pair/shared_nic.ts";
+import { ShelfEviction } from "./pair/shelf_eviction.ts";
 import { SpaceBalance } from "./pair/space_balance.ts";
 import { whenPoolIsThere } from "./pair/when_pool_is_there.ts";
 
@@ -50,6 +55,10 @@ export class PairAppliance {
   /** The firmware of a half has begun, or has ended, to run here. */
   onEngine: (half: HalfNumber) => void = () => {};
   readonly #options: PairApplianceOptions;
+  readonly #fence: PartnerFence;
+  /** Where the shelf fences the partner. */
+  readonly #eviction: ShelfEviction | null;
+  readonly #lease: ReadLease | null;
   readonly #front: HostFront;
   readonly #nics: readonly SharedNic[];
   #config: ApplianceConfig;
@@ -64,8 +73,15 @@ export class PairAppliance {
     const { name, appliance } = config.array;
     this.#options = options;
     this.#config = config;
+    const isAtomic = hal.shelves.every(({ fencing }) => fencing === "atomic");
+    assert(isAtomic || hal.power !== null, "a partner can be fenced");
+    this.#lease = isAtomic ? new ReadLease(hal.clock, pair.limitMs, halfNumbers.length) : null;
+    this.#eviction = isAtomic ? this.#newEviction() : null;
+    this.#fence = this.#eviction ?? fenceByPower(hal.power!);
+    const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
+    const outward = this.#lease === null ? hal : underLease(hal, this.#lease, isOfPair);
     this.#front = new HostFront({
-      hal,
+      hal: outward,
       events,
       nbdTls: config.tls?.nbd ?? "off",
       targetName: config.iscsi?.targetName ?? iscsiTargetName(name),
@@ -75,9 +91,8 @@ export class PairAppliance {
       partnerPortals: () => this.halves[0]!.partnerPortals(),
       isWorthWaiting: (part) => this.halves[part]!.isWorthWaiting,
     });
-    const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     const rules = { pair: lanesByMark, peers: lanesByGroup(() => this.#knownGroups()) };
-    this.#nics = hal.nics.map(
+    this.#nics = outward.nics.map(
       (nic) => new SharedNic(nic, halfNumbers.length, hal.clock, isOfPair(nic) ? rules.pair : rules.peers),
     );
     const caches = cacheHalves(hal.cache);
@@ -86,6 +101,19 @@ export class PairAppliance {
       return this.#half(half, halfHal);
     });
     this.#traffic = halfNumbers.map((half) => this.#trafficOf(half));
+  }
+
+  #newEviction(): ShelfEviction {
+    const { hal, pair } = this.#options;
+    return new ShelfEviction({
+      ...hal,
+      partner: pair.partner,
+      limitMs: pair.limitMs,
+      evicted: (text) => {
+        this.#lease?.revoke();
+        this.#endNow(text);
+      },
+    });
   }
 
   /** What goes between a half and the other one. */
@@ -152,6 +180,9 @@ export class PairAppliance {
       // Each appliance is preferred for one half.
       pair: { ...pair, preferred: pair.preferred === (half === 0) },
       fencesFirst: pair.preferred,
+      fence: this.#fence,
+      lease: this.#lease,
+      refusedBy: (disk, isNeeded) => this.#eviction?.refusedBy(disk, isNeeded),
       events: this.#onceForBoth(half),
       front: this.#front,
       open: async (lent, port) => {
@@ -227,6 +258,7 @@ export class PairAppliance {
 
   /** Takes the addresses and looks for the partner; a sentence says which address could not be taken. */
   async start(): Promise<string | null> {
+    await this.#eviction?.start();
     const ports = await this.#front.open();
     if (ports !== null) return ports;
     for (const half of this.halves) {
@@ -244,6 +276,7 @@ export class PairAppliance {
     this.#front.close();
     await Promise.all(this.halves.map((half) => half.stop()));
     for (const nic of this.#nics) nic.stop();
+    this.#eviction?.stop();
   }
 
   /** What is known here of groups, for callers of peer arrays. */
@@ -253,4 +286,14 @@ export class PairAppliance {
       return { half, isHere: engine !== null, isKnown: engine !== null || theirGroups !== null, has };
     });
   }
+}
+
+/** The ports through which an appliance is heard by others than its partner. */
+function underLease(hal: Hal, lease: ReadLease, isOfPair: (nic: Nic) => boolean): Hal {
+  return {
+    ...hal,
+    hbaPorts: hal.hbaPorts.map((port) => leasedPort(port, lease)),
+    nics: hal.nics.map((nic) => (isOfPair(nic) ? nic : leasedNic(nic, lease))),
+    serviceAddresses: hal.serviceAddresses.map((service) => leasedAddress(service, lease, hal.clock)),
+  };
 }

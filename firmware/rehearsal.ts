@@ -63,7 +63,7 @@ export async function rehearse(hal: {
 type Groups = Extract<Awaited<ReturnType<typeof startAppliance>>, { ok: true }>["groups"];
 
 async function play(paper: Hal, act: (groups: Groups) => Promise<void>): Promise<boolean> {
-  const lease = new HardwareLease(paper);
+  const lease = new HardwareLease(paper, () => {});
   const started = await startAppliance({ hal: lease.hal, config, events: { emit: () => {} }, version: "" });
   if (started.ok) {
     if (started.groups.all().length === 0)

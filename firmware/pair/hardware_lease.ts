@@ -33,10 +33,15 @@ export class HardwareLease {
   #underWay = 0;
   readonly #streams = new Set<ByteStream>();
   readonly #listening = new Set<{ close(): void }>();
+  readonly #refused: (disk: Disk) => void;
   #onQuiet: (() => void) | null = null;
 
-  /** `hal`: what is lent; its cache is the array's, its ports and NICs those that the tenant may use. */
-  constructor(hal: Hal) {
+  /**
+   * `hal`: what is lent; its cache is the array's, its ports and NICs those that the tenant may use. `refused`: a disk takes nothing of
+   * this appliance any more.
+   */
+  constructor(hal: Hal, refused: (disk: Disk) => void) {
+    this.#refused = refused;
     this.hal = {
       clock: this.#clock(hal.clock),
       entropy: hal.entropy,
@@ -192,6 +197,7 @@ export class HardwareLease {
       this.#underWay++;
       return (error) => {
         this.#underWay--;
+        if (error?.code === "evicted") this.#refused(disk);
         if (this.#open) done(error);
         else if (this.#underWay === 0) this.#onQuiet?.();
       };

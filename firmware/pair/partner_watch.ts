@@ -1,32 +1,37 @@
 /**
- * What an appliance that owns nothing does while it is apart from its partner: wait until that one comes back, or is proven dead.
+ * What an appliance that owns nothing does while it is apart from its partner: wait until that one comes back, or is proven harmless
+ * (`partner_fence.ts`).
  *
- *     looking ──the power port says dead──▶ dead
- *     looking ──silent on the interconnect and on the shelf for the limit──▶ killing ──proven──▶ dead
- *                                                                             └─not proven─▶ looking, after the limit
+ *     looking ──the power port says dead──▶ gone
+ *     looking ──silent on the interconnect and on the shelf for the limit──▶ fencing ──proven, and dead──▶ gone
+ *        ▲                                                                     │ │
+ *        ├──after the limit──not proven──────────────────────────────────────────┘ └─proven, not dead─▶ its page looked at anew
+ *        └──its lease may not be over─────────────────────────────────────────────────────────────────────┘  └─still for the limit─▶ gone
  *
  * Invariants:
- * - `dead` is called only with the power port's proof, and never on the word of a port that has called a partner dead that was heard.
+ * - `gone` is called only with the fence's proof, and never on the word of a port that has called a partner dead that was heard.
+ * - A partner that is not dead has no lease any more: with nothing of it landing, its page has been seen to stand still for the limit, or
+ *   to say that it owns nothing.
  * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
  *   then the preferred one of the two does not wait for ever.
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
-import type { PowerPort } from "../../hal/api/power.ts";
 import type { EventSink } from "../manage/events.ts";
 import { pairLimits } from "./limits.ts";
+import type { PartnerFence } from "./partner_fence.ts";
 import type { ShelfHeart } from "./shelf_heart.ts";
 
 export interface PartnerWatchOptions {
   readonly clock: Clock;
-  readonly power: PowerPort;
+  readonly fence: PartnerFence;
   readonly heart: ShelfHeart;
   readonly events: EventSink;
   readonly limitMs: number;
   readonly fencesFirst: boolean;
   /** Whether the partner is looked for now: apart, and owning nothing. */
   isWatching(): boolean;
-  /** The partner is dead; `how` is the end of a sentence about it. */
-  dead(how: string): void;
+  /** The partner is dead, or evicted and without a lease; `how` is the end of a sentence about it. */
+  gone(how: string): void;
 }
 
 export class PartnerWatch {
@@ -34,7 +39,7 @@ export class PartnerWatch {
   readonly #startedMs: number;
   #apartSinceMs: number;
   #everMet = false;
-  #killing = false;
+  #isFencing = false;
   #timer: Timer | null = null;
   /** Since when the power port calls a partner dead that was not lost; null: it does not. */
   #deadSinceMs: number | null = null;
@@ -57,6 +62,7 @@ export class PartnerWatch {
 
   met(): void {
     this.#everMet = true;
+    this.#options.fence.met();
   }
 
   /** The power port is not this partner's: what it proves counts for nothing. */
@@ -69,8 +75,8 @@ export class PartnerWatch {
    * the limit.
    */
   heard(lastHeardMs: number): void {
-    const { power, events, limitMs, clock } = this.#options;
-    if (!power.isDead()) {
+    const { fence, events, limitMs, clock } = this.#options;
+    if (!fence.isHarmless()) {
       this.#deadSinceMs = null;
       this.#contradicted = false;
       return;
@@ -80,7 +86,7 @@ export class PartnerWatch {
     this.#contradicted = true;
     events.emit(
       "power-port-wrong",
-      `the power port calls ${power.target} dead, and it answers: nothing will be taken over; correct [power] target_lock in the profile`,
+      `the power port calls ${fence.target} dead, and it answers: nothing will be taken over; correct [power] target_lock in the profile`,
     );
   }
 
@@ -97,13 +103,13 @@ export class PartnerWatch {
   look(): void {
     this.#timer?.cancel();
     this.#timer = null;
-    const { clock, power, isWatching, dead } = this.#options;
+    const { clock, fence, isWatching, gone } = this.#options;
     if (!isWatching()) return;
     const nowMs = clock.nowMs();
     // Both of a site that gets its power back are to meet before one of them counts the other dead.
     const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
-    if (mayLook && !this.portIsWrong && !this.#countsOnShelf() && power.isDead()) return dead("is proven dead");
-    if (!this.#killing && this.#isSilent()) return this.#kill();
+    if (mayLook && !this.portIsWrong && !this.#countsOnShelf() && fence.isHarmless()) return gone("is proven dead");
+    if (!this.#isFencing && this.#isSilent()) return this.#fence();
     this.#timer = clock.after(pairLimits.lookMs, () => this.look());
   }
 
@@ -126,19 +132,32 @@ export class PartnerWatch {
     return apartMs >= patienceMs && !heart.partnerOwns && fencesFirst;
   }
 
-  #kill(): void {
-    const { clock, power, events, limitMs, isWatching, dead } = this.#options;
-    this.#killing = true;
-    events.emit("partner-fenced", `${power.target} is silent on the interconnect and on the shelf: it is switched off`);
-    power.kill((isDead) => {
-      this.#killing = false;
+  #fence(): void {
+    const { clock, fence, events, limitMs, isWatching, gone } = this.#options;
+    this.#isFencing = true;
+    const { target, words } = fence;
+    events.emit("partner-fenced", `${target} is silent on the interconnect and on the shelf: ${words.doing}`);
+    fence.fence((isProven) => {
+      if (isProven && !fence.kills) return this.#lookForLease();
+      this.#isFencing = false;
       if (!isWatching()) return;
-      if (isDead) return dead("was switched off");
-      events.emit(
-        "partner-not-fenced",
-        `${power.target} could not be proven dead: nothing is taken over; switch it off by hand`,
-      );
+      if (isProven) return gone(words.done);
+      events.emit("partner-not-fenced", words.failed);
       this.#timer = clock.after(limitMs, () => this.look());
+    });
+  }
+
+  /** Nothing of the partner lands any more. What it counted last it may have counted a moment ago. */
+  #lookForLease(): void {
+    const { clock, fence, heart, limitMs, isWatching, gone } = this.#options;
+    heart.lookAnew((last) => {
+      this.#isFencing = false;
+      if (!isWatching()) return;
+      const { silentMs } = heart;
+      const isOver =
+        last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= limitMs)));
+      if (isOver) return gone(fence.words.done);
+      this.#timer = clock.after(pairLimits.lookMs, () => this.look());
     });
   }
 }

@@ -7,9 +7,9 @@
  *
  * Invariants:
  * - The pool is opened only while the partner has promised to follow in this session, has handed it over, or is proven dead. Whoever
- *   has promised opens it only after proof of the other's death: the power port's, below the firmware (L1).
- * - While the partner is heard through the shelf it is not killed: a cut interconnect moves nothing.
- * - An owner that loses its partner goes on by itself: nobody opens the pool beside it without killing it first.
+ *   has promised opens it only after proof that the other one is harmless: by a fence below the firmware (L1, `partner_fence.ts`).
+ * - While the partner is heard through the shelf it is not fenced: a cut interconnect moves nothing.
+ * - An owner that loses its partner goes on by itself: nobody opens the pool beside it without fencing it first.
  */
 import type { Nic } from "../../hal/api/nic.ts";
 import { Nvram } from "../cache/nvram.ts";
@@ -23,6 +23,7 @@ import { Calls } from "./calls.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
 import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
+import { judgeFailover } from "./failover_judgement.ts";
 import type { SendMessage } from "./forwarder.ts";
 import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
 import { HardwareLease } from "./hardware_lease.ts";
@@ -79,7 +80,7 @@ export class Partnership implements PairPort {
     this.partner = pair.partner;
     this.#times = { heartbeatMs: pair.heartbeatMs, limitMs: pair.limitMs };
     checkTimes(this.#times);
-    assert(hal.power?.target === pair.partner, "the power port switches the partner off");
+    assert(options.fence.target === pair.partner, "the fence is for the partner");
     const { clock, entropy, digests, cache } = hal;
     this.#inheritance = new Inheritance(clock, pair.heartbeatMs);
     this.mirror = new MirroredCache(cache, clock, digests);
@@ -110,7 +111,7 @@ export class Partnership implements PairPort {
         onMet: (theirs) => this.#met(theirs),
         onLost: (why) => this.#lost(why),
         onMessage: (message, payload) => this.#received(message, payload),
-        partnerIsDead: () => hal.power!.isDead(),
+        partnerIsDead: () => options.fence.isHarmless(),
       },
     );
     this.#heart = new ShelfHeart({
@@ -122,7 +123,10 @@ export class Partnership implements PairPort {
       place: appliance < pair.partner ? 0 : 1,
       half: options.half,
       heartbeatMs: pair.heartbeatMs,
-      owns: () => this.#role === "owner" || this.#role === "starting",
+      owns: () => this.#owns,
+      looked: () => this.#needLease(),
+      counted: (sentMs) => options.lease?.renew(options.half, sentMs),
+      refused: (disk) => options.refusedBy(disk, false),
     });
     this.#target = new CopyTarget({
       cache,
@@ -137,13 +141,13 @@ export class Partnership implements PairPort {
     this.#home = new HomePolicy(pair.returnAfterMs);
     this.#watch = new PartnerWatch({
       clock,
-      power: hal.power!,
+      fence: options.fence,
       heart: this.#heart,
       events,
       limitMs: pair.limitMs,
       fencesFirst: options.fencesFirst,
       isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
-      dead: (how) => this.#takeOver(how),
+      gone: (how) => this.#takeOver(how),
     });
     this.mirror.onLocalBattery = () => this.#tellState();
   }
@@ -168,6 +172,9 @@ export class Partnership implements PairPort {
   /** Of the partner, as it said last while it serves; null: not known. */
   get theirGroups(): readonly string[] | null {
     return this.#hosts.theirGroups;
+  }
+  get #owns(): boolean {
+    return this.#role === "owner" || this.#role === "starting";
   }
   /** Nobody serves the array now, and somebody is about to. */
   get isWorthWaiting(): boolean {
@@ -208,8 +215,7 @@ export class Partnership implements PairPort {
     this.mirror.detach(`${this.partner} is lost`);
     this.#portsMoved();
     if (this.#role === "standby") this.#become("free");
-    // The pool may have been made since the start.
-    this.#heart.findPool(() => {});
+    this.#heart.findPool();
     this.#watch.lost();
   }
 
@@ -219,9 +225,9 @@ export class Partnership implements PairPort {
         this.#theirs = message;
         if (this.#role === "standby") this.#options.front.partnerIs(this.#options.half, message.role);
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
-        this.#hosts.look();
         this.#portsMoved();
-        return this.#decide();
+        this.#decide();
+        return this.#hosts.look();
       case "lead":
         return this.#led();
       case "follow":
@@ -266,7 +272,7 @@ export class Partnership implements PairPort {
   #decide(): void {
     const theirs = this.#theirs;
     if (theirs === null || !this.#interconnect.met) return;
-    if (this.#role === "owner" || this.#role === "starting") {
+    if (this.#owns) {
       if (theirs.role === "owner" || theirs.role === "starting") this.#twoOwners();
       else if (this.#role === "owner") this.#bringCopy();
       return;
@@ -297,8 +303,9 @@ export class Partnership implements PairPort {
     else this.#tellState();
   }
 
-  /** Can only come about when a proof of death was false. */
+  /** One of the two was evicted, and has not noticed: the disks know which. Where a fence kills, a proof of death was false. */
   #twoOwners(): void {
+    if (!this.#options.fence.kills) return this.#options.fence.look();
     this.#options.end(
       `${this.partner} owns a part of array ${this.#options.array} as well; this appliance ends before it writes more`,
       true,
@@ -320,12 +327,8 @@ export class Partnership implements PairPort {
     if (this.mirror.state === "alone" && this.#theirs?.nonce != null && this.#theirs.nonce === this.#nonce()) {
       await this.#completeCopy();
     }
-    const lease = new HardwareLease({
-      ...hal,
-      cache: this.mirror,
-      hbaPorts: [],
-      nics: this.#peerNics,
-    });
+    const lent = { ...hal, cache: this.mirror, hbaPorts: [], nics: this.#peerNics };
+    const lease = new HardwareLease(lent, (disk) => this.#options.refusedBy(disk, true));
     this.#lease = lease;
     const outcome = await this.#options.open(lease.hal, this);
     if (!lease.open) return;
@@ -343,7 +346,7 @@ export class Partnership implements PairPort {
     this.#engine = outcome;
     this.#become("owner");
     this.#hosts.letIn(outcome.seat, outcome.groups, () => this.#tellState());
-    this.#heart.findPool(() => {});
+    this.#heart.findPool();
     this.onEngine();
     this.#keeper?.look();
     this.#decide();
@@ -408,7 +411,7 @@ export class Partnership implements PairPort {
     const { events } = this.#options;
     if (state === "copying") events.emit("pair-copying", `${this.partner} gets a copy of the write cache`);
     if (state === "mirrored") events.emit("pair-mirrored", `the write caches of both appliances are alike from now on`);
-    if (state === "alone" && (this.#role === "owner" || this.#role === "starting")) {
+    if (state === "alone" && this.#owns) {
       events.emit("pair-unmirrored", `the write cache has no copy at ${this.partner}: ${why}`);
       if (this.#interconnect.met) this.#copyRefused = why;
     }
@@ -445,24 +448,13 @@ export class Partnership implements PairPort {
   // ---------------------------------------------------------------- handing over
 
   async failover(to: string | null): Promise<Result<FailoverJson>> {
-    const { appliance, array } = this.#options;
-    if (to !== null && to !== appliance && to !== this.partner)
-      return refused(
-        "not-found",
-        `array ${array} has no appliance ${to}; its appliances are ${appliance} and ${this.partner}`,
-      );
-    if (to === appliance) return done({ changed: false, owner: appliance });
-    if (this.#role !== "owner" || this.#lease === null)
-      return refused(
-        "busy",
-        `${appliance} does not own array ${array}, or is just handing it over; ask again in a moment`,
-      );
-    if (this.mirror.state !== "mirrored" || this.#theirs?.role !== "standby") {
-      return refused(
-        "not-connected",
-        `${this.partner} has no complete copy of the write cache (goldcopy pair status tells more); wait until the pair is mirrored`,
-      );
-    }
+    const answer = judgeFailover(to, {
+      ...this.#options,
+      partner: this.partner,
+      isOwner: this.#role === "owner" && this.#lease !== null,
+      isMirrored: this.mirror.state === "mirrored" && this.#theirs?.role === "standby",
+    });
+    if (answer !== null) return answer;
     await this.#handOver();
     await this.#whenTaken();
     if (this.#partnerOwns()) return done({ changed: true, owner: this.partner });
@@ -557,9 +549,16 @@ export class Partnership implements PairPort {
     if (this.#role === role) return;
     this.#role = role;
     if (role === "owner") this.#refusal = "";
+    this.#needLease();
+    this.#heart.tell();
     this.#options.front.roleIs(this.#options.half, role);
     this.#tellState();
     this.onRole();
+  }
+
+  /** Without a pool there is nothing to take over, nor to count on. */
+  #needLease(): void {
+    this.#options.lease?.need(this.#options.half, this.#owns && this.#heart.knowsPool);
   }
 
   #state(): PairState {
@@ -585,7 +584,8 @@ export class Partnership implements PairPort {
     return header.kind === "formatted" ? header.nonce : null;
   }
 
-  #partnerOwns = (): boolean => this.#theirs?.role === "owner";
+  /** Followed here: one that has been evicted and has not noticed owns nothing. */
+  #partnerOwns = (): boolean => this.#role === "standby" && this.#theirs?.role === "owner";
 
   /** After a hand-over: the partner has the array, or it has come to nothing. */
   #whenTaken(): Promise<void> {

@@ -8,6 +8,8 @@
  * - Nothing is written to a disk that is not this array's: its superblock is looked at first, and again after the pool has changed.
  * - One write per disk is under way; a disk that does not answer is not asked again before it does.
  * - `silentMs` never counts the time before the first look, nor the time in which this side could not look.
+ * - Both appliances use the same disks: the first ones of the pool, whichever answer.
+ * - What a disk has taken while this appliance owned renews its read lease (`read_lease.ts`).
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
@@ -38,14 +40,26 @@ export interface ShelfHeartOptions {
   readonly heartbeatMs: number;
   /** Whether this appliance owns the array, or is about to. */
   owns(): boolean;
+  /** It has been looked for the pool. */
+  looked(): void;
+  /** A count as the owner, sent at `sentMs`, is on a disk. */
+  counted(sentMs: number): void;
+  /** A disk takes nothing of this appliance any more. */
+  refused(disk: Disk): void;
 }
+
+/** What the partner's pages say: nothing of it is on any disk of the pool, or no disk can tell, or whether one calls it the owner. */
+export type LastWord = "none" | "unknown" | { readonly owns: boolean };
 
 interface HeartDisk {
   readonly disk: Disk;
+  /** Its place among the pool's disks. */
+  readonly index: number;
   writing: boolean;
   reading: boolean;
   /** What the partner's page said last. */
   seen: string;
+  owns: boolean;
 }
 
 export class ShelfHeart {
@@ -53,6 +67,8 @@ export class ShelfHeart {
   readonly #incarnation: Uint8Array;
   #disks: HeartDisk[] = [];
   #count = 0;
+  /** What was written last of owning. */
+  #told = false;
   #timer: Timer | null = null;
   #stopped = false;
   /** For how long the partner's count has stood still under this side's eyes; null: not looked yet. */
@@ -78,13 +94,17 @@ export class ShelfHeart {
     this.#timer?.cancel();
   }
 
-  /** Looks for the pool's disks: at the start, and when a pool was made. */
-  findPool(done: () => void): void {
+  /** Looks for the pool's disks: at the start, and when one may have been made since. */
+  findPool(done: () => void = () => {}): void {
     const { shelves, digests, array } = this.#options;
     findDisks(shelves, digests, (found) => {
       const ours = found.filter(({ state, superblock }) => state === "in-use" && superblock?.arrayName === array);
-      this.#disks = ours.slice(0, disksMax).map(({ disk }) => ({ disk, writing: false, reading: false, seen: "" }));
+      const disks = ours.map(({ disk, superblock }) => ({ ...newHeartDisk(disk), index: superblock!.diskIndex }));
+      // One that does not answer now may again.
+      const silent = this.#disks.filter(({ index }) => !disks.some((disk) => disk.index === index));
+      this.#disks = [...disks, ...silent].filter(({ index }) => index < disksMax);
       this.#stillMs = null;
+      this.#options.looked();
       done();
     });
   }
@@ -92,6 +112,41 @@ export class ShelfHeart {
   /** For how long the partner's count has stood still as far as this side could see; null: there is no pool to tell. */
   get silentMs(): number | null {
     return this.#disks.length === 0 ? null : (this.#stillMs ?? 0);
+  }
+
+  get knowsPool(): boolean {
+    return this.#disks.length > 0;
+  }
+
+  /** What the page says of owning has changed: neither the partner nor the lease waits for the next count. */
+  tell(): void {
+    if (this.#timer === null || this.#stopped || this.#told === this.#options.owns()) return;
+    this.#timer.cancel();
+    this.#beat();
+  }
+
+  /**
+   * Looks at every disk again, for the pool first where none is known, and calls `done` when all have answered. A look that was under way
+   * before says nothing.
+   */
+  lookAnew(done: (last: LastWord) => void): void {
+    if (!this.knowsPool) {
+      return this.findPool(() => {
+        if (this.knowsPool) this.lookAnew(done);
+        else done("none");
+      });
+    }
+    const disks = this.#disks;
+    let open = disks.length;
+    let answered = 0;
+    for (const disk of disks) {
+      this.#read(disk, (isAnswered) => {
+        if (isAnswered) answered++;
+        if (--open > 0) return;
+        const isSame = disks === this.#disks && answered === disks.length;
+        done(isSame ? { owns: disks.some(({ owns }) => owns) } : "unknown");
+      });
+    }
   }
 
   #beat(): void {
@@ -109,23 +164,35 @@ export class ShelfHeart {
     const { bytes, view } = regionOf(new Uint8Array(pageBytes));
     setU64(view, 8, this.#count);
     bytes.set(this.#incarnation, 16);
-    bytes[ownsAt] = this.#options.owns() ? 1 : 0;
+    const owns = this.#options.owns();
+    this.#told = owns;
+    bytes[ownsAt] = owns ? 1 : 0;
     view.setUint32(0, magic, true);
     view.setUint32(4, this.#options.digests.crc32(bytes.subarray(8, coveredBytes)), true);
     target.writing = true;
-    target.disk.write(heartbeatOffset(this.#options.place, this.#options.half), [bytes], () => {
+    const sentMs = this.#options.clock.nowMs();
+    target.disk.write(heartbeatOffset(this.#options.place, this.#options.half), [bytes], (error) => {
       target.writing = false;
+      if (error === null && owns) this.#options.counted(sentMs);
+      if (error?.code === "evicted") this.#options.refused(target.disk);
+      // It was to say something else meanwhile.
+      if (this.#options.owns() !== owns && !this.#stopped) this.#write(target);
     });
   }
 
   #look(target: HeartDisk): void {
     if (target.reading) return;
+    target.reading = true;
+    this.#read(target, () => {
+      target.reading = false;
+    });
+  }
+
+  #read(target: HeartDisk, done: (isAnswered: boolean) => void): void {
     const { clock, digests, place, half } = this.#options;
     const { bytes, view } = regionOf(new Uint8Array(pageBytes));
-    target.reading = true;
     target.disk.read(heartbeatOffset(1 - place, half), bytes, (error) => {
-      target.reading = false;
-      if (error !== null || !this.#disks.includes(target)) return;
+      if (error !== null || !this.#disks.includes(target)) return done(false);
       // A pause of this side's own is none of the partner's, who may have been stopped by the same cause.
       const sinceMs = Math.min(clock.nowMs() - this.#lookedMs, 2 * this.#options.heartbeatMs);
       this.#lookedMs = clock.nowMs();
@@ -135,7 +202,12 @@ export class ShelfHeart {
       if (seen !== target.seen && target.seen !== "") this.movedMs = clock.nowMs();
       this.#stillMs = seen !== target.seen || this.#stillMs === null ? 0 : this.#stillMs + sinceMs;
       target.seen = seen;
-      if (isWhole) this.partnerOwns = bytes[ownsAt] === 1;
+      if (isWhole) target.owns = this.partnerOwns = bytes[ownsAt] === 1;
+      done(true);
     });
   }
+}
+
+function newHeartDisk(disk: Disk): Omit<HeartDisk, "index"> {
+  return { disk, writing: false, reading: false, seen: "", owns: false };
 }

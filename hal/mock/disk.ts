@@ -10,11 +10,13 @@
  * - lost writes, misdirected writes, bit rot, unreadable ranges, a lying flush, a full thin medium;
  * - process death: operations under way happen, in part (whole 4 KiB pages), or not at all, and complete to nobody;
  * - power loss: the same by 512-byte sectors, and completed writes without a completed flush are applied, dropped or garbled;
- * - absence: a pulled disk, or one that does not answer (`isAbsent`), reports `absent`, and forgets nothing.
+ * - absence: a pulled disk, or one that does not answer (`isAbsent`), reports `absent`, and forgets nothing;
+ * - registrations (shelves with fencing `atomic`): an error after which they have changed or not; a disk that forgets them with its power
+ *   (`forgetsRegistrations`: no APTPL), or that judges a write when it is sent instead of when it lands (`lateWrites`): neither is a fence.
  *
  * The contract of hal/api/shelf.ts is demanded of the caller: alignment, range, and buffers that stay as they are until `done`.
  */
-import type { Disk, DiskError } from "../api/shelf.ts";
+import type { Disk, DiskError, DiskFence } from "../api/shelf.ts";
 import { type ContractLog, demand } from "./contract.ts";
 import { type EventKind, eventKind } from "./event_heap.ts";
 import type { Kernel } from "./kernel.ts";
@@ -37,6 +39,7 @@ export interface DiskFaults {
   readErrorRate: number;
   writeErrorRate: number;
   flushErrorRate: number;
+  fenceErrorRate: number;
   lostWriteRate: number;
   misdirectedWriteRate: number;
   /** The share of `tryRead` that would not block. */
@@ -49,6 +52,10 @@ export interface DiskFaults {
   deadlineMs: number;
   /** Writes beyond this many pages of content fail with `no-space`. */
   pageCountMax: number;
+  /** Broken: registrations go with the power. */
+  forgetsRegistrations: boolean;
+  /** Broken: what was sent before an eviction still lands after it. */
+  lateWrites: boolean;
 }
 
 function healthyDisk(): DiskFaults {
@@ -62,6 +69,7 @@ function healthyDisk(): DiskFaults {
     readErrorRate: 0,
     writeErrorRate: 0,
     flushErrorRate: 0,
+    fenceErrorRate: 0,
     lostWriteRate: 0,
     misdirectedWriteRate: 0,
     tryReadRate: 0.7,
@@ -69,10 +77,12 @@ function healthyDisk(): DiskFaults {
     flushErrorsForgotten: false,
     deadlineMs: Number.POSITIVE_INFINITY,
     pageCountMax: Number.POSITIVE_INFINITY,
+    forgetsRegistrations: false,
+    lateWrites: false,
   };
 }
 
-export type OperationKind = "read" | "write" | "flush" | "discard";
+export type OperationKind = "read" | "write" | "flush" | "discard" | "fence";
 type Code = DiskError["code"];
 
 interface Operation {
@@ -95,6 +105,8 @@ export class MockDisk {
   readonly name: string;
   readonly medium: SparseMedium;
   readonly faults: DiskFaults = healthyDisk();
+  /** Keys by appliance (its path to the disk); whoever is not here may not write as long as anybody is. */
+  readonly registrations = new Map<string, string>();
   /** In its slot, but without an answer. */
   isAbsent = false;
   /** As `isAbsent`, for writes alone. */
@@ -151,6 +163,11 @@ export class MockDisk {
     for (const operation of hung) this.#complete(operation, this.#prng.unit() * this.faults.writeMs);
   }
 
+  /** Whether the disk takes no writes of an appliance now. */
+  refuses(appliance: string): boolean {
+    return this.registrations.size > 0 && !this.registrations.has(appliance);
+  }
+
   /** A flush that is not asked for: everything is durable now, as after a long idle time. */
   settle(): void {
     this.medium.completeFlush(this.medium.captureFlush(), true);
@@ -197,8 +214,12 @@ export class MockDisk {
       if (this.#prng.chance(faults.lostWriteRate)) return { fault: "lost", code: "failed" };
       if (this.#prng.chance(faults.misdirectedWriteRate)) return { fault: "misdirected", code: "failed" };
     }
-    const rate =
-      kind === "read" ? faults.readErrorRate : kind === "flush" ? faults.flushErrorRate : faults.writeErrorRate;
+    const rates: Partial<Record<OperationKind, number>> = {
+      read: faults.readErrorRate,
+      flush: faults.flushErrorRate,
+      fence: faults.fenceErrorRate,
+    };
+    const rate = rates[kind] ?? faults.writeErrorRate;
     return this.#prng.chance(rate) ? { fault: "error", code: kind === "read" ? "medium" : "failed" } : null;
   }
 
@@ -216,6 +237,7 @@ export class MockDisk {
   /** What an appliance wrote without a flush, or everything so written, is decided now. */
   lostPower(appliance: string, losesCache: boolean): void {
     this.medium.losePower(this.#prng, drawTemper(this.#prng), losesCache ? null : appliance);
+    if (losesCache && this.faults.forgetsRegistrations) this.registrations.clear();
   }
 
   /** Answers everything that a handle has under way with `absent`. */
@@ -257,17 +279,17 @@ export class DiskHandle implements Disk {
   readonly #kernel: Kernel;
   readonly #contract: ContractLog;
   #present = true;
+  readonly fence?: DiskFence;
   #flushFailed = false;
-  #fenced: () => boolean;
 
-  constructor(kernel: Kernel, disk: MockDisk, place: string, lifetime: Lifetime, fenced: () => boolean) {
+  constructor(kernel: Kernel, disk: MockDisk, place: string, lifetime: Lifetime, fencing: "atomic" | "power" | "none") {
     this.#kernel = kernel;
     this.#contract = kernel;
     this.disk = disk;
     this.place = place;
     this.sizeBytes = disk.medium.sizeBytes;
     this.lifetime = lifetime;
-    this.#fenced = fenced;
+    if (fencing === "atomic") this.fence = this.#newFence();
   }
 
   read(offsetBytes: number, target: Uint8Array, done: (error: DiskError | null) => void): void {
@@ -295,7 +317,7 @@ export class DiskHandle implements Disk {
   tryRead(offsetBytes: number, target: Uint8Array): boolean {
     this.#check("read", offsetBytes, target.byteLength);
     const { disk } = this;
-    if (!this.lifetime.effect() || !this.#present || disk.isAbsent || this.#fenced()) return false;
+    if (!this.lifetime.effect() || !this.#present || disk.isAbsent) return false;
     if (disk.faults.slowFactor > 1 || disk.isUnreadable(offsetBytes, target.byteLength)) return false;
     if (!disk.prng.chance(disk.faults.tryReadRate)) return false;
     disk.medium.read(offsetBytes, target);
@@ -311,7 +333,9 @@ export class DiskHandle implements Disk {
     const given = sources.slice();
     const before = crc32Of(bytes);
     this.#kernel.note(before);
+    const isTooLate = this.#judge();
     const apply = (kept: Uint8Array, atBytes = offsetBytes): void => {
+      if (isTooLate()) return;
       disk.medium.write(atBytes, kept, this.lifetime.name);
       disk.wrote(atBytes, kept.byteLength);
     };
@@ -321,8 +345,7 @@ export class DiskHandle implements Disk {
           const after = given.length === 1 ? crc32Of(given[0]!) : crc32Of(join(given));
           demand(this.#contract, after === before, `${this.place}: a write's source changed while it was under way`);
         }
-        // A shelf that fences atomically judges a write when it happens, not when it was sent.
-        if (this.#fenced()) return this.answer(operation, "failed");
+        if (isTooLate()) return this.answer(operation, "evicted");
         if (fault?.fault === "error") {
           this.#applyInPart(bytes, offsetBytes, apply);
           return this.answer(operation, fault.code);
@@ -346,8 +369,10 @@ export class DiskHandle implements Disk {
     const { disk } = this;
     const fault = this.#flushFailed && !disk.faults.flushErrorsForgotten ? broken : disk.drawFault("flush");
     const capture = disk.faults.flushLies ? null : disk.medium.captureFlush();
+    const isTooLate = this.#judge();
     const operation = this.#operation("flush", 0, 0, done, {
       run: () => {
+        if (isTooLate()) return this.answer(operation, "evicted");
         if (capture !== null) disk.medium.completeFlush(capture, fault === null);
         this.answer(operation, fault === null ? null : fault.code);
       },
@@ -364,12 +389,71 @@ export class DiskHandle implements Disk {
     if (!this.lifetime.effect()) return;
     const { disk } = this;
     const fault = disk.drawFault("discard");
+    const isTooLate = this.#judge();
+    const apply = (): void => {
+      if (!isTooLate()) disk.medium.discard(offsetBytes, lengthBytes, disk.prng);
+    };
     const operation = this.#operation("discard", offsetBytes, lengthBytes, done, {
       run: () => {
-        disk.medium.discard(offsetBytes, lengthBytes, disk.prng);
+        if (isTooLate()) return this.answer(operation, "evicted");
+        apply();
         this.answer(operation, fault === null ? null : fault.code);
       },
-      interrupted: () => disk.medium.discard(offsetBytes, lengthBytes, disk.prng),
+      interrupted: apply,
+    });
+    this.#submit(operation);
+  }
+
+  /** Whether a change that is sent now comes too late, asked when it lands: a fence judges then, and not when it is sent. */
+  #judge(): () => boolean {
+    const { disk, lifetime } = this;
+    const wasRefused = disk.refuses(lifetime.name);
+    return () => (disk.faults.lateWrites ? wasRefused : disk.refuses(lifetime.name));
+  }
+
+  #newFence(): DiskFence {
+    const { registrations } = this.disk;
+    const appliance = this.lifetime.name;
+    let own: string | null = null;
+    let hasSucceeded = false;
+    const isRegistered = (): boolean => own !== null && registrations.get(appliance) === own;
+    return {
+      register: (key, done) => {
+        demand(this.#contract, !hasSucceeded, `${this.place}: registered a second time`);
+        const wanted = key.join(" ");
+        const told = (error: DiskError | null): void => {
+          hasSucceeded ||= error === null;
+          done(error);
+        };
+        this.#fencing(told, () => {
+          own = wanted;
+          registrations.set(appliance, wanted);
+          return null;
+        });
+      },
+      look: (done) => this.#fencing(done, () => (isRegistered() ? null : "evicted")),
+      evictOthers: (done) =>
+        this.#fencing(done, () => {
+          if (!isRegistered()) return "evicted";
+          for (const other of [...registrations.keys()]) if (other !== appliance) registrations.delete(other);
+          return null;
+        }),
+    };
+  }
+
+  /** After an error it has happened, or not. */
+  #fencing(done: (error: DiskError | null) => void, act: () => Code | null): void {
+    if (!this.lifetime.effect()) return;
+    const fault = this.disk.drawFault("fence");
+    const operation = this.#operation("fence", 0, 0, done, {
+      run: () => {
+        if (fault !== null && this.disk.prng.chance(0.5)) return this.answer(operation, fault.code);
+        const outcome = act();
+        this.answer(operation, outcome ?? fault?.code ?? null);
+      },
+      interrupted: () => {
+        if (this.disk.prng.chance(0.5)) act();
+      },
     });
     this.#submit(operation);
   }
@@ -405,7 +489,6 @@ export class DiskHandle implements Disk {
   #submit(operation: Operation): void {
     const isRefused = this.disk.refusesWrites && operation.kind === "write";
     if (!this.#present || this.disk.isAbsent || isRefused) this.answer(operation, "absent");
-    else if (this.#fenced()) this.answer(operation, "failed");
     else this.disk.submit(operation);
   }
 

@@ -1,8 +1,8 @@
 /**
  * A simulated shelf: slots with disks, attached to one appliance or shared by two.
  *
- * Fault model: a disk is pulled and put back, here or elsewhere; two disks are swapped; an appliance is evicted (fencing `atomic`):
- * its writes and reads fail from that moment on, whatever it believes. The disks' own faults: `disk.ts`.
+ * Fault model: a disk is pulled and put back, here or elsewhere; two disks are swapped. The disks' own faults, those of their fence among
+ * them: `disk.ts`.
  */
 import type { Disk, Shelf } from "../api/shelf.ts";
 import { DiskHandle, MockDisk } from "./disk.ts";
@@ -29,7 +29,6 @@ export class MockShelf {
   readonly slots: (MockDisk | null)[];
   readonly #kernel: Kernel;
   #views: View[] = [];
-  readonly #evicted = new Set<string>();
   /** Appliances attached to this shelf that have power. */
   readonly #powered = new Set<string>();
 
@@ -79,12 +78,9 @@ export class MockShelf {
     return new MockDisk(this.#kernel, name, sizeBytes);
   }
 
-  evict(appliance: string): void {
-    this.#evicted.add(appliance);
-  }
-
-  admit(appliance: string): void {
-    this.#evicted.delete(appliance);
+  /** Whether no disk takes a write of the appliance any more. */
+  refuses(appliance: string): boolean {
+    return this.slots.every((disk) => disk === null || disk.refuses(appliance));
   }
 
   /** For the appliance: this boot's shelf. */
@@ -109,7 +105,6 @@ export class MockShelf {
   }
 
   #handle(slot: number, disk: MockDisk, lifetime: Lifetime): DiskHandle {
-    const fenced = (): boolean => this.#evicted.has(lifetime.name);
-    return new DiskHandle(this.#kernel, disk, `${this.name}/${slot}`, lifetime, fenced);
+    return new DiskHandle(this.#kernel, disk, `${this.name}/${slot}`, lifetime, this.fencing);
   }
 }

@@ -23,6 +23,8 @@ export interface PairBenchOptions {
   readonly returnAfterMs?: number;
   /** Of each of the shelf's two disks. */
   readonly diskBytes?: number;
+  /** `power` unless said. */
+  readonly fencing?: "atomic" | "power";
   /** The pair has `serviceAddress`, with a port. */
   readonly hasService?: boolean;
 }
@@ -78,7 +80,7 @@ export class PairBench {
     this.shelf = this.world.addShelf({
       name: "shelf0",
       slots: [options.diskBytes ?? 4096 * mebibyte, options.diskBytes ?? 4096 * mebibyte],
-      fencing: "power",
+      fencing: options.fencing ?? "power",
     });
     this.a = this.#machine("oak-a", "oak-b");
     this.b = this.#machine("oak-b", "oak-a");
@@ -105,7 +107,7 @@ export class PairBench {
         { name: "ic0", address: `${name}:7500` },
         { name: "ic1", address: `${name}:7501` },
       ],
-      power: { target: partner, how: "process" },
+      ...(this.#options.fencing === "atomic" ? {} : { power: { target: partner, how: "process" as const } }),
     });
     return new PairMachine(name, machine);
   }

@@ -1,0 +1,38 @@
+/** What makes a lost partner harmless, and proves it: only then is its half opened here (L1). */
+import type { PowerPort } from "../../hal/api/power.ts";
+
+export interface PartnerFence {
+  readonly target: string;
+  /**
+   * Proof means that the partner is dead. Otherwise it means that the partner changes nothing on the shelf any more: what it knows it may
+   * tell hosts until its lease is over (`read_lease.ts`).
+   */
+  readonly kills: boolean;
+  /** For messages: what is done to a silent partner, what has been done then, and what to do when that has failed. */
+  readonly words: { readonly doing: string; readonly done: string; readonly failed: string };
+  /** Proven now, at once and without doing anything. */
+  isHarmless(): boolean;
+  /** Calls `done(true)` only with the proof, after the call has returned. */
+  fence(done: (isProven: boolean) => void): void;
+  /** The partner answers: what was proven of its last life is not about this one. */
+  met(): void;
+  /** Finds out whether it is this appliance that was fenced; if so it ends. */
+  look(): void;
+}
+
+export function fenceByPower(port: PowerPort): PartnerFence {
+  const { target } = port;
+  return {
+    target,
+    kills: true,
+    words: {
+      doing: "it is switched off",
+      done: "was switched off",
+      failed: `${target} could not be proven dead: nothing is taken over; switch it off by hand`,
+    },
+    isHarmless: () => port.isDead(),
+    fence: (done) => port.kill(done),
+    met: () => {},
+    look: () => {},
+  };
+}
