@@ -99,11 +99,15 @@ export class ShelfHeart {
     const { shelves, digests, array } = this.#options;
     findDisks(shelves, digests, (found) => {
       const ours = found.filter(({ state, superblock }) => state === "in-use" && superblock?.arrayName === array);
-      const disks = ours.map(({ disk, superblock }) => ({ ...newHeartDisk(disk), index: superblock!.diskIndex }));
+      const known = this.#disks;
+      const disks = ours.map(({ disk, superblock }) => {
+        const index = superblock!.diskIndex;
+        return known.find((one) => one.disk === disk && one.index === index) ?? newHeartDisk(disk, index);
+      });
       // One that does not answer now may again.
-      const silent = this.#disks.filter(({ index }) => !disks.some((disk) => disk.index === index));
+      const silent = known.filter(({ index }) => !disks.some((disk) => disk.index === index));
       this.#disks = [...disks, ...silent].filter(({ index }) => index < disksMax);
-      this.#stillMs = null;
+      if (this.#disks.some((disk) => !known.includes(disk))) this.#stillMs = null;
       this.#options.looked();
       done();
     });
@@ -136,15 +140,15 @@ export class ShelfHeart {
         else done("none");
       });
     }
-    const disks = this.#disks;
+    const disks = [...this.#disks];
     let open = disks.length;
     let answered = 0;
     for (const disk of disks) {
       this.#read(disk, (isAnswered) => {
         if (isAnswered) answered++;
         if (--open > 0) return;
-        const isSame = disks === this.#disks && answered === disks.length;
-        done(isSame ? { owns: disks.some(({ owns }) => owns) } : "unknown");
+        const isAll = this.#disks.every((disk) => disks.includes(disk)) && answered === disks.length;
+        done(isAll ? { owns: disks.some(({ owns }) => owns) } : "unknown");
       });
     }
   }
@@ -208,6 +212,6 @@ export class ShelfHeart {
   }
 }
 
-function newHeartDisk(disk: Disk): Omit<HeartDisk, "index"> {
-  return { disk, writing: false, reading: false, seen: "", owns: false };
+function newHeartDisk(disk: Disk, index: number): HeartDisk {
+  return { disk, index, writing: false, reading: false, seen: "", owns: false };
 }
