@@ -6,7 +6,7 @@
  */
 import { type FaultClass, faultClasses } from "../test/sim/faults.ts";
 import { type RunReport, runSeed } from "../test/sim/run.ts";
-import { type PairCount, pairCounts } from "../test/sim/site_plan.ts";
+import { type Fencing, fencings, type PairCount, pairCounts } from "../test/sim/site_plan.ts";
 
 const defaultTicks = 8000;
 
@@ -23,6 +23,7 @@ then everything is healed and must become whole. What is checked, and how to rea
   --without C,…   classes that may not strike
   --always C,…    classes that strike every seed, whatever it draws
   --pairs P       how many arrays are pairs: ${pairCounts.join(", ")}; as the seed draws without it
+  --fencing F     how the partners of pairs are fenced: ${fencings.join(", ")}; as the seed draws without it
   --no-operator   nobody gives commands
   --keep-going    goes on behind a failure
   --trace         prints everything that happens, and the fingerprint of the run
@@ -39,6 +40,7 @@ interface Arguments {
   readonly faultWords: string;
   /** null: as each seed draws. */
   readonly pairs: PairCount | null;
+  readonly fencing: Fencing | null;
   readonly operator: boolean;
   readonly keepGoing: boolean;
   readonly trace: boolean;
@@ -70,6 +72,18 @@ function classList(word: string | undefined, name: string): FaultClass[] {
   return names as FaultClass[];
 }
 
+const withValue = [
+  "--seed",
+  "--seeds",
+  "--ticks",
+  "--without",
+  "--faults",
+  "--only",
+  "--always",
+  "--pairs",
+  "--fencing",
+];
+
 function readArguments(words: readonly string[]): Arguments {
   let range = { first: 1, last: 20 };
   let ticks = defaultTicks;
@@ -77,6 +91,7 @@ function readArguments(words: readonly string[]): Arguments {
   let always: readonly FaultClass[] = [];
   let faultWords = "";
   let pairs: PairCount | null = null;
+  let fencing: Fencing | null = null;
   let operator = true;
   let keepGoing = false;
   let trace = false;
@@ -101,6 +116,9 @@ function readArguments(words: readonly string[]): Arguments {
     } else if (word === "--pairs") {
       pairs = pairCounts.find((one) => one === next) ?? fail(`--pairs takes one of ${pairCounts.join(", ")}`);
       faultWords += ` --pairs ${next}`;
+    } else if (word === "--fencing") {
+      fencing = fencings.find((one) => one === next) ?? fail(`--fencing takes one of ${fencings.join(", ")}`);
+      faultWords += ` --fencing ${next}`;
     } else if (word === "--no-operator") operator = false;
     else if (word === "--keep-going") keepGoing = true;
     else if (word === "--trace") trace = true;
@@ -108,9 +126,9 @@ function readArguments(words: readonly string[]): Arguments {
       console.log(usage);
       process.exit(0);
     } else fail(`unknown argument ${word}`);
-    if (["--seed", "--seeds", "--ticks", "--without", "--faults", "--only", "--always", "--pairs"].includes(word)) at++;
+    if (withValue.includes(word)) at++;
   }
-  return { ...range, ticks, faults, always, faultWords, pairs, operator, keepGoing, trace };
+  return { ...range, ticks, faults, always, faultWords, pairs, fencing, operator, keepGoing, trace };
 }
 
 interface Totals {
@@ -139,8 +157,9 @@ function main(): void {
   const elapsedSeconds = (): number => (performance.now() - startedMs) / 1000;
   const one = (seed: number): boolean => {
     const trace = options.trace ? { trace: (line: string) => console.log(line) } : {};
-    const { ticks, faults, always, operator, pairs } = options;
-    const run = runSeed({ seed, ticks, faults, always, operator, ...trace, ...(pairs === null ? {} : { pairs }) });
+    const { ticks, faults, always, operator, pairs, fencing } = options;
+    const given = { ...(pairs === null ? {} : { pairs }), ...(fencing === null ? {} : { fencing }) };
+    const run = runSeed({ seed, ticks, faults, always, operator, ...trace, ...given });
     totals.seeds++;
     totals.hostWrites += run.hostWrites;
     totals.simulatedMs += run.simulatedMs;

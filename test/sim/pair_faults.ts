@@ -31,11 +31,15 @@ const strikes = {
   pairSlow: (faults, prng, array) => faults.slow(prng, array),
   /** One of its NICs. */
   wireCut: (faults, prng, array) => faults.cut(prng, array, [prng.pick(wires)]),
+  /** The power port, or the disk that is to evict: it has done so or not, and says that it failed. */
   brokenPort: (faults, prng, array) => {
-    const { powerFaults } = prng.pick(array.machines).appliance;
+    const { powerFaults, shelves } = prng.pick(array.machines).appliance;
+    const disk = prng.pick(shelves[0]!.slots.filter((slot) => slot !== null));
     powerFaults.broken = prng.pick(["alive", "dead-unproven"] as const);
+    disk.faults.fenceErrorRate = prng.pick([0.3, 1]);
     faults.later(prng, () => {
       powerFaults.broken = "no";
+      disk.faults.fenceErrorRate = 0;
     });
   },
   failover: (faults, _prng, array) => faults.failOver(array),
@@ -98,6 +102,7 @@ export class PairFaults {
     for (const array of this.#site.arrays.filter(({ isPair }) => isPair)) {
       this.#site.slowPair(array, 0, wires);
       for (const { appliance } of array.machines) appliance.powerFaults.broken = "no";
+      for (const disk of array.appliance.shelves[0]!.slots) if (disk !== null) disk.faults.fenceErrorRate = 0;
     }
   }
 
@@ -171,6 +176,8 @@ export class PairFaults {
     if (text.includes("as well; this appliance ends")) {
       chronicle.fail("L1", `${machine.name} has found its partner to own ${array.name} as well`, [text]);
     }
+    // It has been evicted: that refuses nothing.
+    if (text.includes("has evicted it")) return;
     const partner = array.partnerOf(machine);
     if (partner?.runs === true && partner.partnership?.role === "refused") {
       chronicle.fail("D1", `both appliances of ${array.name} refuse to start, and nothing explains why`, [text]);

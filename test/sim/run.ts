@@ -11,7 +11,7 @@ import { healAndJudge, sweepWhatAnswers } from "./heal.ts";
 import { type HostOrders, HostSession } from "./host_session.ts";
 import { Operator } from "./operator.ts";
 import { Site, type SiteOptions } from "./site.ts";
-import type { PairCount } from "./site_plan.ts";
+import { drawFencing, type Fencing, type PairCount } from "./site_plan.ts";
 import { Watch } from "./watch.ts";
 
 export interface RunOptions {
@@ -21,6 +21,8 @@ export interface RunOptions {
   readonly site?: Omit<SiteOptions, "seed">;
   /** How many arrays are pairs; without it as the seed draws. */
   readonly pairs?: PairCount;
+  /** How the partners of pairs are fenced; without it as the seed draws. */
+  readonly fencing?: Fencing;
   /** The classes of faults that may strike. */
   readonly faults: readonly FaultClass[];
   /** The classes that strike whatever the seed draws. */
@@ -47,7 +49,9 @@ export function runSeed(options: RunOptions): RunReport {
   const pairs = options.pairs ?? pairsFor(new Prng(options.seed, "pairs"), options.always ?? []);
   const allowed = classesFor(pairs, options.faults);
   const drawn = drawFaults(new Prng(options.seed, "drawn faults"), allowed, options.always);
-  const site = new Site({ seed: options.seed, smallPool: drawn.classes.includes("pool"), pairs, ...options.site });
+  const fencing = options.fencing ?? drawFencing(new Prng(options.seed, "fencing"));
+  const smallPool = drawn.classes.includes("pool");
+  const site = new Site({ seed: options.seed, smallPool, pairs, fencing, ...options.site });
   if (options.trace !== undefined) site.chronicle.listener = options.trace;
   try {
     play(site, drawn, options);

@@ -21,7 +21,15 @@ import { Chronicle } from "./chronicle.ts";
 import { tapLogs } from "./log_tap.ts";
 import { Oracle } from "./oracle.ts";
 import { Boot, groupName, SimArray, SimMachine, watchedHalf } from "./sim_array.ts";
-import { type ArrayPlan, drawSitePlan, type PairCount, type PairPlan, type SitePlan } from "./site_plan.ts";
+import {
+  type ArrayPlan,
+  drawSitePlan,
+  type Fencing,
+  type PairCount,
+  type PairPlan,
+  type SitePlan,
+  withFencing,
+} from "./site_plan.ts";
 
 const version = "sim";
 /** The interconnect's NICs, and their ports. */
@@ -38,6 +46,8 @@ export interface SiteOptions {
   readonly smallPool?: boolean;
   /** none unless said. */
   readonly pairs?: PairCount;
+  /** `power` unless said. */
+  readonly fencing?: Fencing;
   /** Replaces parts of the plan that the seed draws. */
   readonly plan?: Partial<SitePlan>;
 }
@@ -62,9 +72,10 @@ export class Site {
 
   constructor(options: SiteOptions) {
     this.world = new World({ seed: options.seed });
-    const { smallPool = false, pairs = "none" } = options;
+    const { smallPool = false, pairs = "none", fencing = "power" } = options;
     const drawn = drawSitePlan(this.world.prng("site plan"), smallPool, pairs, this.world.prng("pair plan"));
-    this.plan = { ...drawn, ...options.plan };
+    const arrays = drawn.arrays.map((plan) => withFencing(plan, fencing));
+    this.plan = { ...drawn, arrays, ...options.plan };
     this.chronicle = new Chronicle(this.world);
     this.oracle = new Oracle(this.world, this.chronicle, this.plan.volumes, {
       mayFork: (array) => this.forkLicences.has(array),
@@ -93,7 +104,7 @@ export class Site {
     const shelf = this.world.addShelf({
       name: `${plan.name}-shelf0`,
       slots: plan.diskBytes,
-      fencing: pair === null ? "none" : "power",
+      fencing: pair === null ? "none" : pair.fencing === "atomic" ? "atomic" : "power",
     });
     for (const disk of shelf.slots) {
       if (disk === null) continue;
@@ -114,6 +125,7 @@ export class Site {
 
   #addAppliance(plan: ArrayPlan, shelf: MockShelf, name: string, partner: string | null): MockAppliance {
     const interconnect = plan.pair === null ? [] : pairNics;
+    const fencing = plan.pair?.fencing ?? "atomic";
     const appliance = this.world.addAppliance({
       name,
       cache: { sizeBytes: plan.cacheBytes, domain: plan.domain },
@@ -124,7 +136,7 @@ export class Site {
         { name: "nic1", address: `${name}:7401` },
         ...interconnect.map((nic) => ({ name: nic.name, address: `${name}:${nic.port}` })),
       ],
-      ...(plan.pair === null ? {} : { power: { target: partner!, how: plan.pair.fencing } }),
+      ...(fencing === "atomic" ? {} : { power: { target: partner!, how: fencing } }),
     });
     appliance.nvram.faults.persistMs = plan.persistMs;
     appliance.nvram.faults.latePersistRate = plan.latePersistRate;
@@ -235,7 +247,7 @@ export class Site {
   /** The array's firmware starts on this machine. Never answers when that comes to nothing. */
   #beginLife(array: SimArray, machine: SimMachine, hal: Hal, pair?: PairPort): Promise<StartOutcome> {
     const partner = array.partnerOf(machine);
-    if (partner?.boot?.alive() === true) {
+    if (partner?.boot?.alive() === true && !this.#isEvicted(array, partner)) {
       this.chronicle.fail(
         "L1",
         `${machine.name} opens the pool while the array's firmware is at work on ${partner.name}`,
@@ -266,6 +278,20 @@ export class Site {
         },
       );
     });
+  }
+
+  /** L1: it may still run where the shelf takes nothing of it any more. To the checkers its life ends here. */
+  #isEvicted(array: SimArray, machine: SimMachine): boolean {
+    const { boot } = machine;
+    if (boot === null || !machine.appliance.shelves.every((shelf) => shelf.refuses(machine.name))) return false;
+    if (array.boot === boot) {
+      this.oracle.view(boot);
+      this.chronicle.note(machine.name, `evicted; had committed ${boot.group()?.log.commitSeq ?? "?"}`);
+    }
+    boot.endedMs ??= this.world.nowMs;
+    machine.boot = null;
+    this.onDown(array);
+    return true;
   }
 
   /** Whether the life before was on the partner, served hosts to its end, and ended a moment ago. */

@@ -12,8 +12,8 @@ const MiB = 1024 * KiB;
 /** The second appliance of an array, and how the two know each other. */
 export interface PairPlan {
   readonly partner: string;
-  /** What the power port does to its target. */
-  readonly fencing: DeathKind;
+  /** What the power port does to its target; or the shelf evicts it, and there is no power port. */
+  readonly fencing: DeathKind | "atomic";
   readonly heartbeatMs: number;
   readonly limitMs: number;
 }
@@ -21,6 +21,20 @@ export interface PairPlan {
 /** How many arrays are pairs: oak first. */
 export const pairCounts = ["none", "one", "both"] as const;
 export type PairCount = (typeof pairCounts)[number];
+
+/** How lost partners are fenced, in all pairs of a site: by power ports, by the shelf, or each array in its own way. */
+export const fencings = ["power", "atomic", "both"] as const;
+export type Fencing = (typeof fencings)[number];
+
+export function drawFencing(prng: Prng): Fencing {
+  return prng.pick(["power", "atomic", "both"] as const);
+}
+
+/** With `both` it is oak whose shelf evicts. */
+export function withFencing(plan: ArrayPlan, fencing: Fencing): ArrayPlan {
+  const isAtomic = fencing === "atomic" || (fencing === "both" && plan.name === "oak");
+  return plan.pair === null || !isAtomic ? plan : { ...plan, pair: { ...plan.pair, fencing: "atomic" } };
+}
 
 export interface ArrayPlan {
   readonly name: string;
