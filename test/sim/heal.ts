@@ -39,7 +39,12 @@ export function healAndJudge(parts: HealParts): void {
   site.world.runFor(burstMs);
   if (!site.runUntil(() => site.oracle.acknowledgedWrites > written, patienceMs)) {
     if (!site.failed)
-      site.chronicle.fail("liveness", "hosts cannot write though everything is whole", describeSite(site));
+      site.chronicle.fail("liveness", "hosts cannot write though everything is whole", [
+        ...sessions.map(
+          (one) => `${one.array.name} ${one.exportName}: ready ${one.isReady}, writable ${one.isWritable}`,
+        ),
+        ...describeSite(site),
+      ]);
     return;
   }
   orders.writes = false;
