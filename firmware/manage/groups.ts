@@ -332,7 +332,7 @@ export class GroupRegistry {
     await replication.stop(false);
     group.setServing({ writable: false, why: "the group moves to the partner", readable: null });
     this.#entries.delete(group.id);
-    await this.#forgetInCache(group);
+    await this.#forgetInCache(group, () => group.log.leave());
   }
 
   /** Opens a group that the shelf has all of: one that has come from the partner, or that was to go to it. */
@@ -349,9 +349,9 @@ export class GroupRegistry {
   }
 
   /** What is under way at the store must not land on space that belongs to somebody else by then. */
-  async #forgetInCache(group: Group): Promise<void> {
+  async #forgetInCache(group: Group, emptyLog: () => void): Promise<void> {
     await new Promise<void>((resolve) => group.retire(resolve));
-    group.log.reset([], 0);
+    emptyLog();
     this.#options.nvram.credits.leave(group.id);
     this.#options.nvram.roots.forget(group.id);
     this.#cacheModeMoved();
@@ -366,7 +366,7 @@ export class GroupRegistry {
     const gone = group.volumes();
     this.#entries.delete(group.id);
     this.#onVolumesChanged(gone);
-    await this.#forgetInCache(group);
+    await this.#forgetInCache(group, () => group.log.reset([], 0));
     const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
     return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);
   }

@@ -23,6 +23,8 @@ export interface PairBenchOptions {
   readonly returnAfterMs?: number;
   /** Of each of the shelf's two disks. */
   readonly diskBytes?: number;
+  /** The pool's geometry. */
+  readonly store?: { readonly slabBytes: number; readonly logSlotBytes: number; readonly mapCacheBytes: number };
   /** The pair has `serviceAddress`, with a port. */
   readonly hasService?: boolean;
 }
@@ -144,6 +146,7 @@ export class PairBench {
           array: { name: "oak", appliance: which.name },
           peers: [],
           link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
+          ...(this.#options.store === undefined ? {} : { store: this.#options.store }),
           ...words,
         },
         pair: {
