@@ -2,6 +2,8 @@
  * What a simulated site is made of, drawn from its seed: small caches, small disks and small logs, so that spills, overflows and
  * full pools come about within seconds of world time.
  */
+
+import type { HalfNumber } from "../../firmware/pair/limits.ts";
 import type { PersistenceDomain } from "../../hal/api/write_cache.ts";
 import type { DeathKind } from "../../hal/mock/lifetime.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
@@ -46,6 +48,8 @@ export interface SitePlan {
   readonly shelfLogBytes: number;
   readonly volumes: readonly { readonly name: string; readonly number: number; readonly sectorCount: number }[];
   readonly mode: "sync" | "async";
+  /** The half of oak, if that is a pair, in which the group is made. */
+  readonly homeHalf: HalfNumber;
   /** Sessions per array and volume, and commands that each keeps open. */
   readonly sessionsPerVolume: number;
   readonly depth: number;
@@ -94,8 +98,13 @@ export function drawSitePlan(prng: Prng, smallPool: boolean, pairs: PairCount, p
     diskSlowness,
     latePersistRate,
   });
+  const arrays = [
+    array("oak", domain),
+    array("elm", prng.chance(0.8) ? domain : domain === "flush" ? "battery" : "flush"),
+  ];
   return {
-    arrays: [array("oak", domain), array("elm", prng.chance(0.8) ? domain : domain === "flush" ? "battery" : "flush")],
+    arrays,
+    homeHalf: arrays[0]!.pair === null ? 0 : pairPrng.pick([0, 1] as const),
     slabBytes: MiB,
     logSlotBytes: 256 * KiB,
     mapCacheBytes: prng.pick([256 * KiB, 4 * MiB]),
