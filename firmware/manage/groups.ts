@@ -27,6 +27,8 @@ export interface GroupRegistryOptions {
   readonly shelfLogBytes: number;
   /** Why the cache does not count as safe when its battery is said to have failed; a clause. */
   whyUnsafe(): string;
+  /** What it means that the battery is said to be good; a clause. */
+  whySafe(): string;
   /** See `AdmissionOptions`. */
   moreSpace(done: (hasCome: boolean) => void): void;
 }
@@ -436,10 +438,7 @@ export class GroupRegistry {
     if (this.#cacheHealthy || this.#options.nvram.failed || this.#options.hal.cache.battery() === "failed") return;
     if ([...this.#entries.values()].some(({ group }) => group.writeThrough.active)) return;
     this.#cacheHealthy = true;
-    this.#options.events.emit(
-      "cache-good",
-      "the write cache is good again and every copy of it is complete: write-back",
-    );
+    this.#options.events.emit("cache-good", `${this.#options.whySafe()}: write-back`);
   }
 
   closeAll(): void {

@@ -64,9 +64,13 @@ export function partnerJson({ partner, theirs, met, partnerCacheBytes }: PairFac
 
 /** `serviceTrouble`: why hosts do not reach the array at an address that moves. */
 export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): WarningJson[] {
-  const { partner, met, copyRefused, nics } = facts;
+  const { appliance, partner, met, copyRefused, nics, mirror } = facts;
   const warnings: WarningJson[] = [];
   if (stateOf(facts) === "degraded") {
+    if (mirror.isTrusted) {
+      const text = `what hosts write is acknowledged from ${appliance}'s write cache alone, and lost with it (unmirrored = "write-back")`;
+      warnings.push({ code: "pair-writes-back-alone", text });
+    }
     const unfinished = "what only the owner's cache holds goes to the shelf first";
     const why = met ? copyRefused || unfinished : "it does not answer; start it, or look at the interconnect's cables";
     warnings.push({ code: "pair-degraded", text: `${partner} has no copy of the write cache: ${why}` });

@@ -394,6 +394,7 @@ export class Site {
         addresses: pairNics.map(({ port }) => `${partner}:${port}`),
         preferred: machine === array.machines[0],
         returnAfterMs: null,
+        writesBackAlone: pair.writesBackAlone,
         heartbeatMs: pair.heartbeatMs,
         limitMs: pair.limitMs,
       },

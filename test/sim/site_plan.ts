@@ -18,6 +18,8 @@ export interface PairPlan {
   readonly fencing: DeathKind;
   readonly heartbeatMs: number;
   readonly limitMs: number;
+  /** `unmirrored = "write-back"` in the profile. */
+  readonly writesBackAlone: boolean;
 }
 
 /** How many arrays are pairs: oak first. */
@@ -63,7 +65,7 @@ export function drawPairCount(prng: Prng): PairCount {
 }
 
 export function plainPair(name: string): PairPlan {
-  return { partner: `${name}-b`, fencing: "process", heartbeatMs: 100, limitMs: 1000 };
+  return { partner: `${name}-b`, fencing: "process", heartbeatMs: 100, limitMs: 1000, writesBackAlone: false };
 }
 
 function drawPair(prng: Prng, name: string): PairPlan {
@@ -73,6 +75,7 @@ function drawPair(prng: Prng, name: string): PairPlan {
     fencing: prng.pick(["process", "power"] as const),
     heartbeatMs,
     limitMs: prng.pick([3, 5, 10]) * heartbeatMs,
+    writesBackAlone: prng.chance(0.25),
   };
 }
 

@@ -21,6 +21,7 @@ export interface PairBenchOptions {
   readonly heartbeatMs?: number;
   readonly limitMs?: number;
   readonly returnAfterMs?: number;
+  readonly writesBackAlone?: boolean;
   /** Of each of the shelf's two disks. */
   readonly diskBytes?: number;
   /** The pool's geometry. */
@@ -155,6 +156,7 @@ export class PairBench {
           addresses: [`${partner}:7500`, `${partner}:7501`],
           preferred: which === this.a,
           returnAfterMs: this.#options.returnAfterMs ?? null,
+          writesBackAlone: this.#options.writesBackAlone ?? false,
           heartbeatMs,
           limitMs,
         },
