@@ -129,6 +129,7 @@ const pair = v.strictObject(
     return_after_s: v.optional(wholeNumber(10, 86_400)),
     heartbeat_ms: v.optional(wholeNumber(10, 10_000), 100),
     missed_max: v.optional(wholeNumber(3, 100), 10),
+    hung_ms: v.optional(wholeNumber(100, 1_000_000)),
   },
   noTable,
 );
@@ -252,6 +253,7 @@ const examples: Readonly<Record<string, string>> = {
   "pair.return_after_s": "return_after_s = 60",
   "pair.heartbeat_ms": "heartbeat_ms = 100",
   "pair.missed_max": "missed_max = 10",
+  "pair.hung_ms": "hung_ms = 2000",
   power: '[power] with lock = "/run/goldcopy/oak-a.life" and target_lock = "/run/goldcopy/oak-b.life"',
   "power.lock": 'lock = "/run/goldcopy/oak-a.life"',
   "power.target_lock": 'target_lock = "/run/goldcopy/oak-b.life"',

@@ -77,10 +77,12 @@ export class Partnership implements PairPort {
     const { hal, pair, events, array, appliance } = options;
     this.#options = options;
     this.partner = pair.partner;
-    this.#times = { heartbeatMs: pair.heartbeatMs, limitMs: pair.limitMs };
+    this.#times = pair;
     checkTimes(this.#times);
     assert(hal.power?.target === pair.partner, "the power port switches the partner off");
-    const { clock, entropy, digests, cache } = hal;
+    const { clock, entropy, digests, cache, heartbeats } = hal;
+    assert(heartbeats !== null, "the hardware of a pair sends heartbeats");
+    const common = { clock, entropy, digests, events, array };
     this.#inheritance = new Inheritance(clock, pair.heartbeatMs);
     this.mirror = new MirroredCache(cache, clock, digests);
     this.mirror.onState = (state, why) => this.#copyMoved(state, why);
@@ -93,12 +95,10 @@ export class Partnership implements PairPort {
     this.#calls = new Calls(clock, send);
     this.#interconnect = new Interconnect(
       {
-        clock,
-        entropy,
-        events,
+        ...common,
+        heartbeats,
         nics: pair.nics.map((name) => hal.nics.find((nic) => nic.name === name)!),
         addresses: pair.addresses,
-        array,
         appliance,
         partner: pair.partner,
         times: this.#times,
@@ -114,11 +114,8 @@ export class Partnership implements PairPort {
       },
     );
     this.#heart = new ShelfHeart({
-      clock,
-      entropy,
-      digests,
+      ...common,
       shelves: hal.shelves,
-      array,
       place: appliance < pair.partner ? 0 : 1,
       half: options.half,
       heartbeatMs: pair.heartbeatMs,
@@ -140,7 +137,7 @@ export class Partnership implements PairPort {
       power: hal.power!,
       heart: this.#heart,
       events,
-      limitMs: pair.limitMs,
+      times: this.#times,
       fencesFirst: options.fencesFirst,
       isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
       dead: (how) => this.#takeOver(how),

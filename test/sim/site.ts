@@ -317,6 +317,7 @@ export class Site {
         returnAfterMs: null,
         heartbeatMs: pair.heartbeatMs,
         limitMs: pair.limitMs,
+        hungMs: 2 * pair.limitMs,
       },
       events: {
         emit: (code, text) => {
