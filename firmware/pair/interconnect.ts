@@ -240,8 +240,8 @@ export class Interconnect {
 
   #take(wire: Wire, stream: ByteStream, dialled: boolean): StreamHandler {
     const { clock, times, appliance, partner } = this.#options;
-    // Its bytes come from the partner's main loop, which may be late.
-    const linkTimes = { heartbeatMs: times.heartbeatMs, peerTimeoutMs: times.hungMs };
+    // Its bytes come from the partner's main loop, which may be late; the heartbeats tell sooner what has become of it.
+    const linkTimes = { heartbeatMs: times.heartbeatMs, peerTimeoutMs: times.hungMs + times.limitMs };
     const link: PairLink = new FrameLink(stream, dialled, clock, linkTimes, pairCodec);
     if (this.#stopped || (!dialled && appliance < partner)) {
       clock.defer(() => link.abort("aborted", "not wanted here"));

@@ -213,6 +213,8 @@ export class Partnership implements PairPort {
   #received(message: PairMessage, payload: Uint8Array): void {
     switch (message.kind) {
       case "state":
+        // It may have made the pool.
+        if (message.role === "owner" && this.#theirs?.role !== "owner") this.#heart.findPool(() => {});
         this.#theirs = message;
         if (this.#role === "standby") this.#options.front.partnerIs(this.#options.half, message.role);
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");

@@ -2,7 +2,7 @@
  * The heartbeats of one boot, sent beside its main loop: they go on while that is busy (`MockAppliance.block`), and end when the process
  * is stopped or dead.
  *
- * Fault model: `link.ts` (delays, cuts); unlike a stream's bytes, what is under way when the link is cut is lost, and late beats may
+ * Fault model: `link.ts` (delays, cuts, a filter that lets no heartbeats through); unlike a stream's bytes, what is under way when the link is cut is lost, and late beats may
  * overtake each other.
  */
 import type { Heard, HeartbeatChannel, HeartbeatPath, Heartbeats } from "../api/heartbeats.ts";
@@ -139,7 +139,7 @@ class MockChannel implements HeartbeatChannel {
     if (link.isCut) return;
     const atMs = link.arrivalMs(beatBytes);
     kernel.scheduleAt(atMs, eventKind.heartbeat, null, () => {
-      if (!link.passed(atMs)) return;
+      if (!link.passed(atMs) || !network.faults.heartbeatsPass) return;
       for (const ear of this.#ears.at(address)) ear.#received(beat);
     });
   }
