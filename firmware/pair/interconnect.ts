@@ -18,7 +18,7 @@ import type { ByteStream, StreamHandler } from "../../hal/api/byte_stream.ts";
 import type { Clock, Timer } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Entropy } from "../../hal/api/entropy.ts";
-import type { HeartbeatChannel, Heartbeats } from "../../hal/api/heartbeats.ts";
+import type { Heard, HeartbeatChannel, Heartbeats } from "../../hal/api/heartbeats.ts";
 import type { Nic } from "../../hal/api/nic.ts";
 import { toHex } from "../codec/bytes.ts";
 import { FrameLink } from "../codec/frame_link.ts";
@@ -108,6 +108,8 @@ export class Interconnect {
   #apartMs = 0;
   #apartLookMs = 0;
   #turn: Timer | null = null;
+  /** For how long the partner's main loop has stood still, once that is longer than the limit; 0: it turns. */
+  #lateMs = 0;
   #stopped = false;
 
   constructor(options: InterconnectOptions, owner: InterconnectOwner) {
@@ -457,6 +459,7 @@ export class Interconnect {
       wire.beats?.channel.close();
       wire.beats = null;
     }
+    this.#lateMs = 0;
   }
 
   /** At every heartbeat: the loop has turned, and each NIC is judged. */
@@ -467,11 +470,24 @@ export class Interconnect {
       const { beats, joined, link } = wire;
       if (beats === null) continue;
       const lastByteMs = joined && link !== null ? link.lastHeardMs : null;
-      const verdict = beats.pulse.look(clock.nowMs(), lastByteMs, beats.channel.heard());
+      const heard = beats.channel.heard();
+      this.#noteLateness(heard);
+      const verdict = beats.pulse.look(clock.nowMs(), lastByteMs, heard);
       if (verdict.kind === "hung") this.#lost(`${partner} hangs: ${verdict.text}`, null);
       else if (verdict.kind === "silent") link?.abort("timeout", verdict.text);
     }
     if (!this.#stopped) this.#turn = clock.after(times.heartbeatMs, () => this.#turned());
+  }
+
+  #noteLateness({ stillMs, silentMs }: Heard): void {
+    const { heartbeatMs, limitMs } = this.#options.times;
+    if (silentMs >= limitMs) return;
+    if (stillMs >= limitMs) this.#lateMs = Math.max(this.#lateMs, stillMs);
+    else if (this.#lateMs > 0 && stillMs < 2 * heartbeatMs) {
+      const text = `the main loop of ${this.#options.partner} stood still for ${Math.round(this.#lateMs)} ms, and turns again`;
+      this.#options.events.emit("partner-late", text, { stillMs: Math.round(this.#lateMs) });
+      this.#lateMs = 0;
+    }
   }
 
   /**

@@ -48,9 +48,14 @@ export interface LinuxHal {
   /** `place` as the disk names itself: `shelf0/2`. False: no such disk. */
   setDiskFault(place: string, on: boolean): boolean;
   setShelfFault(shelf: string, on: boolean): boolean;
+  /** The main loop stands still for so long, when what it has to send has had time to go out. */
+  stallLoop(forMs: number): void;
   /** Stops listening, waits for disk and cache I/O under way, gives files and locks back. */
   close(): Promise<void>;
 }
+
+/** The answer to whoever asked for it goes out before. */
+const stallAfterMs = 20;
 
 /** Where whoever uses a cache stores first. */
 const cacheHeadBytes = 65536;
@@ -125,6 +130,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
       shelf?.setFault(on);
       return shelf !== undefined;
     },
+    stallLoop: (forMs) => void clock.after(stallAfterMs, () => Bun.sleepSync(forMs)),
     close: async () => {
       for (const port of [...hbaPorts, ...nics]) port.close();
       for (const service of serviceAddresses) service.close();

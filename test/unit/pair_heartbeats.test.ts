@@ -35,6 +35,7 @@ test("a loop is late for longer than the limit, the owner's, the standby's, or b
     bench.runFor(100);
   }
   assert.ok(isUndisturbed(bench), bench.describe());
+  for (const each of bench.machines) assert.ok(each.saw("partner-late"), `told at ${each.name}`);
   const acks = host.acks;
   bench.until("writes go on", () => host.acks > acks + 200);
   host.rest();
