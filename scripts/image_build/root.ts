@@ -25,7 +25,7 @@ const libraryDir = "usr/lib/goldcopy";
 const images = join(repositoryRoot, "images");
 
 /** What runs on Bun in the appliance, each in one file. Workers are looked for beside the firmware under their sources' names. */
-const bundles = [
+export const bundles = [
   { source: "firmware/main.ts", name: "main.js" },
   { source: "firmware/shell/main.ts", name: "goldcopy.js" },
   { source: "hal/linux/discard_worker.ts", name: "discard_worker.ts" },
