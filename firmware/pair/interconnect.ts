@@ -484,7 +484,7 @@ export class Interconnect {
     if (silentMs >= limitMs) return;
     if (stillMs >= limitMs) this.#lateMs = Math.max(this.#lateMs, stillMs);
     else if (this.#lateMs > 0 && stillMs < 2 * heartbeatMs) {
-      const text = `the main loop of ${this.#options.partner} stood still for ${Math.round(this.#lateMs)} ms, and turns again`;
+      const text = `the main loop of ${this.#options.partner} stood still for longer than ${limitMs} ms, and turns again`;
       this.#options.events.emit("partner-late", text, { stillMs: Math.round(this.#lateMs) });
       this.#lateMs = 0;
     }

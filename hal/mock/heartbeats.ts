@@ -145,7 +145,7 @@ class MockChannel implements HeartbeatChannel {
   }
 
   #received({ key, number, turns, stillMs }: Beat): void {
-    // What comes to a stopped process waits in its socket: it is heard late, which the cap on the next tick's time allows for.
+    // A stopped process finds it in its socket when it goes on. No silence counts meanwhile, so that it is heard now comes to the same.
     if (!sameBytes(key, this.#path.hearKey) || number <= this.#heard || !this.#machine.lifetime.alive) return;
     this.#heard = number;
     this.#silentMs = 0;
