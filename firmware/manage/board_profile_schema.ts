@@ -130,6 +130,7 @@ const pair = v.strictObject(
     unmirrored: v.optional(v.picklist(["write-through", "write-back"], "is not known"), "write-through"),
     heartbeat_ms: v.optional(wholeNumber(10, 10_000), 100),
     missed_max: v.optional(wholeNumber(3, 100), 10),
+    hung_ms: v.optional(wholeNumber(100, 1_000_000)),
   },
   noTable,
 );
@@ -254,6 +255,7 @@ const examples: Readonly<Record<string, string>> = {
   "pair.unmirrored": 'unmirrored = "write-through", or "write-back" at your own risk',
   "pair.heartbeat_ms": "heartbeat_ms = 100",
   "pair.missed_max": "missed_max = 10",
+  "pair.hung_ms": "hung_ms = 2000",
   power: '[power] with lock = "/run/goldcopy/oak-a.life" and target_lock = "/run/goldcopy/oak-b.life"',
   "power.lock": 'lock = "/run/goldcopy/oak-a.life"',
   "power.target_lock": 'target_lock = "/run/goldcopy/oak-b.life"',

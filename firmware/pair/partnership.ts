@@ -75,10 +75,12 @@ export class Partnership implements PairPort {
     const { hal, pair, events, array, appliance } = options;
     this.#options = options;
     this.partner = pair.partner;
-    this.#times = { heartbeatMs: pair.heartbeatMs, limitMs: pair.limitMs };
+    this.#times = pair;
     checkTimes(this.#times);
     assert(hal.power?.target === pair.partner, "the power port switches the partner off");
-    const { clock, entropy, digests, cache } = hal;
+    const { clock, entropy, digests, cache, heartbeats } = hal;
+    assert(heartbeats !== null, "the hardware of a pair sends heartbeats");
+    const common = { clock, entropy, digests, events, array };
     this.#inheritance = new Inheritance(clock, pair.heartbeatMs);
     this.mirror = new MirroredCache(cache, clock, digests);
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
@@ -101,12 +103,10 @@ export class Partnership implements PairPort {
     });
     this.#interconnect = new Interconnect(
       {
-        clock,
-        entropy,
-        events,
+        ...common,
+        heartbeats,
         nics: pair.nics.map((name) => hal.nics.find((nic) => nic.name === name)!),
         addresses: pair.addresses,
-        array,
         appliance,
         partner: pair.partner,
         times: this.#times,
@@ -122,11 +122,8 @@ export class Partnership implements PairPort {
       },
     );
     this.#heart = new ShelfHeart({
-      clock,
-      entropy,
-      digests,
+      ...common,
       shelves: hal.shelves,
-      array,
       place: appliance < pair.partner ? 0 : 1,
       half: options.half,
       heartbeatMs: pair.heartbeatMs,
@@ -148,7 +145,7 @@ export class Partnership implements PairPort {
       power: hal.power!,
       heart: this.#heart,
       events,
-      limitMs: pair.limitMs,
+      times: this.#times,
       fencesFirst: options.fencesFirst,
       isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
       dead: (how) => this.#takeOver(how),
@@ -224,6 +221,8 @@ export class Partnership implements PairPort {
   #received(message: PairMessage, payload: Uint8Array): void {
     switch (message.kind) {
       case "state":
+        // It may have made the pool.
+        if (message.role === "owner" && this.#theirs?.role !== "owner") this.#heart.findPool(() => {});
         this.#theirs = message;
         if (this.#role === "standby") this.#options.front.partnerIs(this.#options.half, message.role);
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");

@@ -397,6 +397,7 @@ export class Site {
         writesBackAlone: pair.writesBackAlone,
         heartbeatMs: pair.heartbeatMs,
         limitMs: pair.limitMs,
+        hungMs: 2 * pair.limitMs,
       },
       events: {
         emit: (code, text) => {

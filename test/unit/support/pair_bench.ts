@@ -20,6 +20,8 @@ export interface PairBenchOptions {
   readonly domain?: "battery" | "flush";
   readonly heartbeatMs?: number;
   readonly limitMs?: number;
+  /** Twice the limit unless given. */
+  readonly hungMs?: number;
   readonly returnAfterMs?: number;
   readonly writesBackAlone?: boolean;
   /** Of each of the shelf's two disks. */
@@ -137,6 +139,7 @@ export class PairBench {
 
   start(which: PairMachine, words: { readonly acceptCacheLoss?: boolean } = {}): void {
     const { heartbeatMs = 100, limitMs = 1000 } = this.#options;
+    const { hungMs = 2 * limitMs } = this.#options;
     which.appliance = null;
     which.ended = null;
     const partner = this.other(which).name;
@@ -159,6 +162,7 @@ export class PairBench {
           writesBackAlone: this.#options.writesBackAlone ?? false,
           heartbeatMs,
           limitMs,
+          hungMs,
         },
         events: { emit: (code, text) => which.events.push({ code, text, atMs: this.world.nowMs }) },
         version: "test",
