@@ -3,10 +3,10 @@
  * (`partner_fence.ts`).
  *
  *     looking ──the power port says dead──▶ gone
- *     looking ──silent on the interconnect and on the shelf for the limit──▶ fencing ──proven, and dead──▶ gone
- *        ▲                                                                     │ │
- *        ├──after the limit──not proven──────────────────────────────────────────┘ └─proven, not dead─▶ its page looked at anew
- *        └──its lease may not be over─────────────────────────────────────────────────────────────────────┘  └─still for the limit─▶ gone
+ *     looking ──silent or hung on the interconnect, and silent on the shelf──▶ fencing ──proven, and dead──▶ gone
+ *        ▲                                                                       │ │
+ *        ├──after the limit──not proven────────────────────────────────────────────┘ └─proven, not dead─▶ its page looked at anew
+ *        └──its lease may not be over───────────────────────────────────────────────────────────────────────┘  └─still for the limit─▶ gone
  *
  * Invariants:
  * - `gone` is called only with the fence's proof, and never on the word of a port that has called a partner dead that was heard.
@@ -14,10 +14,12 @@
  *   to say that it owns nothing.
  * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
  *   then the preferred one of the two does not wait for ever.
+ * - What counts on the shelf is the partner's main loop. One that falls silent there when it does on the interconnect has the limit; one
+ *   that has counted on since then (the interconnect is cut) has as long as a loop may be late, `hungMs`.
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
 import type { EventSink } from "../manage/events.ts";
-import { pairLimits } from "./limits.ts";
+import { type PairTimes, pairLimits } from "./limits.ts";
 import type { PartnerFence } from "./partner_fence.ts";
 import type { ShelfHeart } from "./shelf_heart.ts";
 
@@ -26,7 +28,7 @@ export interface PartnerWatchOptions {
   readonly fence: PartnerFence;
   readonly heart: ShelfHeart;
   readonly events: EventSink;
-  readonly limitMs: number;
+  readonly times: PairTimes;
   readonly fencesFirst: boolean;
   /** Whether the partner is looked for now: apart, and owning nothing. */
   isWatching(): boolean;
@@ -75,14 +77,14 @@ export class PartnerWatch {
    * the limit.
    */
   heard(lastHeardMs: number): void {
-    const { fence, events, limitMs, clock } = this.#options;
+    const { fence, events, times, clock } = this.#options;
     if (!fence.isHarmless()) {
       this.#deadSinceMs = null;
       this.#contradicted = false;
       return;
     }
     this.#deadSinceMs ??= clock.nowMs();
-    if (this.#contradicted || lastHeardMs - this.#deadSinceMs < limitMs) return;
+    if (this.#contradicted || lastHeardMs - this.#deadSinceMs < times.limitMs) return;
     this.#contradicted = true;
     events.emit(
       "power-port-wrong",
@@ -120,42 +122,44 @@ export class PartnerWatch {
   }
 
   #isSilent(): boolean {
-    const { limitMs, heart, fencesFirst } = this.#options;
+    const { times, heart, fencesFirst } = this.#options;
+    const { limitMs, hungMs } = times;
     if (this.portIsWrong) return false;
     const apartMs = this.#apartMs;
-    const { silentMs } = heart;
+    const { silentMs, movedMs } = heart;
     // One that has not been met yet may be starting as well.
     const patienceMs = pairLimits.strangerLimits * limitMs;
     if (!this.#everMet && apartMs < patienceMs) return false;
     if (silentMs === null) return apartMs >= limitMs;
-    if (silentMs >= limitMs) return true;
+    const isCutOff = movedMs !== null && movedMs > this.#apartSinceMs;
+    if (silentMs >= (isCutOff ? hungMs : limitMs)) return true;
     return apartMs >= patienceMs && !heart.partnerOwns && fencesFirst;
   }
 
   #fence(): void {
-    const { clock, fence, events, limitMs, isWatching, gone } = this.#options;
+    const { clock, fence, events, times, isWatching, gone } = this.#options;
     this.#isFencing = true;
     const { target, words } = fence;
-    events.emit("partner-fenced", `${target} is silent on the interconnect and on the shelf: ${words.doing}`);
+    events.emit("partner-fenced", `${target} is silent or hangs, on the interconnect and on the shelf: ${words.doing}`);
     fence.fence((isProven) => {
       if (isProven && !fence.kills) return this.#lookForLease();
       this.#isFencing = false;
       if (!isWatching()) return;
       if (isProven) return gone(words.done);
       events.emit("partner-not-fenced", words.failed);
-      this.#timer = clock.after(limitMs, () => this.look());
+      this.#timer = clock.after(times.limitMs, () => this.look());
     });
   }
 
   /** Nothing of the partner lands any more. What it counted last it may have counted a moment ago. */
   #lookForLease(): void {
-    const { clock, fence, heart, limitMs, isWatching, gone } = this.#options;
+    const { clock, fence, heart, times, isWatching, gone } = this.#options;
     heart.lookAnew((last) => {
       this.#isFencing = false;
       if (!isWatching()) return;
       const { silentMs } = heart;
       const isOver =
-        last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= limitMs)));
+        last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= times.limitMs)));
       if (isOver) return gone(fence.words.done);
       this.#timer = clock.after(pairLimits.lookMs, () => this.look());
     });

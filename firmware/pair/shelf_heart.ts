@@ -7,6 +7,7 @@
  * Invariants:
  * - Nothing is written to a disk that is not this array's: its superblock is looked at first, and again after the pool has changed.
  * - One write per disk is under way; a disk that does not answer is not asked again before it does.
+ * - The count comes from the main loop: whoever judges it allows for a loop that is late (`partner_watch.ts`).
  * - `silentMs` never counts the time before the first look, nor the time in which this side could not look.
  * - Both appliances use the same disks: the first ones of the pool, whichever answer.
  * - What a disk has taken while this appliance owned renews its read lease (`read_lease.ts`).
