@@ -31,6 +31,7 @@ export interface DiskFaults {
   readMs: number;
   writeMs: number;
   flushMs: number;
+  fenceMs: number;
   /** Transfer, on top. */
   msPerMiB: number;
   /** The share of operations that take twenty times as long. */
@@ -63,6 +64,7 @@ function healthyDisk(): DiskFaults {
     readMs: 0.08,
     writeMs: 0.1,
     flushMs: 0.3,
+    fenceMs: 0.1,
     msPerMiB: 0.5,
     spikeRate: 0.01,
     slowFactor: 1,
@@ -194,8 +196,8 @@ export class MockDisk {
   submit(operation: Operation): void {
     this.#underWay.add(operation);
     const { faults } = this;
-    const baseMs =
-      operation.kind === "read" ? faults.readMs : operation.kind === "flush" ? faults.flushMs : faults.writeMs;
+    const { readMs: read, writeMs: write, flushMs: flush, fenceMs: fence } = faults;
+    const baseMs = { read, write, discard: write, flush, fence }[operation.kind];
     const spike = this.#prng.chance(faults.spikeRate) ? 20 : 1;
     const transferMs = (operation.lengthBytes / 1048576) * faults.msPerMiB;
     const takesMs = (baseMs * this.#prng.between(0.5, 1.5) * spike + transferMs) * faults.slowFactor;

@@ -135,6 +135,36 @@ test("a read that came in at a stopped owner, after its successor took a newer w
   }
 });
 
+test("the owner wakes and counts just before it is evicted -> its half is opened only when that count's lease is over", () => {
+  for (let seed = 25; seed < 28; seed++) {
+    const { bench, host } = atomicBench(seed);
+    const late = new OnePath(bench, bench.a);
+    late.write(stamp);
+    bench.until("the old data is acknowledged", () => late.answers.length === 1);
+    bench.cut(true);
+    bench.a.machine.pause();
+    for (const disk of bench.shelf.slots) disk!.faults.fenceMs = 50;
+    bench.until("it is being evicted", () => bench.b.saw("partner-fenced"), 20_000);
+    bench.a.machine.resume();
+    bench.runFor(10);
+    bench.a.machine.pause();
+    const countedMs = bench.world.nowMs - 10;
+    bench.until("the partner owns", () => bench.b.role === "owner", 20_000);
+    const other = new OnePath(bench, bench.b);
+    other.write(stamp + 1);
+    bench.until("the new data is acknowledged", () => other.answers.length === 1);
+    late.read();
+    bench.runFor(5);
+    bench.a.machine.resume();
+    bench.until("the old owner has ended", () => bench.a.ended !== null, 5000);
+    for (const answer of late.answers.slice(1)) assert.is.not(answer.stamp, stamp, `seed ${seed}: stale`);
+    assert.ok(bench.world.nowMs - countedMs >= limitMs, `seed ${seed}: opened while a lease might have held`);
+    bench.cut(false);
+    host.rest();
+    assert.is(host.verify(), null);
+  }
+});
+
 test("the owner stands still for less than the limit -> nobody takes over, and what waits is answered", () => {
   const { bench, host } = atomicBench(30);
   const reader = new OnePath(bench, bench.a);
