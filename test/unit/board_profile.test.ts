@@ -287,6 +287,7 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
     returnAfterMs: null,
     heartbeatMs: 100,
     limitMs: 1000,
+    writesBackAlone: false,
     hungMs: 2000,
   });
   const chosen = accepted(
