@@ -145,7 +145,7 @@ function fencingConflict({ board, config }: BoardProfile): string | null {
   for (const [index, { fencing }] of board.shelves.entries()) {
     const field = `shelf[${index}].fencing`;
     if (fencing === "atomic")
-      return `${field}: this version's Linux HAL supports no device with "atomic" fencing; write "power" in a pair, else "none"`;
+      return `${field}: "atomic" (disks that evict a lost partner) exists for simulated shelves alone; this version asks no real device for it; write "power" in a pair, else "none"`;
     if (config.pair !== null && fencing === "none")
       return `${field}: \`none\` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power"`;
     if (config.pair !== null && board.power === undefined)

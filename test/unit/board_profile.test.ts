@@ -326,7 +326,7 @@ test("a pair that could not be held together or apart -> one line with field, fa
     [
       'fencing = "power"',
       'fencing = "atomic"',
-      'shelf[0].fencing: this version\'s Linux HAL supports no device with "atomic" fencing; write "power" in a pair, else "none"',
+      'shelf[0].fencing: "atomic" (disks that evict a lost partner) exists for simulated shelves alone; this version asks no real device for it; write "power" in a pair, else "none"',
     ],
     [
       pairAndPower,
