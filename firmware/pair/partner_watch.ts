@@ -161,7 +161,7 @@ export class PartnerWatch {
       const isOver =
         last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= times.limitMs)));
       if (isOver) return gone(fence.words.done);
-      this.#timer = clock.after(pairLimits.lookMs, () => this.look());
+      this.#timer = clock.after(last === "unknown" ? times.limitMs : pairLimits.lookMs, () => this.look());
     });
   }
 }

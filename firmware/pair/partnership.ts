@@ -538,9 +538,10 @@ export class Partnership implements PairPort {
     this.onRole();
   }
 
-  /** Without a pool there is nothing to take over, nor to count on. */
+  /** Without a pool there is nothing to take over, nor to count on. Where the firmware runs there is one, found already or not. */
   #needLease(): void {
-    this.#options.lease?.need(this.#options.half, this.#owns && this.#heart.knowsPool);
+    const isThere = this.#heart.knowsPool || this.#engine !== null;
+    this.#options.lease?.need(this.#options.half, this.#owns && isThere);
   }
 
   #state(): PairState {

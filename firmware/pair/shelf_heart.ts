@@ -156,6 +156,7 @@ export class ShelfHeart {
 
   #beat(): void {
     if (this.#stopped) return;
+    if (!this.knowsPool && this.#options.owns()) this.findPool();
     this.#count++;
     for (const disk of this.#disks) {
       this.#write(disk);

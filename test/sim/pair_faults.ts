@@ -197,8 +197,6 @@ export class PairFaults {
     if (text.includes("as well; this appliance ends")) {
       chronicle.fail("L1", `${machine.name} has found its partner to own ${array.name} as well`, [text]);
     }
-    // It has been evicted: that refuses nothing.
-    if (text.includes("has evicted it")) return;
     const partner = array.partnerOf(machine);
     const isRefused = (one: SimMachine | null): boolean => one !== null && array.partnershipAt(one)?.role === "refused";
     if (partner?.runs === true && isRefused(partner) && isRefused(machine)) {
