@@ -36,8 +36,18 @@ export interface BoardHardware {
   readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string | null } | null;
   readonly nicShapingFile: string | null;
   /** Left out: an appliance without a partner, or one that cannot switch it off. */
-  readonly power?: { readonly target: string; readonly lockPath: string; readonly targetLockPath: string };
+  readonly power?: BoardPower;
 }
+
+/** How the partner is switched off: as a process of this machine, or as a virtual machine, through its monitor. */
+export type BoardPower =
+  | {
+      readonly kind: "process";
+      readonly target: string;
+      readonly lockPath: string;
+      readonly targetLockPath: string;
+    }
+  | { readonly kind: "machine"; readonly target: string; readonly monitor: string };
 
 export interface BoardShelf {
   readonly name: string;
@@ -100,6 +110,8 @@ export function parseBoardProfile(fileName: string, document: unknown): BoardPro
       text: `${fileName}: iscsi: chap_user and chap_secret_file belong together; write both or none`,
     };
   }
+  const powerFault = faultOfPower(parsed.output.power);
+  if (powerFault !== null) return { ok: false, text: `${fileName}: ${powerFault}` };
   const profile = toProfile(parsed.output);
   const conflict = profileConflict(profile);
   return conflict === null ? { ok: true, profile } : { ok: false, text: `${fileName}: ${conflict}` };
@@ -151,10 +163,30 @@ function toProfile(document: ProfileDocument): BoardProfile {
   };
 }
 
+/** [power] describes one kind of port, wholly. */
+function faultOfPower(power: ProfileDocument["power"]): string | null {
+  if (power === undefined) return null;
+  const { lock, target_lock: targetLock, monitor } = power;
+  if (monitor !== undefined) {
+    if (lock === undefined && targetLock === undefined) return null;
+    return (
+      "power: monitor switches off a partner in a virtual machine, lock and target_lock are for one on the same machine; " +
+      "write either monitor, or both locks"
+    );
+  }
+  const missing = lock === undefined ? "lock" : targetLock === undefined ? "target_lock" : null;
+  if (missing === null) return null;
+  return `power.${missing}: missing; write for example ${exampleOf(["power", missing])}, or for virtual machines ${exampleOf(["power", "monitor"])} alone`;
+}
+
 /** The power port's target is the partner; [power] without [pair] has none and is a conflict. */
 function powerOf({ pair, power }: ProfileDocument): Pick<BoardHardware, "power"> {
   if (power === undefined) return {};
-  return { power: { target: pair?.partner ?? "", lockPath: power.lock, targetLockPath: power.target_lock } };
+  const target = pair?.partner ?? "";
+  const { lock, target_lock: targetLock, monitor } = power;
+  if (monitor !== undefined) return { power: { kind: "machine", target, monitor } };
+  if (lock === undefined || targetLock === undefined) return {};
+  return { power: { kind: "process", target, lockPath: lock, targetLockPath: targetLock } };
 }
 
 function pairOf({ pair }: ProfileDocument): PairConfig | null {

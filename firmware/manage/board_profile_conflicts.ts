@@ -75,7 +75,7 @@ function paths({ board, socket, logFile }: BoardProfile): Used[] {
     { value: logFile, field: "log.file" },
     { value: board.cache.path, field: "cache.path" },
   ];
-  if (board.power !== undefined) {
+  if (board.power?.kind === "process") {
     uses.push({ value: board.power.lockPath, field: "power.lock" });
     uses.push({ value: board.power.targetLockPath, field: "power.target_lock" });
   }

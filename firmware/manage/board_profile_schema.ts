@@ -43,6 +43,16 @@ const remoteAddress = v.pipe(
   v.check((value) => !/:0+$/.test(value), "has port 0, which nobody can reach"),
 );
 
+/** Of a virtual machine (QEMU's QMP). */
+const monitor = v.pipe(
+  text,
+  v.check(
+    (value) =>
+      (isAddress(value) && !/:0+$/.test(value)) || (/^\/[^\0]+$/.test(value) && value.length <= socketPathBytesMax),
+    "is neither HOST:PORT nor the path of a unix socket",
+  ),
+);
+
 function isAddress(value: string): boolean {
   const port = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):(\d{1,5})$/.exec(value)?.[1];
   return port !== undefined && Number(port) <= 65535;
@@ -173,7 +183,9 @@ export const profileDocument = v.strictObject(
     ),
     shelf: listOf(shelf, 1),
     pair: v.optional(pair),
-    power: v.optional(v.strictObject({ lock: path, target_lock: path }, noTable)),
+    power: v.optional(
+      v.strictObject({ lock: v.optional(path), target_lock: v.optional(path), monitor: v.optional(monitor) }, noTable),
+    ),
     peer: v.optional(v.array(peer, "is not a list"), []),
     link: v.optional(
       v.strictObject(
@@ -255,6 +267,7 @@ const examples: Readonly<Record<string, string>> = {
   power: '[power] with lock = "/run/goldcopy/oak-a.life" and target_lock = "/run/goldcopy/oak-b.life"',
   "power.lock": 'lock = "/run/goldcopy/oak-a.life"',
   "power.target_lock": 'target_lock = "/run/goldcopy/oak-b.life"',
+  "power.monitor": 'monitor = "10.0.2.2:4444"',
   peer: 'a [[peer]] table with array = "elm" and its appliances',
   "peer.array": 'array = "elm"',
   "peer.appliances": 'appliances = [{ name = "elm-a", addresses = ["127.0.0.1:7100"] }]',

@@ -130,13 +130,13 @@ export class PartnerWatch {
     const { clock, power, events, limitMs, isWatching, dead } = this.#options;
     this.#killing = true;
     events.emit("partner-fenced", `${power.target} is silent on the interconnect and on the shelf: it is switched off`);
-    power.kill((isDead) => {
+    power.kill((doubt) => {
       this.#killing = false;
       if (!isWatching()) return;
-      if (isDead) return dead("was switched off");
+      if (doubt === null) return dead("was switched off");
       events.emit(
         "partner-not-fenced",
-        `${power.target} could not be proven dead: nothing is taken over; switch it off by hand`,
+        `${power.target} could not be proven dead (${doubt}): nothing is taken over; switch it off by hand`,
       );
       this.#timer = clock.after(limitMs, () => this.look());
     });

@@ -18,8 +18,19 @@ export interface LinuxBoard {
   readonly power?: PowerDescription;
 }
 
+export type PowerDescription = ProcessPower | MachinePower;
+
+/** A partner in a virtual machine. */
+export interface MachinePower {
+  readonly kind: "machine";
+  readonly target: string;
+  /** Of QEMU: `HOST:PORT`, or the path of a unix socket. */
+  readonly monitor: string;
+}
+
 /** A partner on the same machine, known by the lock that its process holds for life. */
-export interface PowerDescription {
+export interface ProcessPower {
+  readonly kind: "process";
   readonly target: string;
   /** The lock of this appliance's own process. */
   readonly lockPath: string;

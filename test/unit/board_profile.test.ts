@@ -274,6 +274,7 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
   const { board, config } = accepted(paired);
   const hardware: LinuxBoard = board;
   assert.equal(hardware.power, {
+    kind: "process",
     target: "oak-b",
     lockPath: "/run/oak-a.life",
     targetLockPath: "/run/oak-b.life",
@@ -288,6 +289,13 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
     heartbeatMs: 100,
     limitMs: 1000,
   });
+  const process = paired.slice(paired.indexOf("lock = "));
+  for (const monitor of ["10.0.2.2:4444", "/run/qemu/oak-b.qmp"])
+    assert.equal(accepted(paired.replace(process, `monitor = "${monitor}"\n`)).board.power, {
+      kind: "machine",
+      target: "oak-b",
+      monitor,
+    });
   const chosen = accepted(
     paired.replace("[power]", "preferred = true\nreturn_after_s = 90\nheartbeat_ms = 20\nmissed_max = 5\n[power]"),
   ).config;
@@ -365,6 +373,26 @@ test("a pair that could not be held together or apart -> one line with field, fa
       '"/run/oak-a.life"',
       'power.target_lock: "/run/oak-a.life" is the path of power.lock too; give each its own file',
     ],
+    [
+      'target_lock = "/run/oak-b.life"\n',
+      "",
+      'power.target_lock: missing; write for example target_lock = "/run/goldcopy/oak-b.life", or for virtual machines monitor = "10.0.2.2:4444" alone',
+    ],
+    [
+      'lock = "/run/oak-a.life"\ntarget_lock = "/run/oak-b.life"\n',
+      "",
+      'power.lock: missing; write for example lock = "/run/goldcopy/oak-a.life", or for virtual machines monitor = "10.0.2.2:4444" alone',
+    ],
+    [
+      "[power]",
+      '[power]\nmonitor = "10.0.2.2:4444"',
+      "power: monitor switches off a partner in a virtual machine, lock and target_lock are for one on the same machine; write either monitor, or both locks",
+    ],
+    ...["4444", "10.0.2.2:0", "10.0.2.2:70000", "run/oak-b.qmp", "/", ""].map((wrong): [string, string, string] => [
+      "[power]",
+      `[power]\nmonitor = "${wrong}"`,
+      `power.monitor: "${wrong}" is neither HOST:PORT nor the path of a unix socket; write for example monitor = "10.0.2.2:4444"`,
+    ]),
     [
       "[power]",
       "heartbeat_ms = 9\n[power]",
