@@ -11,7 +11,7 @@ export interface PowerBench extends Pick<HalBench, "until" | "close"> {
   /** Starts the target (anew); resolves when it runs. */
   startTarget(): Promise<void>;
   /** The target's process is stopped, as by a debugger or a long stall. */
-  stallTarget(): void;
+  stallTarget(): void | Promise<void>;
   targetRuns(): boolean;
 }
 
@@ -33,6 +33,7 @@ export function powerSuite(name: string, newBench: () => Promise<PowerBench>): v
 
   test("the target runs -> it is not dead; killed, it is, and the proof came after its death", async () => {
     await bench.startTarget();
+    assert.is(bench.targetRuns(), true);
     assert.is(bench.port.isDead(), false);
     let runsAtProof = true;
     const doubt = await outcomeOf<string | null>(bench, "the outcome of a kill", (done) =>
@@ -48,7 +49,7 @@ export function powerSuite(name: string, newBench: () => Promise<PowerBench>): v
 
   test("the target is stalled -> not dead until it is killed", async () => {
     await bench.startTarget();
-    bench.stallTarget();
+    await bench.stallTarget();
     assert.is(bench.port.isDead(), false);
     assert.is(await kill(), null);
     assert.is(bench.targetRuns(), false);
