@@ -17,6 +17,8 @@ export interface BoardProfile {
   readonly config: BoardConfig;
   /** The management API's unix socket. */
   readonly socket: string;
+  /** Where it is reached from elsewhere, by those who know the secret; null: nowhere. */
+  readonly managementPort: { readonly listen: string; readonly secret: string } | null;
   /** Where events are kept. */
   readonly logFile: string;
 }
@@ -110,6 +112,9 @@ export function parseBoardProfile(fileName: string, document: unknown): BoardPro
       text: `${fileName}: iscsi: chap_user and chap_secret_file belong together; write both or none`,
     };
   }
+  const { listen, secret } = parsed.output.manage;
+  if ((listen === undefined) !== (secret === undefined))
+    return { ok: false, text: `${fileName}: manage: listen and secret belong together; write both or none` };
   const powerFault = faultOfPower(parsed.output.power);
   if (powerFault !== null) return { ok: false, text: `${fileName}: ${powerFault}` };
   const profile = toProfile(parsed.output);
@@ -159,8 +164,13 @@ function toProfile(document: ProfileDocument): BoardProfile {
       },
     },
     socket: document.manage.socket,
+    managementPort: managementPortOf(document),
     logFile: document.log.file,
   };
+}
+
+function managementPortOf({ manage: { listen, secret } }: ProfileDocument): BoardProfile["managementPort"] {
+  return listen === undefined || secret === undefined ? null : { listen, secret };
 }
 
 /** [power] describes one kind of port, wholly. */

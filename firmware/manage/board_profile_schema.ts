@@ -159,6 +159,13 @@ export const profileDocument = v.strictObject(
           path,
           v.maxBytes(socketPathBytesMax, `is longer than the ${socketPathBytesMax} bytes that a unix socket may have`),
         ),
+        listen: v.optional(remoteAddress),
+        secret: v.optional(
+          v.pipe(
+            text,
+            v.regex(/^[A-Za-z0-9._~-]{16,128}$/, "is not a secret of 16 to 128 letters, digits, dots, dashes, _ and ~"),
+          ),
+        ),
       },
       noTable,
     ),
@@ -232,6 +239,8 @@ const examples: Readonly<Record<string, string>> = {
   "array.golden_access": 'golden_access = "read-only" or "none"',
   manage: '[manage] with socket = "/run/goldcopy/oak-a.sock"',
   "manage.socket": 'socket = "/run/goldcopy/oak-a.sock"',
+  "manage.listen": 'listen = "192.0.2.10:7600"',
+  "manage.secret": 'secret = "hJ4vQm9ZtX2cLr7w"',
   log: '[log] with file = "/var/log/goldcopy/oak-a.log"',
   "log.file": 'file = "/var/log/goldcopy/oak-a.log"',
   cache: '[cache] with path = "/var/lib/goldcopy/nvram", size = "256MiB" and persistence = "battery"',

@@ -254,6 +254,31 @@ test("a wrong value, an unknown key, something missing -> one line with file, fi
   }
 });
 
+test("a management port -> with its secret, and nobody else's address", () => {
+  const socket = /\[manage\]\n.*\n/.exec(valid)?.[0] ?? "";
+  const withPort = (text: string) => valid.replace(socket, `${socket}${text}\n`);
+  const right = 'listen = "192.0.2.10:7600"\nsecret = "hJ4vQm9ZtX2cLr7w"';
+  assert.is(accepted(valid).managementPort, null);
+  assert.equal(accepted(withPort(right)).managementPort, { listen: "192.0.2.10:7600", secret: "hJ4vQm9ZtX2cLr7w" });
+  const rows: [string, string][] = [
+    ['listen = "192.0.2.10:7600"', "manage: listen and secret belong together; write both or none"],
+    ['secret = "hJ4vQm9ZtX2cLr7w"', "manage: listen and secret belong together; write both or none"],
+    [
+      right.replace("hJ4vQm9ZtX2cLr7w", "short"),
+      'manage.secret: "short" is not a secret of 16 to 128 letters, digits, dots, dashes, _ and ~; write for example secret = "hJ4vQm9ZtX2cLr7w"',
+    ],
+    [
+      right.replace(":7600", ""),
+      'manage.listen: "192.0.2.10" is not HOST:PORT; write for example listen = "192.0.2.10:7600"',
+    ],
+    [
+      right.replace("192.0.2.10:7600", "127.0.0.1:7000"),
+      'manage.listen: "127.0.0.1:7000" is the address of nic[0].listen too; give each port its own address',
+    ],
+  ];
+  for (const [text, expected] of rows) assert.is(refusal(withPort(text)), `oak-a.toml: ${expected}`);
+});
+
 const paired = `${valid.replace('name = "shelf0"', 'name = "shelf0"\nfencing = "power"')}
 [[nic]]
 name = "ic0"
