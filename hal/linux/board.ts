@@ -61,6 +61,8 @@ export interface ShelfDescription {
   readonly name: string;
   readonly fencing: "atomic" | "power" | "none";
   readonly disks: readonly DiskDescription[];
+  /** Past the page cache, whatever the disks are. Left out: block devices that two appliances share are. */
+  readonly direct?: boolean;
 }
 
 export interface DiskDescription {
