@@ -3,8 +3,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PairStatusJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { askAppliance } from "../../firmware/shell/ask.ts";
-import { demand, launch } from "../lab_site/appliances.ts";
-import { killAppliance } from "../lab_site/process.ts";
+import { demand } from "../lab_site/appliances.ts";
+import { killAppliance, startProcess } from "../lab_site/process.ts";
 import { type Lab, requireLab, socketOf } from "../lab_site/site.ts";
 import { waitUntil } from "../lab_site/wait.ts";
 import { type BenchLab, type LabAppliance, labUp } from "./bench_lab.ts";
@@ -91,7 +91,7 @@ export class PairSite {
 
   /** Starts what does not run; returns the owner when the pair is mirrored again. */
   async repair(): Promise<Partner> {
-    for (const partner of partners) launch(this.lab, partner);
+    for (const partner of partners) startProcess(this.lab, partner);
     return await this.mirrored();
   }
 
