@@ -67,7 +67,7 @@ function placesOf(lab: Lab, appliance: SiteAppliance): Places {
 /** Two emulated machines on two busy cores keep each other waiting for some hundred milliseconds now and then. */
 const machineTimes = {
   link: ["[link]", "heartbeat_ms = 1000", "peer_timeout_ms = 10000"],
-  pair: ["heartbeat_ms = 500", "missed_max = 20"],
+  pair: ["heartbeat_ms = 500", "missed_max = 10"],
 } as const;
 
 export function profileText(lab: Lab, appliance: SiteAppliance): string {

@@ -73,7 +73,7 @@ async function runningMachine(lab: Lab, name: string): Promise<Running | null> {
 async function ensureBox(lab: Lab, name: string): Promise<void> {
   if (notedAndLiving(lab, name) !== null) return;
   const appliance = applianceOf(lab, name);
-  const words = [...(await machineWords(lab, appliance)), ...socketWords(lab, appliance)];
+  const words = [...machineWords(lab, appliance), ...socketWords(lab, appliance)];
   // -no-shutdown: a machine that has switched itself off keeps its monitor.
   spawnNoted(lab, name, [emulator, "-name", name, "-S", "-no-shutdown", ...words], clientEnvironment);
   const isThere = await waitUntil(spawnLimitMs, 20, async () => {

@@ -9,7 +9,6 @@
  *     ARRAY/shelf0-0.disk       a shelf's disks, which the machines of a pair share
  */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { clientEnvironment, ensureClients } from "../clients.ts";
@@ -49,10 +48,10 @@ export async function ensureImage(): Promise<void> {
 }
 
 /** Whatever of its files is not there yet; then the words of the command line, without what concerns monitor and console. */
-export async function machineWords(lab: Lab, appliance: SiteAppliance): Promise<string[]> {
+export function machineWords(lab: Lab, appliance: SiteAppliance): string[] {
   const { name, array } = appliance;
   const isShared = partnerOf(lab, appliance) !== null;
-  await refuseTakenPorts(appliance);
+  refuseTakenPorts(appliance);
   const disks = Array.from({ length: lab.site.disksPerShelf }, (_, slot) => ({
     file: diskPath(lab, array, slot),
     serial: diskSerial(slot),
@@ -105,20 +104,29 @@ function forwardedPorts({
   return [...nbdPorts, ...iscsiPorts, ...nicPorts, ...interconnectPorts, ...management];
 }
 
-async function refuseTakenPorts(appliance: SiteAppliance): Promise<void> {
+/** QEMU says of a port that it cannot have, but not why. (Connections that have ended there are not in its way.) */
+function refuseTakenPorts(appliance: SiteAppliance): void {
   const monitor = appliance.monitorPort === undefined ? [] : [appliance.monitorPort];
-  for (const port of [...forwardedPorts(appliance), ...monitor]) {
-    const why = await new Promise<string | null>((resolve) => {
-      const server = createServer();
-      server.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-      server.listen(port, "127.0.0.1", () => server.close(() => resolve(null)));
-    });
-    if (why !== null)
-      throw new LabError(
-        `port ${port} of ${appliance.name} is taken (${why}): end what uses it, or scripts/lab down --wipe and up choose others`,
-        "port-taken",
-      );
+  const listening = listeningPorts();
+  const taken = [...forwardedPorts(appliance), ...monitor].find((port) => listening.has(port));
+  if (taken === undefined) return;
+  throw new LabError(
+    `port ${taken} of ${appliance.name} is taken: end what listens there (ss -ltnp), or scripts/lab down --wipe and up choose others`,
+    "port-taken",
+  );
+}
+
+/** As proc(5) has them: `sl local_address rem_address st`, hexadecimal. */
+function listeningPorts(): Set<number> {
+  const ports = new Set<number>();
+  for (const file of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+    if (!existsSync(file)) continue;
+    for (const line of readFileSync(file, "utf8").split("\n")) {
+      const match = /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) \S+ 0A /.exec(line);
+      if (match?.[1] !== undefined) ports.add(Number.parseInt(match[1], 16));
+    }
   }
+  return ports;
 }
 
 function systemDisk(lab: Lab, name: string): { path: string; isNew: boolean } {
