@@ -49,7 +49,7 @@ export type BoardPower =
       readonly lockPath: string;
       readonly targetLockPath: string;
     }
-  | { readonly kind: "machine"; readonly target: string; readonly monitor: string };
+  | { readonly kind: "machine"; readonly target: string; readonly monitor: string; readonly restart: boolean };
 
 export interface BoardShelf {
   readonly name: string;
@@ -176,7 +176,9 @@ function managementPortOf({ manage: { listen, secret } }: ProfileDocument): Boar
 /** [power] describes one kind of port, wholly. */
 function faultOfPower(power: ProfileDocument["power"]): string | null {
   if (power === undefined) return null;
-  const { lock, target_lock: targetLock, monitor } = power;
+  const { lock, target_lock: targetLock, monitor, restart } = power;
+  if (restart !== undefined && monitor === undefined)
+    return "power.restart: is for a partner in a virtual machine; write monitor, or remove it";
   if (monitor !== undefined) {
     if (lock === undefined && targetLock === undefined) return null;
     return (
@@ -193,8 +195,8 @@ function faultOfPower(power: ProfileDocument["power"]): string | null {
 function powerOf({ pair, power }: ProfileDocument): Pick<BoardHardware, "power"> {
   if (power === undefined) return {};
   const target = pair?.partner ?? "";
-  const { lock, target_lock: targetLock, monitor } = power;
-  if (monitor !== undefined) return { power: { kind: "machine", target, monitor } };
+  const { lock, target_lock: targetLock, monitor, restart = false } = power;
+  if (monitor !== undefined) return { power: { kind: "machine", target, monitor, restart } };
   if (lock === undefined || targetLock === undefined) return {};
   return { power: { kind: "process", target, lockPath: lock, targetLockPath: targetLock } };
 }

@@ -191,7 +191,15 @@ export const profileDocument = v.strictObject(
     shelf: listOf(shelf, 1),
     pair: v.optional(pair),
     power: v.optional(
-      v.strictObject({ lock: v.optional(path), target_lock: v.optional(path), monitor: v.optional(monitor) }, noTable),
+      v.strictObject(
+        {
+          lock: v.optional(path),
+          target_lock: v.optional(path),
+          monitor: v.optional(monitor),
+          restart: v.optional(v.boolean("is not true or false")),
+        },
+        noTable,
+      ),
     ),
     peer: v.optional(v.array(peer, "is not a list"), []),
     link: v.optional(
@@ -277,6 +285,7 @@ const examples: Readonly<Record<string, string>> = {
   "power.lock": 'lock = "/run/goldcopy/oak-a.life"',
   "power.target_lock": 'target_lock = "/run/goldcopy/oak-b.life"',
   "power.monitor": 'monitor = "10.0.2.2:4444"',
+  "power.restart": "restart = true",
   peer: 'a [[peer]] table with array = "elm" and its appliances',
   "peer.array": 'array = "elm"',
   "peer.appliances": 'appliances = [{ name = "elm-a", addresses = ["127.0.0.1:7100"] }]',

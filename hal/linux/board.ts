@@ -26,6 +26,8 @@ export interface MachinePower {
   readonly target: string;
   /** Of QEMU: `HOST:PORT`, or the path of a unix socket. */
   readonly monitor: string;
+  /** Whether it is switched on again when it has been proven dead. */
+  readonly restart: boolean;
 }
 
 /** A partner on the same machine, known by the lock that its process holds for life. */

@@ -132,7 +132,10 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
 
 function powerPort(power: PowerDescription, clock: LinuxClock): PowerPort {
   const { target } = power;
-  if (power.kind === "machine") return new QmpPowerPort({ target, monitor: power.monitor, clock });
+  if (power.kind === "machine") {
+    const { monitor, restart } = power;
+    return new QmpPowerPort({ target, monitor, restart, clock });
+  }
   return new LinuxPowerPort({ target, lockPath: power.targetLockPath, clock });
 }
 

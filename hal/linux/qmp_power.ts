@@ -12,6 +12,7 @@
  *   they were at, also requests that were kept to be repeated, and `prelaunch` is said of a machine that has been reset and not run since.
  *   Whoever switches it on starts an appliance that owns nothing.
  * - A machine that is off already (`shutdown`, `prelaunch`) goes the same way.
+ * - With `restart` a machine that ran is switched on again, after the proof: one that was late, or hung, comes back as a standby by itself.
  *
  * What is no proof: a monitor that nobody reaches, or whose connection breaks; one of another machine; a machine that is on its way to
  * another host (`postmigrate`: it may run there). The monitor is asked only to kill, because it serves one client at a time: an
@@ -44,6 +45,8 @@ export interface QmpPowerOptions {
   readonly target: string;
   /** `HOST:PORT`, or the path of a unix socket. */
   readonly monitor: string;
+  /** Whether a machine that ran is switched on again when it has been proven dead. Left out: not. */
+  readonly restart?: boolean;
   readonly clock: Clock;
   /** For tests. */
   readonly limitMs?: number;
@@ -74,22 +77,28 @@ export class QmpPowerPort implements PowerPort {
   }
 
   async #switchOff(): Promise<string | null> {
-    const { monitor: address, clock, limitMs = killLimitMs } = this.#options;
+    const { monitor: address, restart = false, clock, limitMs = killLimitMs } = this.#options;
+    let isProven = false;
     try {
-      await converse({ address, clock, limitMs }, (monitor) => switchOff(monitor, this.target, clock));
+      await converse({ address, clock, limitMs }, async (monitor) => {
+        const before = await switchOff(monitor, this.target, clock);
+        isProven = true;
+        if (restart && before === "running") await monitor.execute("cont");
+      });
       return null;
     } catch (error) {
-      if (error instanceof MonitorError) return error.message;
-      throw error;
+      if (!(error instanceof MonitorError)) throw error;
+      // What could not be switched on again is dead all the same.
+      return isProven ? null : error.message;
     }
   }
 }
 
 /**
- * Resolves when the machine is off for good: nothing that ran on it can go on. Rejects with a `MonitorError`. `name`: as QEMU's `-name`
- * said.
+ * Resolves, with the state that it was found in, when the machine is off for good: nothing that ran on it can go on. Rejects with a
+ * `MonitorError`. `name`: as QEMU's `-name` said.
  */
-export async function switchOff(monitor: Monitor, name: string, clock: Clock): Promise<void> {
+async function switchOff(monitor: Monitor, name: string, clock: Clock): Promise<unknown> {
   const found = fieldOf(await monitor.execute("query-name"), "name");
   if (found !== name)
     throw new MonitorError(
@@ -103,6 +112,7 @@ export async function switchOff(monitor: Monitor, name: string, clock: Clock): P
   if (!stillStates.includes(still)) throw new MonitorError(`${name} has been stopped and is ${shown(still)}`);
   await monitor.execute("system_reset");
   while ((await stateOf(monitor)) !== "prelaunch") await new Promise<void>((resolve) => clock.after(lookMs, resolve));
+  return before;
 }
 
 /** `running`, `paused`, `prelaunch`, ... (qapi/run-state.json). */

@@ -175,7 +175,7 @@ function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): 
 
 function powerLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): string[] {
   if (partner.monitorPort !== undefined)
-    return [`monitor = ${quoted(`${backAddress(lab, partner)}:${partner.monitorPort}`)}`];
+    return [`monitor = ${quoted(`${backAddress(lab, partner)}:${partner.monitorPort}`)}`, "restart = true"];
   return [`lock = ${quoted(lifeLockPath(lab, appliance))}`, `target_lock = ${quoted(lifeLockPath(lab, partner))}`];
 }
 

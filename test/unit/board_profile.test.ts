@@ -320,7 +320,10 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
       kind: "machine",
       target: "oak-b",
       monitor,
+      restart: false,
     });
+  const again = accepted(paired.replace(process, 'monitor = "10.0.2.2:4444"\nrestart = true\n')).board.power;
+  assert.ok(again?.kind === "machine" && again.restart);
   const chosen = accepted(
     paired.replace("[power]", "preferred = true\nreturn_after_s = 90\nheartbeat_ms = 20\nmissed_max = 5\n[power]"),
   ).config;
@@ -413,6 +416,12 @@ test("a pair that could not be held together or apart -> one line with field, fa
       '[power]\nmonitor = "10.0.2.2:4444"',
       "power: monitor switches off a partner in a virtual machine, lock and target_lock are for one on the same machine; write either monitor, or both locks",
     ],
+    [
+      "[power]",
+      "[power]\nrestart = true",
+      "power.restart: is for a partner in a virtual machine; write monitor, or remove it",
+    ],
+    ["[power]", "[power]\nrestart = 1", "power.restart: 1 is not true or false; write for example restart = true"],
     ...["4444", "10.0.2.2:0", "10.0.2.2:70000", "run/oak-b.qmp", "/", ""].map((wrong): [string, string, string] => [
       "[power]",
       `[power]\nmonitor = "${wrong}"`,

@@ -61,6 +61,30 @@ test("a running machine -> stopped, reset, and dead; nothing was claimed at once
   assert.is(monitor.machine.state, "prelaunch");
 });
 
+test("restart -> what ran is switched on again after the proof, what did not stays off; failing at that is no doubt", async ({
+  monitor,
+  address,
+}) => {
+  const killAndRestart = () => {
+    const port = new QmpPowerPort({ target: "oak-b", monitor: address, restart: true, clock });
+    return new Promise<string | null>((resolve) => port.kill(resolve));
+  };
+  assert.is(await killAndRestart(), null);
+  assert.equal(monitor.heard, [...wholeKill, "cont"]);
+  assert.is(monitor.machine.state, "running");
+  monitor.interfere = (command, socket) => {
+    if (command === "cont") socket.destroy();
+    return command === "cont";
+  };
+  assert.is(await killAndRestart(), null);
+  for (const state of ["paused", "shutdown", "prelaunch"]) {
+    monitor.machine.state = state;
+    monitor.heard.length = 0;
+    assert.is(await killAndRestart(), null);
+    assert.equal(monitor.heard, wholeKill);
+  }
+});
+
 test("a unix socket -> the same", async () => {
   const directory = mkdtempSync(join(tmpdir(), "goldcopy-qmp-"));
   const monitor = new FakeMonitor();

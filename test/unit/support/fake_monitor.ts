@@ -88,6 +88,7 @@ export class FakeMonitor {
     if (command === "query-name") return machine.name === null ? {} : { name: machine.name };
     if (command === "query-status") return { status: machine.state, running: machine.state === "running" };
     if (command === "stop" && machine.state === "running") machine.state = machine.stopped;
+    if (command === "cont") machine.state = "running";
     if (command === "system_reset") machine.state = machine.reset;
     return {};
   }
