@@ -32,6 +32,8 @@ import { waitUntil } from "./wait.ts";
 const clock = new LinuxClock();
 /** Of a question that takes milliseconds; the host may be busy with what it emulates. */
 const monitorLimitMs = 20_000;
+/** Between the end of a fenced machine and its next start: some rounds of QEMU's main loop. */
+const fencingMs = 200;
 const spawnLimitMs = 30_000;
 const killLimitMs = 20_000;
 /** The appliance gives its firmware 35 s, and an emulated one is slow. */
@@ -63,10 +65,14 @@ async function stateNow(lab: Lab, name: string): Promise<unknown> {
 }
 
 async function runningMachine(lab: Lab, name: string): Promise<Running | null> {
-  const state = await stateNow(lab, name);
+  // One that its partner fences while it runs is off for a moment only: it is switched on again.
+  const state = await waitUntil(fencingMs, fencingMs / 2, async () => {
+    const found = await stateNow(lab, name);
+    return offStates.includes(found) ? null : { found };
+  });
   const living = notedAndLiving(lab, name);
-  if (state === null || living === null || offStates.includes(state)) return null;
-  return { pid: living.pid, paused: state !== "running" };
+  if (state === null || state.found === null || living === null) return null;
+  return { pid: living.pid, paused: state.found !== "running" };
 }
 
 /** A box without power, where there is none at all. */
