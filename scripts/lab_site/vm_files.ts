@@ -57,18 +57,19 @@ export function machineWords(lab: Lab, appliance: SiteAppliance): string[] {
     serial: diskSerial(slot),
     shared: isShared,
   }));
-  const system = systemDisk(lab, name);
-  if (system.isNew && !isShared)
-    for (const { file } of disks) if (!existsSync(file)) makeEmpty(file, lab.site.diskBytes);
+  // A single appliance's are made with its machine; a pair's are made with the lab, before either starts.
+  const isNew = !existsSync(systemPath(lab, name));
+  if (isNew && !isShared) for (const { file } of disks) if (!existsSync(file)) makeEmpty(file, lab.site.diskBytes);
   const missing = disks.find(({ file }) => !existsSync(file));
   if (missing !== undefined)
     throw new LabError(
       `${missing.file} is not there, a disk of ${array}'s shelf: ${name} is not started without it; put it back, or scripts/lab down --wipe starts over`,
       "no-shelf",
     );
+  if (isNew) makeSystemDisk(lab, name);
   return machineArguments({
     ...plainMachine,
-    image: system.path,
+    image: systemPath(lab, name),
     seed: seed(lab, appliance),
     disks,
     forwards: forwardedPorts(appliance).map((port) => ({ host: port, guest: port })),
@@ -129,9 +130,9 @@ function listeningPorts(): Set<number> {
   return ports;
 }
 
-function systemDisk(lab: Lab, name: string): { path: string; isNew: boolean } {
-  const path = pathIn(lab, name, "system.qcow2");
-  if (existsSync(path)) return { path, isNew: false };
+const systemPath = (lab: Lab, name: string): string => pathIn(lab, name, "system.qcow2");
+
+function makeSystemDisk(lab: Lab, name: string): void {
   const base = join(lab.dir, imageFile);
   if (!existsSync(base)) {
     if (!existsSync(builtImage))
@@ -139,8 +140,7 @@ function systemDisk(lab: Lab, name: string): { path: string; isNew: boolean } {
     runProgram("cp", ["--sparse=always", builtImage, `${base}.new`], 0);
     runProgram("mv", [`${base}.new`, base], 0);
   }
-  runProgram("qemu-img", ["create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", path], 0);
-  return { path, isNew: true };
+  runProgram("qemu-img", ["create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", systemPath(lab, name)], 0);
 }
 
 /** Written at each start of QEMU: the profile is the lab's, as it is for a process. */
