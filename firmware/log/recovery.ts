@@ -35,7 +35,7 @@ import {
   regionOf,
 } from "./record.ts";
 import { decodeCells, decodeSegmentHeader, type LogSegment, type SegmentHeader } from "./segment.ts";
-import type { LogPlace } from "./segment_list.ts";
+import { endsBefore, type LogPlace } from "./segment_list.ts";
 import type { WriteLog } from "./write_log.ts";
 
 export interface RecoveryStart {
@@ -484,8 +484,9 @@ function countAfter(candidates: readonly Candidate[], walked: Walked, place: Log
 }
 
 /**
- * Segments that are not at home must be in the cache, and are brought in first; those at home that are in memory may be. The slots and
- * places of unused candidates are given back.
+ * Segments that are not at home must be in the cache, and are brought in first; those at home that are in memory may be: also the one
+ * at whose end `destagedPlace` stands, whose place in the cache may have gone to others. The slots and places of unused candidates are
+ * given back.
  */
 function bringIn(
   log: WriteLog,
@@ -504,7 +505,7 @@ function bringIn(
     const { region } = candidate;
     if (!candidate.fromShelf || region === null) continue;
     if (segment.slot < 0) {
-      const atHome = segment.ordinal < destagedPlace.ordinal;
+      const atHome = endsBefore(segment, destagedPlace);
       const slot = atHome ? log.nvram.allocate(log.groupId) : log.nvram.allocateForRecovery(log.groupId);
       if (slot < 0 && atHome) continue;
       if (slot < 0)

@@ -25,6 +25,11 @@ export interface LogPlace {
   offset: number;
 }
 
+/** Whether every record that `segment` has now lies before `place`, which may be the segment's end as well as a later segment. */
+export function endsBefore(segment: LogSegment, place: LogPlace): boolean {
+  return segment.ordinal < place.ordinal || (segment.ordinal === place.ordinal && segment.usedBytes <= place.offset);
+}
+
 export class SegmentList {
   readonly region: Region;
   readonly segments: LogSegment[] = [];

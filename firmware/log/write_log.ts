@@ -524,6 +524,12 @@ export class WriteLog implements NvramClient {
     this.onDropped();
   }
 
+  /** The group goes elsewhere, with its segments on the shelf: as `reset`, but those stay the group's. Nothing of it is under way. */
+  leave(): void {
+    for (const segment of this.list.segments) segment.shelfSlot = null;
+    this.reset([], 0);
+  }
+
   /** What recovery found: the segments are in `list`; the records behind `committed` were not yet committed. */
   adopt(state: {
     readonly headSeq: number;

@@ -15,6 +15,8 @@ export interface HardwareParts {
   readonly appliance: string;
   /** Of the appliance's own module. */
   battery(): BatteryState;
+  /** What is acknowledged is in the appliance's own module alone, and was to be in two. */
+  isAtRisk(): boolean;
 }
 
 export function shelvesJson({ hal, pool }: HardwareParts): ShelfJson[] {
@@ -49,15 +51,18 @@ export function poolsJson({ pool, poolName, groups }: HardwareParts): PoolJson[]
   ];
 }
 
-export function cacheJson({ hal, groups, appliance, battery }: HardwareParts): CacheJson {
+export function cacheJson({ hal, groups, appliance, battery, isAtRisk }: HardwareParts): CacheJson {
+  const dirtyBytes = groups.all().reduce((sum, group) => sum + group.destager.dirtyBytes, 0);
   return {
     appliance,
     persistence: hal.cache.domain,
     battery: battery(),
     mode: groups.cacheHealthy ? "write-back" : "write-through",
     sizeBytes: hal.cache.sizeBytes,
-    dirtyBytes: groups.all().reduce((sum, group) => sum + group.destager.dirtyBytes, 0),
-    cacheAtRiskBytes: groups.all().reduce((sum, group) => sum + group.writeThrough.atRiskBytes, 0),
+    dirtyBytes,
+    cacheAtRiskBytes: isAtRisk()
+      ? dirtyBytes
+      : groups.all().reduce((sum, group) => sum + group.writeThrough.atRiskBytes, 0),
   };
 }
 

@@ -5,6 +5,8 @@
  * Invariants:
  * - What was sent is answered, or lost with the partner: `end` forgets everything, and whoever asked decides what that means.
  * - The data of a request belongs to it until its answer is here: what a broken connection makes go twice is the same.
+ * - An export's session ends when the partner says that it may be written to, or no more, and its host was told otherwise. The partner
+ *   ends what is open when that changes; what is opened just then has been told of what was.
  * - At most `windowBytes` of what is being read are on the way for one channel; beyond it tasks wait here.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -37,6 +39,7 @@ export interface ExportFacts {
 
 interface Channel {
   answered(head: WorkHead, meta: Uint8Array, data: Uint8Array): void;
+  factsChanged(): void;
 }
 
 const decoder = new TextDecoder();
@@ -95,6 +98,11 @@ export class Forwarder implements DeviceServer {
     });
     this.#channels.set(channel, target);
     return target;
+  }
+
+  /** The partner has said something new of its exports. */
+  factsChanged(): void {
+    for (const channel of [...this.#channels.values()]) channel.factsChanged();
   }
 
   /** A text: the partner has broken the language. */
@@ -222,6 +230,8 @@ class ForwardedNexus implements Nexus, Channel {
     if (this.#tasks.size === 0) this.#ends.gone();
   }
 
+  factsChanged(): void {}
+
   answered(head: WorkHead, meta: Uint8Array, data: Uint8Array): void {
     if (head.kind === workKinds.task) return this.#taskAnswered(head, meta, data);
     if (head.kind === workKinds.manage) {
@@ -258,6 +268,8 @@ class ForwardedTarget implements BlockTarget, Channel {
   readonly #writer: WorkWriter;
   readonly #ends: ChannelEnds;
   readonly #requests = new Map<number, BlockRequest>();
+  /** As the host has it from its negotiation. */
+  readonly #wasReadOnly: boolean;
   #listener: ((reason: string, isLost: boolean) => void) | null = null;
   #lastId = 0;
   #closed = false;
@@ -266,6 +278,7 @@ class ForwardedTarget implements BlockTarget, Channel {
     this.#channel = channel;
     this.name = name;
     this.#facts = facts;
+    this.#wasReadOnly = facts.readOnly();
     this.#writer = writer;
     this.#ends = ends;
   }
@@ -312,6 +325,11 @@ class ForwardedTarget implements BlockTarget, Channel {
     this.#closed = true;
     this.#ends.close();
     if (this.#requests.size === 0) this.#ends.gone();
+  }
+
+  factsChanged(): void {
+    if (!this.#closed && this.#facts.readOnly() !== this.#wasReadOnly)
+      this.#listener?.("the volume's role has changed", false);
   }
 
   answered(head: WorkHead, meta: Uint8Array, data: Uint8Array): void {

@@ -15,7 +15,7 @@ export interface Machine {
   readonly seed: string | null;
   readonly disks: readonly MachineDisk[];
   /** From a port of this machine's loopback to a port of the guest's. */
-  readonly forwards: readonly { readonly host: number; readonly guest: number }[];
+  readonly forwards: readonly Forward[];
   readonly firmware: "bios" | "uefi";
   /** The kernel is started by QEMU, without a boot loader. null: it is not. */
   readonly direct: DirectBoot | null;
@@ -25,6 +25,13 @@ export interface Machine {
   readonly cpu: string;
   readonly cpus: number;
   readonly memoryMib: number;
+}
+
+export interface Forward {
+  readonly host: number;
+  readonly guest: number;
+  /** Left out: TCP. */
+  readonly protocol?: "tcp" | "udp";
 }
 
 export interface MachineDisk {
@@ -73,7 +80,9 @@ export function machineArguments(machine: Machine): string[] {
     args.push(...diskArguments(`disk${index}`, file, device, shared ? ",cache=none" : ""));
   }
   if (seed !== null) args.push(...diskArguments("seed", seed, "", ",readonly=on"));
-  const forwarded = forwards.map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`).join("");
+  const forwarded = forwards
+    .map(({ host, guest, protocol = "tcp" }) => `,hostfwd=${protocol}:127.0.0.1:${host}-:${guest}`)
+    .join("");
   args.push("-netdev", `user,id=net0${forwarded}`, "-device", "virtio-net-pci,netdev=net0,romfile=");
   if (firmware === "uefi") args.push("-bios", uefiFirmware());
   if (direct !== null)

@@ -39,7 +39,8 @@ export function startProcess(lab: Lab, name: string): void {
   spawnNoted(lab, name, words, { ...process.env, ...applianceEnv() });
 }
 
-function pauseProcess(lab: Lab, name: string): boolean {
+/** False: it does not run. */
+export function pauseProcess(lab: Lab, name: string): boolean {
   const running = runningProcess(lab, name);
   if (running === null) return false;
   const { pid, startTicks } = running;

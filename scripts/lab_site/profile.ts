@@ -64,11 +64,8 @@ function placesOf(lab: Lab, appliance: SiteAppliance): Places {
   };
 }
 
-/** Two emulated machines on two busy cores keep each other waiting for some hundred milliseconds now and then. */
-const machineTimes = {
-  link: ["[link]", "heartbeat_ms = 1000", "peer_timeout_ms = 10000"],
-  pair: ["heartbeat_ms = 500", "missed_max = 10"],
-} as const;
+/** Emulated machines on busy cores keep each other waiting; of a pair the site says it. */
+const machineLink = ["[link]", "heartbeat_ms = 1000", "peer_timeout_ms = 10000"] as const;
 
 export function profileText(lab: Lab, appliance: SiteAppliance): string {
   const { site } = lab;
@@ -95,7 +92,7 @@ export function profileText(lab: Lab, appliance: SiteAppliance): string {
     "[nic_shaping]",
     `file = ${quoted(places.shaping)}`,
   ];
-  if (site.machines === "vm") lines.push("", ...machineTimes.link);
+  if (site.machines === "vm") lines.push("", ...machineLink);
   lines.push(...hbaLines(lab, appliance));
   const nics = [
     ...appliance.nicPorts.map((port, index) => ({ port, name: peerNicName(index) })),
@@ -158,6 +155,7 @@ function hbaLines(lab: Lab, appliance: SiteAppliance): string[] {
 const lifeLockPath = (lab: Lab, { name }: SiteAppliance): string => pathIn(lab, name, "life.lock");
 
 function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): string[] {
+  const { heartbeat } = lab.site;
   const nics = appliance.interconnectPorts.map((_, index) => quoted(interconnectNicName(index)));
   return [
     "",
@@ -166,7 +164,7 @@ function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): 
     `nics = [${nics.join(", ")}]`,
     `addresses = ${addressList(backAddress(lab, partner), partner.interconnectPorts)}`,
     `preferred = ${isPreferred(lab, appliance)}`,
-    ...(partner.monitorPort === undefined ? [] : machineTimes.pair),
+    ...(heartbeat === null ? [] : [`heartbeat_ms = ${heartbeat.everyMs}`, `missed_max = ${heartbeat.missedMax}`]),
     "",
     "[power]",
     ...powerLines(lab, appliance, partner),

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { clientEnvironment, ensureClients } from "../clients.ts";
 import { buildImage, defaultOut, type Manifest } from "../image_build/build.ts";
-import { emulator, machineArguments, plainMachine } from "../image_build/machine.ts";
+import { emulator, type Forward, machineArguments, plainMachine } from "../image_build/machine.ts";
 import { runProgram } from "../image_build/program.ts";
 import { releaseHere } from "../image_build/release.ts";
 import { makeSeed, seedPrograms } from "../image_build/seed.ts";
@@ -72,7 +72,7 @@ export function machineWords(lab: Lab, appliance: SiteAppliance): string[] {
     image: systemPath(lab, name),
     seed: seed(lab, appliance),
     disks,
-    forwards: forwardedPorts(appliance).map((port) => ({ host: port, guest: port })),
+    forwards: forwardedPorts(appliance),
     acceleration: existsSync("/dev/kvm") ? "best" : "tcg",
     memoryMib,
   });
@@ -94,37 +94,45 @@ export function consoleLog(lab: Lab, name: string): string {
   return pathIn(lab, name, "console.log");
 }
 
-function forwardedPorts({
-  nbdPorts,
-  iscsiPorts,
-  nicPorts,
-  interconnectPorts,
-  managementPort,
-}: SiteAppliance): number[] {
+/** Each to the same port of the guest. The partners' heartbeats are UDP, at their interconnect ports. */
+function forwardedPorts(appliance: SiteAppliance): Forward[] {
+  const { nbdPorts, iscsiPorts, nicPorts, interconnectPorts, managementPort } = appliance;
   const management = managementPort === undefined ? [] : [managementPort];
-  return [...nbdPorts, ...iscsiPorts, ...nicPorts, ...interconnectPorts, ...management];
+  const forwards = (ports: readonly number[], protocol: "tcp" | "udp") =>
+    ports.map((port) => ({ host: port, guest: port, protocol }));
+  return [
+    ...forwards([...nbdPorts, ...iscsiPorts, ...nicPorts, ...interconnectPorts, ...management], "tcp"),
+    ...forwards(interconnectPorts, "udp"),
+  ];
 }
 
 /** QEMU says of a port that it cannot have, but not why. (Connections that have ended there are not in its way.) */
 function refuseTakenPorts(appliance: SiteAppliance): void {
-  const monitor = appliance.monitorPort === undefined ? [] : [appliance.monitorPort];
-  const listening = listeningPorts();
-  const taken = [...forwardedPorts(appliance), ...monitor].find((port) => listening.has(port));
+  const { name, monitorPort } = appliance;
+  const wanted = forwardedPorts(appliance).map(({ host, protocol = "tcp" }) => ({ port: host, protocol }));
+  if (monitorPort !== undefined) wanted.push({ port: monitorPort, protocol: "tcp" });
+  const used = { tcp: listeningPorts("tcp"), udp: listeningPorts("udp") };
+  const taken = wanted.find(({ port, protocol }) => used[protocol].has(port));
   if (taken === undefined) return;
+  const { port, protocol } = taken;
   throw new LabError(
-    `port ${taken} of ${appliance.name} is taken: end what listens there (ss -ltnp), or scripts/lab down --wipe and up choose others`,
+    `${protocol === "udp" ? "UDP port" : "port"} ${port} of ${name} is taken: end what listens there (ss -lntup), or scripts/lab down --wipe and up choose others`,
     "port-taken",
   );
 }
 
+/** The state in which they take something from anyone. */
+const listeningStates = { tcp: "0A", udp: "07" } as const;
+
 /** As proc(5) has them: `sl local_address rem_address st`, hexadecimal. */
-function listeningPorts(): Set<number> {
+function listeningPorts(protocol: "tcp" | "udp"): Set<number> {
   const ports = new Set<number>();
-  for (const file of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+  for (const file of [`/proc/net/${protocol}`, `/proc/net/${protocol}6`]) {
     if (!existsSync(file)) continue;
     for (const line of readFileSync(file, "utf8").split("\n")) {
-      const match = /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) \S+ 0A /.exec(line);
-      if (match?.[1] !== undefined) ports.add(Number.parseInt(match[1], 16));
+      const match = /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) \S+ ([0-9A-F]{2}) /.exec(line);
+      const [, port, state] = match ?? [];
+      if (port !== undefined && state === listeningStates[protocol]) ports.add(Number.parseInt(port, 16));
     }
   }
   return ports;

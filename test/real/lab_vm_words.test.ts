@@ -119,7 +119,17 @@ test("the monitor for the partner -> on loopback alone", ({ lab }) => {
   assert.ok(socketWords(lab, applianceOf(lab, "oak-a")).includes(`tcp:127.0.0.1:${monitorPort},server=on,wait=off`));
 });
 
-test("a port is taken, a disk of the shelf is missing -> refused in one line before anything is made", ({ lab }) => {
+test("the interconnect -> forwarded for its messages and for its heartbeats", ({ lab }) => {
+  const oak = applianceOf(lab, "oak-a");
+  const network = machineWords(lab, oak).find((word) => word.startsWith("user,")) ?? "";
+  for (const port of oak.interconnectPorts)
+    for (const protocol of ["tcp", "udp"]) assert.match(network, `,hostfwd=${protocol}:127.0.0.1:${port}-:${port}`);
+  assert.not.match(network, `udp:127.0.0.1:${oak.nbdPorts[0]}-`);
+});
+
+test("a port is taken, a disk of the shelf is missing -> refused in one line before anything is made", async ({
+  lab,
+}) => {
   const oak = applianceOf(lab, "oak-a");
   const taken = Bun.listen({ hostname: "127.0.0.1", port: oak.iscsiPorts[1]!, socket: { data() {} } });
   assert.match(
@@ -127,6 +137,12 @@ test("a port is taken, a disk of the shelf is missing -> refused in one line bef
     `port ${oak.iscsiPorts[1]} of oak-a is taken: end what listens there`,
   );
   taken.stop(true);
+  const beats = await Bun.udpSocket({ hostname: "127.0.0.1", port: oak.interconnectPorts[0]! });
+  assert.match(
+    refusal(() => machineWords(lab, oak)),
+    `UDP port ${oak.interconnectPorts[0]} of oak-a is taken`,
+  );
+  beats.close();
   const disk = diskPath(lab, "oak", 1);
   rmSync(disk);
   assert.match(

@@ -45,6 +45,8 @@ const classRates = {
   failover: { failover: 30 },
   /** Both appliances of a pair at once. */
   both: { bothCrash: 4, bothLosePower: 4 },
+  /** The group goes from one half of a pair's array to the other. */
+  move: { move: 40, home: 10 },
 } satisfies Record<string, FaultRates & PairRates & { disaster?: number; oldCache?: number; oldDisk?: number }>;
 
 export type FaultClass = keyof typeof classRates;
@@ -342,9 +344,8 @@ export class SiteFaults {
     const { nvram } = machine.appliance;
     if (nvram.domain !== "battery" || nvram.battery === "good") return;
     this.#site.chronicle.note(array.name, "the power has gone under a failed battery: the cache is lost");
-    machine.cacheIsLost = true;
     if (array.isPair) {
-      if (!this.#pairs.hasLostAll(array, machine)) return;
+      if (!this.#pairs.hasLostAll(array)) return;
       this.#site.chronicle.note(array.name, "no copy of what it held is left");
     }
     this.#cacheStruck.add(array);

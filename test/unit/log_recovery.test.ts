@@ -135,6 +135,32 @@ test("write-through kept more on the shelf than the quota, the cache is lost -> 
   }
 });
 
+test("home to the end of a segment that is on the shelf alone, and the cache full behind it -> it starts, and the peer reads all", () => {
+  const bench = new GroupBench(5, "battery");
+  bench.start();
+  bench.group.room.retain("elm", 0);
+  bench.serve();
+  write(bench, 1, 1);
+  destage(bench);
+  bench.group.log.list.seal();
+  const { commit } = bench.store;
+  bench.store.commit = () => {};
+  const stamps = Array.from({ length: 64 }, (_, index) => index + 2);
+  const requests = stamps.map((stamp) => bench.request("write", 0, 128, stamped(stamp, 128)));
+  const inCache = () => bench.group.log.list.segments.filter((segment) => segment.slot >= 0);
+  bench.until(() => inCache().length === bench.nvram.segmentCount && bench.group.log.list.segments[0]?.slot === -1);
+  const head = bench.group.log.headSeq;
+  const acknowledged = Math.max(...stamps.filter((_, index) => requests[index]!.done));
+  assert.ok(acknowledged > 0);
+  bench.store.commit = commit;
+  bench.crash();
+  bench.start();
+  bench.group.room.retain("elm", 0);
+  bench.serve();
+  assert.is(readByPeer(bench, head), head);
+  assert.ok(stampAt(bench, 0) >= acknowledged);
+});
+
 test("a slot of the log cannot be read while the cache does not count -> no start, and the slot is kept", () => {
   const bench = new GroupBench(3, "battery");
   bench.start();
