@@ -1,5 +1,6 @@
 /** The board profile of each appliance of a lab, as the firmware reads it. */
 import { backAddress, hostInterface, listenAddress, serviceAddress, servicePorts } from "./addresses.ts";
+import type { Heartbeat } from "./heartbeat.ts";
 import {
   applianceOf,
   diskPath,
@@ -64,8 +65,11 @@ function placesOf(lab: Lab, appliance: SiteAppliance): Places {
   };
 }
 
-/** Emulated machines on busy cores keep each other waiting; of a pair the site says it. */
+/** Emulated machines on busy cores keep each other waiting; how long partners are silent is the site's to say. */
 const machineLink = ["[link]", "heartbeat_ms = 1000", "peer_timeout_ms = 10000"] as const;
+/** Times the limit: the main loop of an emulated one stands still for 9 s in its start, beside much other work. */
+const machineHungLimits = 4;
+const hungMsMax = 1_000_000;
 
 export function profileText(lab: Lab, appliance: SiteAppliance): string {
   const { site } = lab;
@@ -164,10 +168,19 @@ function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): 
     `nics = [${nics.join(", ")}]`,
     `addresses = ${addressList(backAddress(lab, partner), partner.interconnectPorts)}`,
     `preferred = ${isPreferred(lab, appliance)}`,
-    ...(heartbeat === null ? [] : [`heartbeat_ms = ${heartbeat.everyMs}`, `missed_max = ${heartbeat.missedMax}`]),
+    ...(heartbeat === null ? [] : heartbeatLines(lab, heartbeat)),
     "",
     "[power]",
     ...powerLines(lab, appliance, partner),
+  ];
+}
+
+function heartbeatLines({ site }: Lab, { everyMs, missedMax }: Heartbeat): string[] {
+  const hungMs = Math.min(machineHungLimits * everyMs * missedMax, hungMsMax);
+  return [
+    `heartbeat_ms = ${everyMs}`,
+    `missed_max = ${missedMax}`,
+    ...(site.machines === "vm" ? [`hung_ms = ${hungMs}`] : []),
   ];
 }
 

@@ -57,13 +57,10 @@ function find(name: string): ApplianceView {
 }
 
 /** The command line, as a person has it on the host. */
-async function said(name: string, words: string): Promise<string> {
-  const args = [...words.split(" "), "--json", "--at", find(name).at];
-  return (await runOk(join(root, "scripts", "goldcopy"), args, { limitMs: stepLimitMs })).stdout;
-}
-
 async function goldcopy<T>(name: string, words: string): Promise<T> {
-  return JSON.parse(await said(name, words)) as T;
+  const args = [...words.split(" "), "--json", "--at", find(name).at];
+  const { stdout } = await runOk(join(root, "scripts", "goldcopy"), args, { limitMs: stepLimitMs });
+  return JSON.parse(stdout) as T;
 }
 
 async function groupAt(name: string): Promise<GroupJson> {
@@ -89,10 +86,7 @@ async function until(what: string, condition: () => Promise<boolean>): Promise<v
 const mirrored = (name: string) =>
   until(`the mirror at ${name}`, async () => (await goldcopy<PairJson>(name, "pair status")).state === "mirrored");
 
-async function eventsOf(name: string): Promise<readonly EventJson[]> {
-  const lines = (await said(name, "log")).trim().split("\n");
-  return lines.map((line) => JSON.parse(line) as EventJson);
-}
+const eventsOf = (name: string) => goldcopy<readonly EventJson[]>(name, "log");
 
 const nbd = (name: string) => `${find(name).nbd}/demo-1`;
 const iscsi = (name: string) => `iscsi://${find(name).iscsi}/${find(name).iqn}/0`;
