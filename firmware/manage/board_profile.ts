@@ -230,7 +230,9 @@ function issueText(issue: v.BaseIssue<unknown>): string {
   const example = exampleOf(keys);
   const remedy = example === null ? "see images/profiles for examples" : `write for example ${example}`;
   if (issue.input === undefined) return `${field}: missing; ${remedy}`;
-  return `${field}: ${valueText(issue.input)} ${issue.message}; ${remedy}`;
+  // What was meant to be a secret is nothing for consoles and logs.
+  const value = keys.at(-1) === "secret" ? "what is written" : valueText(issue.input);
+  return `${field}: ${value} ${issue.message}; ${remedy}`;
 }
 
 function valueText(value: unknown): string {

@@ -265,7 +265,7 @@ test("a management port -> with its secret, and nobody else's address", () => {
     ['secret = "hJ4vQm9ZtX2cLr7w"', "manage: listen and secret belong together; write both or none"],
     [
       right.replace("hJ4vQm9ZtX2cLr7w", "short"),
-      'manage.secret: "short" is not a secret of 16 to 128 letters, digits, dots, dashes, _ and ~; write for example secret = "hJ4vQm9ZtX2cLr7w"',
+      'manage.secret: what is written is not a secret of 16 to 128 letters, digits, dots, dashes, _ and ~; write for example secret = "hJ4vQm9ZtX2cLr7w"',
     ],
     [
       right.replace(":7600", ""),
