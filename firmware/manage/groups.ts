@@ -166,7 +166,7 @@ export class GroupRegistry {
     if (group.cacheWasLost) {
       events.emit(
         "cache-lost",
-        `group ${group.name}: its newest writes are lost, with the write cache, a root that is not the newest or a stale disk; its image is inconsistent`,
+        `group ${group.name}: its newest writes are lost, with the write cache, a damaged log, a root that is not the newest or a stale disk; its image is inconsistent`,
         {
           group: group.name,
         },

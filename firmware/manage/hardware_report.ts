@@ -104,7 +104,7 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
     if (group.cacheWasLost)
       warnings.push({
         code: "cache-lost",
-        text: `group ${group.name}: the write cache was lost with writes in it, its root is not the newest, or a stale disk was used; its image is inconsistent`,
+        text: `group ${group.name}: the write cache or the log was lost with writes in it, its root is not the newest, or a stale disk was used; its image is inconsistent`,
       });
   }
   return warnings;

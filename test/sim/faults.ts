@@ -176,9 +176,9 @@ export class SiteFaults {
       for (const array of this.#site.arrays) this.#diskStruck.add(array);
     }
     if (this.drawn.classes.includes("rot")) {
-      // The one copy of a root has rotted, and the array has found out and says so: it must not claim what was in it.
+      // The one copy of a root, or of the log, has rotted, and the array has found out and says so: it must not claim what was in it.
       this.#site.onEvent.push((array, code) => {
-        if (code === "root-stale") this.#site.forgetLicences.add(array.name);
+        if (code === "root-stale" || code === "cache-lost") this.#site.forgetLicences.add(array.name);
       });
     }
     this.#drawTempers();

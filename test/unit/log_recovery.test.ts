@@ -200,6 +200,31 @@ test("a committed record rots in the cache -> the group says that writes are los
   assert.ok(bench.group.cacheWasLost);
 });
 
+test("write-through, a record rots on the shelf, the cache is lost -> the group says that writes are lost", () => {
+  const bench = new GroupBench(6, "battery");
+  bench.start();
+  bench.serve();
+  bench.group.writeThrough.begin();
+  write(bench, 0, 1);
+  bench.store.commit = () => {};
+  const { list } = bench.group.log;
+  for (let stamp = 2; list.segments.length < 4; stamp++) {
+    const tracked = bench.request("write", 0, 128, stamped(stamp, 128));
+    bench.until(() => tracked.done);
+  }
+  const rotten = list.segments[1]!;
+  let flushed = false;
+  bench.store.writeLogSlot(rotten.shelfSlot!, rotten.usedBytes - 512, [new Uint8Array(512)], () =>
+    bench.store.flushLog(() => (flushed = true)),
+  );
+  bench.until(() => flushed);
+  bench.crash();
+  bench.loseCache();
+  bench.start();
+  assert.ok(bench.group.log.headSeq < rotten.lastSeq);
+  assert.ok(bench.group.cacheWasLost);
+});
+
 /** Everything in the log is durable; the timers of destage do not run. */
 function settled(bench: GroupBench): void {
   bench.clock.runDeferred();
