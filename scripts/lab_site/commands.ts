@@ -222,13 +222,19 @@ export async function link(dir: string, wish: LinkChange): Promise<Printed> {
 export async function logs(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  const read = (path: string) => (existsSync(path) ? readFileSync(path, "utf8").trimEnd() : "");
+  const read = (path: string) => (existsSync(path) ? plain(readFileSync(path, "utf8")).trimEnd() : "");
   const events = lab.site.machines === "vm" ? await toldEvents(lab, name) : read(pathIn(lab, name, "events.log"));
   const output = runnerOf(lab)
     .logs.map((pathOf) => read(pathOf(lab, name)))
     .filter((text) => text !== "")
     .join("\n");
   return { json: { events, output }, text: [events, output].filter((text) => text !== "").join("\n") };
+}
+
+/** What a console said, without what moves its cursor or clears its screen. */
+function plain(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not get onto another screen.
+  return text.replaceAll(/\u001b\[[0-9;?]*[A-Za-z]|\r/g, "");
 }
 
 /** The log of a virtual machine lies on its own disk: the machine tells it, if it answers. */
