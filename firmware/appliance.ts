@@ -283,6 +283,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     proved: (host, proof) => hosts.proved(host, proof),
     list: (host) => exports.list(host),
     uuidOf: (name) => exports.uuidOf(name),
+    imageOf: (name) => exports.imageOf(name),
     open: (name, host) => exports.open(name, host),
     directory: () => ({ hosts: holder.document.hosts, exports: exports.all(), groups: pool.groupIds() }),
     onDirectory: (listener) => hosts.onChanged(listener),

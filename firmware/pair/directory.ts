@@ -32,6 +32,7 @@ const directorySchema = v.object({
       blockCount: count,
       atomicBlocksMax: count,
       writable: v.boolean(),
+      image: v.optional(v.string(), ""),
       shown: v.boolean(),
     }),
   ),
@@ -110,6 +111,10 @@ export class PartnerSeat implements Seat {
     return exports.find((one) => one.name === volume)?.uuid ?? null;
   }
 
+  imageOf(name: string): string {
+    return this.#directory.exports.find((one) => one.name === name)?.image ?? "";
+  }
+
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {
     const find = () => this.#directory.exports.find((one) => one.name === name);
     let found = find();
@@ -124,6 +129,7 @@ export class PartnerSeat implements Seat {
       blockCount: () => now().blockCount,
       readOnly: () => access.readOnly || !now().writable,
       atomicBlocksMax: () => now().atomicBlocksMax,
+      image: () => now().image,
     });
   }
 }

@@ -5,8 +5,8 @@
  * Invariants:
  * - What was sent is answered, or lost with the partner: `end` forgets everything, and whoever asked decides what that means.
  * - The data of a request belongs to it until its answer is here: what a broken connection makes go twice is the same.
- * - An export's session ends when the partner says that it may be written to, or no more, and its host was told otherwise. The partner
- *   ends what is open when that changes; what is opened just then has been told of what was.
+ * - An export's session ends when the partner says that it may be written to, or no more, or that it shows another image, and its host
+ *   was told otherwise. The partner ends what is open when that changes; what is opened just then is refused by the image it names.
  * - At most `windowBytes` of what is being read are on the way for one channel; beyond it tasks wait here.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -35,6 +35,8 @@ export interface ExportFacts {
   blockCount(): number;
   readOnly(): boolean;
   atomicBlocksMax(): number;
+  /** What of its group it shows: see `ExportFound`. */
+  image(): string;
 }
 
 interface Channel {
@@ -90,6 +92,7 @@ export class Forwarder implements DeviceServer {
       kind: "openVolume",
       channel,
       name,
+      image: facts.image(),
       host: { remote, iqn: iqn ?? "", tlsName: tlsName ?? "" },
     });
     const target = new ForwardedTarget(channel, name, facts, this.#writer, {
@@ -270,6 +273,7 @@ class ForwardedTarget implements BlockTarget, Channel {
   readonly #requests = new Map<number, BlockRequest>();
   /** As the host has it from its negotiation. */
   readonly #wasReadOnly: boolean;
+  readonly #toldImage: string;
   #listener: ((reason: string, isLost: boolean) => void) | null = null;
   #lastId = 0;
   #closed = false;
@@ -279,6 +283,7 @@ class ForwardedTarget implements BlockTarget, Channel {
     this.name = name;
     this.#facts = facts;
     this.#wasReadOnly = facts.readOnly();
+    this.#toldImage = facts.image();
     this.#writer = writer;
     this.#ends = ends;
   }
@@ -328,7 +333,8 @@ class ForwardedTarget implements BlockTarget, Channel {
   }
 
   factsChanged(): void {
-    if (!this.#closed && this.#facts.readOnly() !== this.#wasReadOnly)
+    if (this.#closed) return;
+    if (this.#facts.readOnly() !== this.#wasReadOnly || this.#facts.image() !== this.#toldImage)
       this.#listener?.("the volume's role has changed", false);
   }
 
