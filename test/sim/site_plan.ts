@@ -94,7 +94,8 @@ export function drawSitePlan(prng: Prng, smallPool: boolean, pairs: PairCount, p
     name,
     appliance: `${name}-a`,
     pair: pairs === "both" || (pairs === "one" && name === "oak") ? drawPair(pairPrng, name) : null,
-    cacheBytes,
+    // Each half of a pair's cache is as large as the cache of an array without a partner: a golden copy with a smaller one is refused.
+    cacheBytes: pairs === "one" && name === "oak" ? 2 * cacheBytes : cacheBytes,
     domain: ownDomain,
     diskBytes: Array.from({ length: diskCount }, () => diskBytes),
     persistMs,
