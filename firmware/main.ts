@@ -166,6 +166,7 @@ async function main(): Promise<void> {
   });
   const socket = await serveManagement({
     path: profile.socket,
+    port: profile.managementPort,
     bodyBytesMax: bodyCharsMax,
     handler: (method, path, body) => api(method, path, body),
     crash,

@@ -17,6 +17,8 @@ export interface BoardProfile {
   readonly config: BoardConfig;
   /** The management API's unix socket. */
   readonly socket: string;
+  /** Where it is reached from elsewhere, by those who know the secret; null: nowhere. */
+  readonly managementPort: { readonly listen: string; readonly secret: string } | null;
   /** Where events are kept. */
   readonly logFile: string;
 }
@@ -36,8 +38,18 @@ export interface BoardHardware {
   readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string | null } | null;
   readonly nicShapingFile: string | null;
   /** Left out: an appliance without a partner, or one that cannot switch it off. */
-  readonly power?: { readonly target: string; readonly lockPath: string; readonly targetLockPath: string };
+  readonly power?: BoardPower;
 }
+
+/** How the partner is switched off: as a process of this machine, or as a virtual machine, through its monitor. */
+export type BoardPower =
+  | {
+      readonly kind: "process";
+      readonly target: string;
+      readonly lockPath: string;
+      readonly targetLockPath: string;
+    }
+  | { readonly kind: "machine"; readonly target: string; readonly monitor: string; readonly restart: boolean };
 
 export interface BoardShelf {
   readonly name: string;
@@ -104,6 +116,11 @@ export function parseBoardProfile(fileName: string, document: unknown): BoardPro
       text: `${fileName}: iscsi: chap_user and chap_secret_file belong together; write both or none`,
     };
   }
+  const { listen, secret } = parsed.output.manage;
+  if ((listen === undefined) !== (secret === undefined))
+    return { ok: false, text: `${fileName}: manage: listen and secret belong together; write both or none` };
+  const powerFault = faultOfPower(parsed.output.power);
+  if (powerFault !== null) return { ok: false, text: `${fileName}: ${powerFault}` };
   const profile = toProfile(parsed.output);
   const conflict = profileConflict(profile);
   return conflict === null ? { ok: true, profile } : { ok: false, text: `${fileName}: ${conflict}` };
@@ -151,14 +168,41 @@ function toProfile(document: ProfileDocument): BoardProfile {
       },
     },
     socket: document.manage.socket,
+    managementPort: managementPortOf(document),
     logFile: document.log.file,
   };
+}
+
+function managementPortOf({ manage: { listen, secret } }: ProfileDocument): BoardProfile["managementPort"] {
+  return listen === undefined || secret === undefined ? null : { listen, secret };
+}
+
+/** [power] describes one kind of port, wholly. */
+function faultOfPower(power: ProfileDocument["power"]): string | null {
+  if (power === undefined) return null;
+  const { lock, target_lock: targetLock, monitor, restart } = power;
+  if (restart !== undefined && monitor === undefined)
+    return "power.restart: is for a partner in a virtual machine; write monitor, or remove it";
+  if (monitor !== undefined) {
+    if (lock === undefined && targetLock === undefined) return null;
+    return (
+      "power: monitor switches off a partner in a virtual machine, lock and target_lock are for one on the same machine; " +
+      "write either monitor, or both locks"
+    );
+  }
+  const missing = lock === undefined ? "lock" : targetLock === undefined ? "target_lock" : null;
+  if (missing === null) return null;
+  return `power.${missing}: missing; write for example ${exampleOf(["power", missing])}, or for virtual machines ${exampleOf(["power", "monitor"])} alone`;
 }
 
 /** The power port's target is the partner; [power] without [pair] has none and is a conflict. */
 function powerOf({ pair, power }: ProfileDocument): Pick<BoardHardware, "power"> {
   if (power === undefined) return {};
-  return { power: { target: pair?.partner ?? "", lockPath: power.lock, targetLockPath: power.target_lock } };
+  const target = pair?.partner ?? "";
+  const { lock, target_lock: targetLock, monitor, restart = false } = power;
+  if (monitor !== undefined) return { power: { kind: "machine", target, monitor, restart } };
+  if (lock === undefined || targetLock === undefined) return {};
+  return { power: { kind: "process", target, lockPath: lock, targetLockPath: targetLock } };
 }
 
 /** Unless the profile says otherwise. */
@@ -186,7 +230,9 @@ function issueText(issue: v.BaseIssue<unknown>): string {
   const example = exampleOf(keys);
   const remedy = example === null ? "see images/profiles for examples" : `write for example ${example}`;
   if (issue.input === undefined) return `${field}: missing; ${remedy}`;
-  return `${field}: ${valueText(issue.input)} ${issue.message}; ${remedy}`;
+  // What was meant to be a secret is nothing for consoles and logs.
+  const value = keys.at(-1) === "secret" ? "what is written" : valueText(issue.input);
+  return `${field}: ${value} ${issue.message}; ${remedy}`;
 }
 
 function valueText(value: unknown): string {

@@ -58,11 +58,12 @@ function firstTwice(what: string, remedy: string, uses: readonly Used[]): string
 }
 
 /** The partner's belong to them: an appliance that called itself would find a partner. */
-function portAddresses({ board, config }: BoardProfile): Used[] {
+function portAddresses({ board, config, managementPort }: BoardProfile): Used[] {
   const uses = [
     ...board.hbas.map(({ listen }, index) => ({ value: listen, field: `hba[${index}].listen` })),
     ...board.nics.map(({ listen }, index) => ({ value: listen, field: `nic[${index}].listen` })),
   ];
+  if (managementPort !== null) uses.push({ value: managementPort.listen, field: "manage.listen" });
   for (const [index, address] of (config.pair?.addresses ?? []).entries())
     uses.push({ value: address, field: `pair.addresses[${index}]` });
   // Port 0 takes a free one each time.
@@ -75,7 +76,7 @@ function paths({ board, socket, logFile }: BoardProfile): Used[] {
     { value: logFile, field: "log.file" },
     { value: board.cache.path, field: "cache.path" },
   ];
-  if (board.power !== undefined) {
+  if (board.power?.kind === "process") {
     uses.push({ value: board.power.lockPath, field: "power.lock" });
     uses.push({ value: board.power.targetLockPath, field: "power.target_lock" });
   }

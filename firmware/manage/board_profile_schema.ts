@@ -43,6 +43,16 @@ const remoteAddress = v.pipe(
   v.check((value) => !/:0+$/.test(value), "has port 0, which nobody can reach"),
 );
 
+/** Of a virtual machine (QEMU's QMP). */
+const monitor = v.pipe(
+  text,
+  v.check(
+    (value) =>
+      (isAddress(value) && !/:0+$/.test(value)) || (/^\/[^\0]+$/.test(value) && value.length <= socketPathBytesMax),
+    "is neither HOST:PORT nor the path of a unix socket",
+  ),
+);
+
 function isAddress(value: string): boolean {
   const port = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):(\d{1,5})$/.exec(value)?.[1];
   return port !== undefined && Number(port) <= 65535;
@@ -151,6 +161,13 @@ export const profileDocument = v.strictObject(
           path,
           v.maxBytes(socketPathBytesMax, `is longer than the ${socketPathBytesMax} bytes that a unix socket may have`),
         ),
+        listen: v.optional(remoteAddress),
+        secret: v.optional(
+          v.pipe(
+            text,
+            v.regex(/^[A-Za-z0-9._~-]{16,128}$/, "is not a secret of 16 to 128 letters, digits, dots, dashes, _ and ~"),
+          ),
+        ),
       },
       noTable,
     ),
@@ -175,7 +192,17 @@ export const profileDocument = v.strictObject(
     ),
     shelf: listOf(shelf, 1),
     pair: v.optional(pair),
-    power: v.optional(v.strictObject({ lock: path, target_lock: path }, noTable)),
+    power: v.optional(
+      v.strictObject(
+        {
+          lock: v.optional(path),
+          target_lock: v.optional(path),
+          monitor: v.optional(monitor),
+          restart: v.optional(v.boolean("is not true or false")),
+        },
+        noTable,
+      ),
+    ),
     peer: v.optional(v.array(peer, "is not a list"), []),
     link: v.optional(
       v.strictObject(
@@ -222,6 +249,8 @@ const examples: Readonly<Record<string, string>> = {
   "array.golden_access": 'golden_access = "read-only" or "none"',
   manage: '[manage] with socket = "/run/goldcopy/oak-a.sock"',
   "manage.socket": 'socket = "/run/goldcopy/oak-a.sock"',
+  "manage.listen": 'listen = "192.0.2.10:7600"',
+  "manage.secret": 'secret = "hJ4vQm9ZtX2cLr7w"',
   log: '[log] with file = "/var/log/goldcopy/oak-a.log"',
   "log.file": 'file = "/var/log/goldcopy/oak-a.log"',
   cache: '[cache] with path = "/var/lib/goldcopy/nvram", size = "256MiB" and persistence = "battery"',
@@ -259,6 +288,8 @@ const examples: Readonly<Record<string, string>> = {
   power: '[power] with lock = "/run/goldcopy/oak-a.life" and target_lock = "/run/goldcopy/oak-b.life"',
   "power.lock": 'lock = "/run/goldcopy/oak-a.life"',
   "power.target_lock": 'target_lock = "/run/goldcopy/oak-b.life"',
+  "power.monitor": 'monitor = "10.0.2.2:4444"',
+  "power.restart": "restart = true",
   peer: 'a [[peer]] table with array = "elm" and its appliances',
   "peer.array": 'array = "elm"',
   "peer.appliances": 'appliances = [{ name = "elm-a", addresses = ["127.0.0.1:7100"] }]',

@@ -8,12 +8,12 @@ export interface PartnerFence {
    * tell hosts until its lease is over (`read_lease.ts`).
    */
   readonly kills: boolean;
-  /** For messages: what is done to a silent partner, what has been done then, and what to do when that has failed. */
-  readonly words: { readonly doing: string; readonly done: string; readonly failed: string };
+  /** For messages: what is done to a silent partner, what has been done then, how that has failed, and what is to be done about it. */
+  readonly words: { readonly doing: string; readonly done: string; readonly failed: string; readonly help: string };
   /** Proven now, at once and without doing anything. */
   isHarmless(): boolean;
-  /** Calls `done(true)` only with the proof, after the call has returned. */
-  fence(done: (isProven: boolean) => void): void;
+  /** Calls `done(null)` only with the proof, after the call has returned; otherwise with what stands in its way. */
+  fence(done: (doubt: string | null) => void): void;
   /** The partner answers: what was proven of its last life is not about this one. */
   met(): void;
   /** Finds out whether it is this appliance that was fenced; if so it ends. */
@@ -28,7 +28,8 @@ export function fenceByPower(port: PowerPort): PartnerFence {
     words: {
       doing: "it is switched off",
       done: "was switched off",
-      failed: `${target} could not be proven dead: nothing is taken over; switch it off by hand`,
+      failed: "could not be proven dead",
+      help: "switch it off by hand",
     },
     isHarmless: () => port.isDead(),
     fence: (done) => port.kill(done),

@@ -141,12 +141,12 @@ export class PartnerWatch {
     this.#isFencing = true;
     const { target, words } = fence;
     events.emit("partner-fenced", `${target} is silent or hangs, on the interconnect and on the shelf: ${words.doing}`);
-    fence.fence((isProven) => {
-      if (isProven && !fence.kills) return this.#lookForLease();
+    fence.fence((doubt) => {
+      if (doubt === null && !fence.kills) return this.#lookForLease();
       this.#isFencing = false;
       if (!isWatching()) return;
-      if (isProven) return gone(words.done);
-      events.emit("partner-not-fenced", words.failed);
+      if (doubt === null) return gone(words.done);
+      events.emit("partner-not-fenced", `${target} ${words.failed} (${doubt}): nothing is taken over; ${words.help}`);
       this.#timer = clock.after(times.limitMs, () => this.look());
     });
   }

@@ -28,6 +28,7 @@ export interface ShelfEvictionOptions {
 type FencedDisk = Disk & { readonly fence: DiskFence };
 
 const keyBytes = 8;
+const isEnding = "this appliance has been evicted itself, or stops";
 
 export class ShelfEviction implements PartnerFence {
   readonly target: string;
@@ -38,7 +39,7 @@ export class ShelfEviction implements PartnerFence {
   readonly #registered = new Set<Disk>();
   /** The disks of the last complete eviction, and when that was; null: none since the partner was met. */
   #proof: { readonly disks: ReadonlySet<Disk>; readonly atMs: number } | null = null;
-  #waiting: ((isProven: boolean) => void)[] = [];
+  #waiting: ((doubt: string | null) => void)[] = [];
   #isLooking = false;
   #isOver = false;
   /** One thing at a time is asked of the disks. */
@@ -50,7 +51,8 @@ export class ShelfEviction implements PartnerFence {
     this.words = {
       doing: "it is evicted from the shelf",
       done: "was evicted from the shelf",
-      failed: `${options.partner} could not be evicted from every disk: nothing is taken over; look at the shelf, or switch it off by hand`,
+      failed: "could not be evicted",
+      help: "look at the shelf, or switch it off by hand",
     };
     this.#key = options.entropy.fill(new Uint8Array(keyBytes));
     // A key of zeros is no key.
@@ -96,7 +98,7 @@ export class ShelfEviction implements PartnerFence {
     void this.#inTurn(() => this.#lookAtAll());
   }
 
-  fence(done: (isProven: boolean) => void): void {
+  fence(done: (doubt: string | null) => void): void {
     this.#waiting.push(done);
     // Both halves lose the partner at the same time.
     if (this.#waiting.length === 1) void this.#inTurn(() => this.#evict());
@@ -109,9 +111,9 @@ export class ShelfEviction implements PartnerFence {
   }
 
   async #evict(): Promise<void> {
-    const isProven = this.#isProven() || (await this.#evictAll());
+    const doubt = this.#isProven() ? null : await this.#evictAll();
     this.#options.clock.defer(() => {
-      for (const done of this.#waiting.splice(0)) done(isProven && !this.#isOver);
+      for (const done of this.#waiting.splice(0)) done(this.#isOver ? isEnding : doubt);
     });
   }
 
@@ -122,19 +124,20 @@ export class ShelfEviction implements PartnerFence {
     return this.#disks().every((disk) => proof.disks.has(disk));
   }
 
-  async #evictAll(): Promise<boolean> {
+  /** null: every disk has evicted it. */
+  async #evictAll(): Promise<string | null> {
     const disks = this.#disks();
+    if (disks.length === 0) return "no disk is there";
     for (const disk of disks) {
-      if (!(await this.#isRegisteredNow(disk))) return false;
+      if (!(await this.#isRegisteredNow(disk))) return `${disk.place} has not taken this appliance's registration`;
       const error = await asked((done) => disk.fence.evictOthers(done));
-      if (this.#isOver) return false;
+      if (this.#isOver) return isEnding;
       if (error?.code === "evicted") this.#refused(disk.place);
-      if (error !== null) return false;
+      if (error !== null) return `${disk.place} has not evicted it: ${error.text}`;
     }
-    // What has come meanwhile has not been asked.
-    const isAll = disks.length > 0 && this.#disks().every((disk) => disks.includes(disk));
-    if (isAll) this.#proof = { disks: new Set(disks), atMs: this.#options.clock.nowMs() };
-    return isAll;
+    if (!this.#disks().every((disk) => disks.includes(disk))) return "a disk has come meanwhile";
+    this.#proof = { disks: new Set(disks), atMs: this.#options.clock.nowMs() };
+    return null;
   }
 
   async #isRegisteredNow(disk: FencedDisk): Promise<boolean> {

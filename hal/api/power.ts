@@ -7,8 +7,14 @@
  */
 export interface PowerPort {
   readonly target: string;
-  /** True only when the target is proven dead now, at once and without doing anything to it. */
+  /**
+   * True only when the target is proven dead now, at once and without doing anything to it. A port that would have to ask somebody
+   * never knows.
+   */
   isDead(): boolean;
-  /** Kills the target. Calls `done(true)` only when it is proven dead, after the call has returned. */
-  kill(done: (dead: boolean) => void): void;
+  /**
+   * Kills the target. Calls `done` with null only when it is proven dead, after the call has returned; otherwise with what stands in the
+   * way of a proof, the end of a sentence for the operator.
+   */
+  kill(done: (doubt: string | null) => void): void;
 }

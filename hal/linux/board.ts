@@ -18,8 +18,21 @@ export interface LinuxBoard {
   readonly power?: PowerDescription;
 }
 
+export type PowerDescription = ProcessPower | MachinePower;
+
+/** A partner in a virtual machine. */
+export interface MachinePower {
+  readonly kind: "machine";
+  readonly target: string;
+  /** Of QEMU: `HOST:PORT`, or the path of a unix socket. */
+  readonly monitor: string;
+  /** Whether it is switched on again when it has been proven dead. */
+  readonly restart: boolean;
+}
+
 /** A partner on the same machine, known by the lock that its process holds for life. */
-export interface PowerDescription {
+export interface ProcessPower {
+  readonly kind: "process";
   readonly target: string;
   /** The lock of this appliance's own process. */
   readonly lockPath: string;
@@ -50,6 +63,8 @@ export interface ShelfDescription {
   readonly name: string;
   readonly fencing: "atomic" | "power" | "none";
   readonly disks: readonly DiskDescription[];
+  /** Past the page cache, whatever the disks are. Left out: block devices that two appliances share are. */
+  readonly direct?: boolean;
 }
 
 export interface DiskDescription {

@@ -28,6 +28,7 @@ const seekEnd = 2;
 const lockExclusiveNonBlocking = 2 | 4;
 const madvPopulateRead = 22;
 const madvPopulateWrite = 23;
+const pageBytes = 4096;
 const closeOnExec = 0x80000;
 const dontWait = 0x40;
 
@@ -90,7 +91,15 @@ export function populate(memory: Uint8Array, forWriting: boolean): void {
 
 /** Whether the buffer begins where O_DIRECT can take it. */
 export function isPageAligned(memory: Uint8Array): boolean {
-  return (ptr(memory) as number) % 4096 === 0;
+  return (ptr(memory) as number) % pageBytes === 0;
+}
+
+/** A buffer that O_DIRECT can take. */
+export function pageAligned(lengthBytes: number): Uint8Array {
+  const memory = new Uint8Array(lengthBytes + pageBytes);
+  const behind = (ptr(memory) as number) % pageBytes;
+  const start = behind === 0 ? 0 : pageBytes - behind;
+  return memory.subarray(start, start + lengthBytes);
 }
 
 /** A socket of a family that the runtime has none of; null: the kernel gives none. Closed as a file is. */

@@ -7,10 +7,11 @@
 import { readFileSync } from "node:fs";
 import type { Hal } from "../api/hal.ts";
 import type { Shaping } from "../api/nic.ts";
+import type { PowerPort } from "../api/power.ts";
 import type { BatteryState } from "../api/write_cache.ts";
 import { parseAddress } from "./address.ts";
 import { type BatteryCache, openBatteryCache } from "./battery_cache.ts";
-import type { LinuxBoard } from "./board.ts";
+import type { LinuxBoard, PowerDescription } from "./board.ts";
 import { LinuxClock } from "./clock.ts";
 import { linuxDigests } from "./digests.ts";
 import { Discarder } from "./discard.ts";
@@ -21,6 +22,7 @@ import { LinuxHeartbeats } from "./heartbeats.ts";
 import { LifeLock } from "./life_lock.ts";
 import { LinuxNic } from "./nic.ts";
 import { LinuxPowerPort } from "./power.ts";
+import { QmpPowerPort } from "./qmp_power.ts";
 import { ReadShare } from "./read_share.ts";
 import { LinuxServiceAddress } from "./service_address.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
@@ -66,7 +68,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
   const tls = board.tls === null || board.tls === undefined ? null : readTlsFiles(board.tls, clock.wallMs());
   if (tls !== null && "error" in tls) return tls;
   const { power } = board;
-  const life = power === undefined ? null : await LifeLock.take(power.lockPath, clock);
+  const life = power?.kind === "process" ? await LifeLock.take(power.lockPath, clock) : null;
   if (typeof life === "string") return { error: life };
   const serviceAddresses = openServices(board, clock);
   if (typeof serviceAddresses === "string") {
@@ -110,8 +112,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     serviceAddresses,
     cache,
     shelves,
-    power:
-      power === undefined ? null : new LinuxPowerPort({ target: power.target, lockPath: power.targetLockPath, clock }),
+    power: power === undefined ? null : powerPort(power, clock),
     witness: null,
   };
   return {
@@ -140,6 +141,15 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
       life?.release();
     },
   };
+}
+
+function powerPort(power: PowerDescription, clock: LinuxClock): PowerPort {
+  const { target } = power;
+  if (power.kind === "machine") {
+    const { monitor, restart } = power;
+    return new QmpPowerPort({ target, monitor, restart, clock });
+  }
+  return new LinuxPowerPort({ target, lockPath: power.targetLockPath, clock });
 }
 
 /** Before anything else of the appliance is opened: what is left from its last life may be in its partner's way. */

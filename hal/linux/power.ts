@@ -28,11 +28,11 @@ export class LinuxPowerPort implements PowerPort {
     return isFree(this.#lockPath);
   }
 
-  kill(done: (dead: boolean) => void): void {
+  kill(done: (doubt: string | null) => void): void {
     const untilMs = this.#clock.nowMs() + giveUpMs;
     const look = (): void => {
-      if (this.isDead()) return done(true);
-      if (this.#clock.nowMs() >= untilMs) return done(false);
+      if (this.isDead()) return done(null);
+      if (this.#clock.nowMs() >= untilMs) return done(`${this.#lockPath} is still held after ${giveUpMs / 1000} s`);
       this.#signal();
       this.#clock.after(lookMs, look);
     };

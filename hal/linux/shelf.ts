@@ -5,6 +5,8 @@
  * - Opening never changes what exists. A disk that cannot be used leaves its slot empty and a line of text; the appliance decides
  *   what that means.
  * - Files are made for a new appliance alone: later a missing file is a missing disk, perhaps on a file system that is not mounted.
+ * - A device that two appliances share is used past this machine's page cache: the other one may be on another machine. (A file that
+ *   they share has one page cache, that of their machine.)
  * - On a shelf without fencing a disk is used by one process at a time; the lock ends with the process, however that dies.
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from "node:fs";
@@ -53,7 +55,8 @@ export function openShelf(
   for (const disk of description.disks) {
     while (disks.length <= disk.slot) disks.push(null);
     const place = `${description.name}/${disk.slot}`;
-    const opened = openDisk(place, disk, { ...options, locked: description.fencing === "none" });
+    const isShared = description.fencing !== "none";
+    const opened = openDisk(place, disk, { ...options, isShared, direct: description.direct ?? false });
     if (typeof opened === "string") problems.push(`${place}: ${opened}`);
     else disks[disk.slot] = opened;
   }
@@ -64,19 +67,26 @@ export function openShelf(
 function openDisk(
   place: string,
   description: DiskDescription,
-  options: ShelfOptions & { readonly locked: boolean },
+  options: ShelfOptions & { readonly isShared: boolean; readonly direct: boolean },
 ): FileDisk | string {
   const { path } = description;
   const opened = openOrCreate(description, options.mayCreate);
   if (typeof opened === "string") return opened;
-  const { fd } = opened;
+  let { fd } = opened;
   const refuse = (why: string): string => {
     closeSync(fd);
     return `${path}: ${why}`;
   };
   const stat = fstatSync(fd);
   if (!stat.isFile() && !stat.isBlockDevice()) return refuse("neither a file nor a block device");
-  if (options.locked && !lockExclusive(fd)) return refuse("another process uses it; stop that one first");
+  const direct = options.direct || (options.isShared && stat.isBlockDevice());
+  if (direct) {
+    const reopened = openDirect(path);
+    if (typeof reopened === "string") return refuse(reopened);
+    closeSync(fd);
+    fd = reopened;
+  }
+  if (!options.isShared && !lockExclusive(fd)) return refuse("another process uses it; stop that one first");
   // A file of size 0 is one whose creation was interrupted before anything could be stored in it.
   const isUnfinished = stat.isFile() && stat.size === 0 && description.create && options.mayCreate;
   if (isUnfinished && description.sizeBytes !== null) ftruncateSync(fd, description.sizeBytes);
@@ -90,7 +100,15 @@ function openDisk(
   if (sizeBytes < blockBytes) return refuse(`it has ${foundBytes} bytes, too few for a disk`);
   const { clock, discarder } = options;
   const inMemory = stat.isFile() && liesInMemory(fd);
-  return new FileDisk({ place, fd, sizeBytes, inMemory, clock, discarder, reads: options.reads.line() });
+  return new FileDisk({ place, fd, sizeBytes, inMemory, direct, clock, discarder, reads: options.reads.line() });
+}
+
+function openDirect(path: string): number | string {
+  try {
+    return openSync(path, constants.O_RDWR | constants.O_DIRECT);
+  } catch (error) {
+    return `it cannot be used past the page cache: ${causeOf(error)}; choose another device for a shared shelf`;
+  }
 }
 
 function openOrCreate(description: DiskDescription, mayCreate: boolean): { fd: number } | string {

@@ -1,7 +1,7 @@
 /**
  * The port that switches the partner off.
  *
- * Fault model: it takes its time; it is broken and says so (`false`), having killed the target or not.
+ * Fault model: it takes its time; it is broken and says so, having killed the target or not.
  */
 import type { PowerPort } from "../api/power.ts";
 import { eventKind } from "./event_heap.ts";
@@ -41,13 +41,14 @@ export class MockPowerPort implements PowerPort {
     return this.#faults.broken === "no" && !this.#isUp();
   }
 
-  kill(done: (dead: boolean) => void): void {
+  kill(done: (doubt: string | null) => void): void {
     if (!this.#lifetime.effect()) return;
     this.#kernel.schedule(this.#faults.killMs, eventKind.power, null, () => {
       const { broken } = this.#faults;
       if (broken === "no" || broken === "dead-unproven") this.#kill();
       const dead = broken === "no" || broken === "always-dead";
-      this.#kernel.schedule(0, eventKind.power, this.#lifetime, () => done(dead));
+      const doubt = dead ? null : "the port is broken";
+      this.#kernel.schedule(0, eventKind.power, this.#lifetime, () => done(doubt));
     });
   }
 }

@@ -3,9 +3,9 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PairStatusJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { askAppliance } from "../../firmware/shell/ask.ts";
-import { demand, launch } from "../lab_site/appliances.ts";
+import { demand } from "../lab_site/appliances.ts";
 import type { Heartbeat } from "../lab_site/heartbeat.ts";
-import { killAppliance, pauseAppliance } from "../lab_site/process.ts";
+import { killAppliance, pauseProcess, startProcess } from "../lab_site/process.ts";
 import { type Lab, requireLab, socketOf } from "../lab_site/site.ts";
 import { waitUntil } from "../lab_site/wait.ts";
 import { type BenchLab, type LabAppliance, labUp } from "./bench_lab.ts";
@@ -97,12 +97,12 @@ export class PairSite {
 
   /** SIGSTOP. */
   pause(partner: Partner): void {
-    pauseAppliance(this.lab, partner);
+    pauseProcess(this.lab, partner);
   }
 
   /** Starts what does not run; returns the owner when the pair is mirrored again. */
   async repair(): Promise<Partner> {
-    for (const partner of partners) launch(this.lab, partner);
+    for (const partner of partners) startProcess(this.lab, partner);
     return await this.mirrored();
   }
 

@@ -6,8 +6,7 @@
  * fault dies with the process.
  */
 
-import { launch } from "../lab_site/appliances.ts";
-import { killAppliance } from "../lab_site/process.ts";
+import { killAppliance, startProcess } from "../lab_site/process.ts";
 import { requireLab } from "../lab_site/site.ts";
 import { startAlone } from "./appliances.ts";
 import { type BenchLab, ended, endlessLoad, leftOverOf, portalOf, whenSettled, whenStill } from "./bench_lab.ts";
@@ -50,7 +49,7 @@ async function killFull(lab: BenchLab, volume: string, blockBytes: number, work:
   const site = requireLab(lab.dir);
   const killedMs = performance.now();
   await killAppliance(site, "oak-a");
-  launch(site, "oak-a");
+  startProcess(site, "oak-a");
   const writtenMs = await firstWriteAt(portalOf(oak), volume);
   load.kill("SIGKILL");
   await ended(load);

@@ -13,17 +13,35 @@ export interface Machine {
   readonly image: string;
   /** A seed's disk image. */
   readonly seed: string | null;
-  readonly disks: readonly { readonly file: string; readonly serial: string }[];
+  readonly disks: readonly MachineDisk[];
   /** From a port of this machine's loopback to a port of the guest's. */
-  readonly forwards: readonly { readonly host: number; readonly guest: number }[];
+  readonly forwards: readonly Forward[];
   readonly firmware: "bios" | "uefi";
   /** The kernel is started by QEMU, without a boot loader. null: it is not. */
   readonly direct: DirectBoot | null;
-  readonly acceleration: "tcg" | "kvm";
+  /** `best`: KVM where it works. */
+  readonly acceleration: "tcg" | "kvm" | "best";
   /** A model of QEMU's. */
   readonly cpu: string;
   readonly cpus: number;
   readonly memoryMib: number;
+}
+
+export interface Forward {
+  readonly host: number;
+  readonly guest: number;
+  /** Left out: TCP. */
+  readonly protocol?: "tcp" | "udp";
+}
+
+export interface MachineDisk {
+  readonly file: string;
+  readonly serial: string;
+  /**
+   * Another machine writes it too: past this host's page cache, so that each sees at once what the other has written, and finds no
+   * page half written; and QEMU's lock of the file lets both in.
+   */
+  readonly shared?: boolean;
 }
 
 export interface DirectBoot {
@@ -44,20 +62,27 @@ export const plainMachine = {
   memoryMib: 1024,
 } as const satisfies Omit<Machine, "image">;
 
+const accelerators = { tcg: ["tcg,thread=multi"], kvm: ["kvm"], best: ["kvm", "tcg,thread=multi"] } as const;
+
 /** Without a console: the caller says where `-serial` goes. */
 export function machineArguments(machine: Machine): string[] {
   const { image, seed, disks, forwards, firmware, direct, acceleration, cpu, cpus, memoryMib } = machine;
   const args = [
-    ...["-accel", acceleration === "kvm" ? "kvm" : "tcg,thread=multi", "-cpu", cpu],
+    ...accelerators[acceleration].flatMap((name) => ["-accel", name]),
+    ...["-cpu", cpu],
     ...["-smp", String(cpus), "-m", String(memoryMib), "-nodefaults", "-no-user-config", "-display", "none"],
     ...["-vga", "std", "-device", "virtio-rng-pci"],
     // A kernel that QEMU starts itself has that place.
     ...diskArguments("system", image, direct === null ? ",bootindex=0" : ""),
   ];
-  for (const [index, { file, serial }] of disks.entries())
-    args.push(...diskArguments(`disk${index}`, file, `,serial=${serial}`));
+  for (const [index, { file, serial, shared = false }] of disks.entries()) {
+    const device = `,serial=${serial}${shared ? ",share-rw=on" : ""}`;
+    args.push(...diskArguments(`disk${index}`, file, device, shared ? ",cache=none" : ""));
+  }
   if (seed !== null) args.push(...diskArguments("seed", seed, "", ",readonly=on"));
-  const forwarded = forwards.map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`).join("");
+  const forwarded = forwards
+    .map(({ host, guest, protocol = "tcp" }) => `,hostfwd=${protocol}:127.0.0.1:${host}-:${guest}`)
+    .join("");
   args.push("-netdev", `user,id=net0${forwarded}`, "-device", "virtio-net-pci,netdev=net0,romfile=");
   if (firmware === "uefi") args.push("-bios", uefiFirmware());
   if (direct !== null)

@@ -108,7 +108,7 @@ function removeIfEmpty(dir: string): void {
 async function showLogs(dir: string, report: Report): Promise<void> {
   for (const name of ["oak-a", "oak-b", "elm-a"]) {
     try {
-      const { text } = labCommands.logs(dir, name);
+      const { text } = await labCommands.logs(dir, name);
       report.say(`--- ${name}, last events`);
       report.say(text.split("\n").slice(-15).join("\n"));
     } catch {

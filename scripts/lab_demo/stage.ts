@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { GroupJson } from "../../firmware/manage/status_json.ts";
 import { statusOf } from "../lab_site/appliances.ts";
-import { demoGroup, type Lab, socketOf } from "../lab_site/site.ts";
+import { atOf, demoGroup, type Lab } from "../lab_site/site.ts";
 import { waitUntil } from "../lab_site/wait.ts";
 import { repositoryRoot } from "../tools.ts";
 import { digestOf, run, why } from "./hosts.ts";
@@ -36,7 +36,7 @@ export interface Told {
 export async function goldcopy(stage: Stage, appliance: string, words: string): Promise<Told> {
   stage.report.command(`goldcopy ${words} --at ${appliance}`);
   const main = join(repositoryRoot, "firmware", "shell", "main.ts");
-  const args = [main, ...words.split(" "), "--json", "--at", socketOf(stage.lab, appliance)];
+  const args = [main, ...words.split(" "), "--json", "--at", atOf(stage.lab, appliance)];
   const told = await run(process.execPath, args);
   let value: unknown = null;
   try {

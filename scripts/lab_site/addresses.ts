@@ -5,6 +5,10 @@
 import type { Lab, Site, SiteAppliance } from "./site.ts";
 
 const loopback = "127.0.0.1";
+/** In the network that QEMU gives a machine: the machine itself, and the host, whose loopback is reached there (-netdev user). */
+const guest = "10.0.2.15";
+const hostOfGuest = "10.0.2.2";
+const everywhere = "0.0.0.0";
 const prefixBits = 24;
 const hosts = "192.0.2";
 const back = "198.51.100";
@@ -34,9 +38,20 @@ export function hostAddress({ site }: Lab, appliance: SiteAppliance): string {
   return site.network === "netns" ? `${hosts}.${firstAppliance + site.appliances.indexOf(appliance)}` : loopback;
 }
 
-/** For other appliances. */
+/** For other appliances. A virtual machine's ports are forwarded from the host's loopback, and other machines come in there. */
 export function backAddress({ site }: Lab, appliance: SiteAppliance): string {
+  if (site.machines === "vm") return hostOfGuest;
   return site.network === "netns" ? `${back}.${firstAppliance + site.appliances.indexOf(appliance)}` : loopback;
+}
+
+/** What an appliance listens on, as its own system has it. iSCSI hosts are told theirs, so it has to be one. */
+export function listenAddress(
+  lab: Lab,
+  appliance: SiteAppliance,
+  side: "nbd" | "iscsi" | "back" | "management",
+): string {
+  if (lab.site.machines === "vm") return side === "nbd" || side === "back" ? everywhere : guest;
+  return side === "back" ? backAddress(lab, appliance) : hostAddress(lab, appliance);
 }
 
 /** Moves with the array; null: it has one appliance, or lies on loopback, where nothing can move. */

@@ -3,20 +3,14 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { GroupJson, PeerMode } from "../../firmware/manage/status_json.ts";
-import { demand, launch } from "./appliances.ts";
+import { ask, demand } from "./appliances.ts";
 import { changeLinks, type LinkChange } from "./links.ts";
 import { endHolders } from "./namespaces.ts";
 import { ensureNetwork, networkWords, refuseWithoutNamespaces } from "./network.ts";
 import { prepareDemo } from "./prepare_demo.ts";
-import {
-  killAppliance,
-  outputPath,
-  pauseAppliance,
-  resumeAppliance,
-  runningProcess,
-  stopAppliance,
-} from "./process.ts";
-import { startLimitMs, timeLeft, whenSettled } from "./settling.ts";
+import { runningProcess } from "./process.ts";
+import { runnerOf, running } from "./runner.ts";
+import { timeLeft, whenSettled } from "./settling.ts";
 import {
   applianceOf,
   createLab,
@@ -29,7 +23,9 @@ import {
   requireLab,
 } from "./site.ts";
 import { siteOf } from "./site_file.ts";
+import { timesOf } from "./times.ts";
 import { type ApplianceView, type LabView, labView, type ServiceView } from "./views.ts";
+import { ensureImage, imageFile, refuseWithoutEmulator } from "./vm_files.ts";
 
 export interface Printed {
   readonly json: unknown;
@@ -43,10 +39,10 @@ export interface UpWishes {
   readonly mode: PeerMode | null;
   readonly persistence: "battery" | "flush" | null;
   readonly network?: "netns" | null;
+  readonly machines?: "vm" | null;
 }
 
 export async function up(wishes: UpWishes): Promise<Printed> {
-  const left = timeLeft(startLimitMs);
   if (wishes.mode === "delta")
     throw new LabError("--mode delta is not in this version: use async or sync", "not-in-this-version");
   const isFile = wishes.profile !== null && !isBuiltIn(wishes.profile);
@@ -54,6 +50,8 @@ export async function up(wishes: UpWishes): Promise<Printed> {
   const existing = loadLab(wishes.dir);
   if (existing !== null) refuseOtherWishes(existing, { ...wishes, profile });
   if (existing === null && wishes.network === "netns") refuseWithoutNamespaces();
+  const isVirtual = (existing?.site.machines ?? wishes.machines) === "vm";
+  if (isVirtual) await prepareMachines(wishes, existing);
   const lab =
     existing ??
     (await createLab(
@@ -61,19 +59,36 @@ export async function up(wishes: UpWishes): Promise<Printed> {
       siteOf({
         profile: profile ?? defaultProfile,
         mode: wishes.mode ?? "async",
-        persistence: wishes.persistence ?? "battery",
+        persistence: wishes.persistence ?? (isVirtual ? "flush" : "battery"),
         network: wishes.network ?? "loopback",
+        machines: wishes.machines ?? "process",
       }),
     ));
+  const left = timeLeft(timesOf(lab).startLimitMs);
   await withNetwork(lab);
+  const runner = runnerOf(lab);
   const names = lab.site.appliances.map((appliance) => appliance.name);
   for (const name of names) {
-    if (runningProcess(lab, name)?.paused) resumeAppliance(lab, name);
-    launch(lab, name);
+    if ((await runner.running(lab, name))?.paused) await runner.resume(lab, name);
+    await runner.start(lab, name);
   }
   if (!lab.site.prepared) await prepareDemo(lab, left);
   await Promise.all(names.map((name) => whenSettled(lab, name, left())));
   return await status(wishes.dir);
+}
+
+/** What can be refused before anything is made. */
+async function prepareMachines(wishes: UpWishes, existing: Lab | null): Promise<void> {
+  if (wishes.network === "netns")
+    throw new LabError("--vm and --netns exclude each other: virtual machines have networks of their own", "usage", 2);
+  if (wishes.persistence === "battery")
+    throw new LabError(
+      "--persistence battery: a virtual machine's memory does not survive its loss of power; leave it out, or say flush",
+      "usage",
+      2,
+    );
+  refuseWithoutEmulator();
+  if (existing === null) await ensureImage();
 }
 
 async function withNetwork(lab: Lab): Promise<void> {
@@ -81,7 +96,7 @@ async function withNetwork(lab: Lab): Promise<void> {
 }
 
 function refuseOtherWishes(lab: Lab, wishes: UpWishes): void {
-  for (const key of ["profile", "mode", "persistence", "network"] as const) {
+  for (const key of ["profile", "mode", "persistence", "network", "machines"] as const) {
     const wanted = wishes[key];
     if (wanted === null || wanted === undefined || wanted === lab.site[key]) continue;
     const hint = key === "mode" ? "goldcopy group set-mode changes it online" : "scripts/lab down --wipe starts over";
@@ -128,22 +143,23 @@ export function exec(dir: string, applianceName: string | null, command: readonl
 export async function kill(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  await killAppliance(lab, name);
+  await runnerOf(lab).kill(lab, name);
   return { json: { name, state: "down" }, text: `${name} is dead` };
 }
 
 export async function stop(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  await stopAppliance(lab, name);
+  await runnerOf(lab).stop(lab, name);
   return { json: { name, state: "down" }, text: `${name} has stopped` };
 }
 
 export async function start(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
   await withNetwork(lab);
-  launch(lab, name);
-  const settled = await whenSettled(lab, name, startLimitMs);
+  applianceOf(lab, name);
+  await runnerOf(lab).start(lab, name);
+  const settled = await whenSettled(lab, name, timesOf(lab).startLimitMs);
   const groups = settled.map(({ name: group, role, writable, why }) => ({ name: group, role, writable, why }));
   return { json: { name, groups }, text: [`${name} is up`, ...groups.map(groupLine)].join("\n") };
 }
@@ -152,18 +168,19 @@ function groupLine({ name, role, writable, why }: Pick<GroupJson, "name" | "role
   return `  ${name}: ${role}, ${writable ? "writable" : `not writable: ${why ?? "no reason given"}`}`;
 }
 
-export function pause(dir: string, name: string): Printed {
+export async function pause(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  if (!pauseAppliance(lab, name)) throw new LabError(`${name} is not running: scripts/lab start ${name}`, "down");
+  if (!(await runnerOf(lab).pause(lab, name)))
+    throw new LabError(`${name} is not running: scripts/lab start ${name}`, "down");
   return { json: { name, state: "paused" }, text: `${name} is paused` };
 }
 
-/** A process that was fenced dead meanwhile cannot be resumed: that is an error. */
-export function resume(dir: string, name: string): Printed {
+/** One that was fenced dead meanwhile cannot be resumed: that is an error. */
+export async function resume(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  const outcome = resumeAppliance(lab, name);
+  const outcome = await runnerOf(lab).resume(lab, name);
   if (outcome === "fenced")
     throw new LabError(`${name} was fenced dead while it was paused: scripts/lab start ${name}`, "fenced");
   if (outcome === "down") throw new LabError(`${name} is not running any more: scripts/lab start ${name}`, "down");
@@ -202,13 +219,29 @@ export async function link(dir: string, wish: LinkChange): Promise<Printed> {
   return { json: { links: changed }, text: lines.join("\n") };
 }
 
-export function logs(dir: string, name: string): Printed {
+export async function logs(dir: string, name: string): Promise<Printed> {
   const lab = requireLab(dir);
   applianceOf(lab, name);
-  const read = (path: string) => (existsSync(path) ? readFileSync(path, "utf8").trimEnd() : "");
-  const events = read(pathIn(lab, name, "events.log"));
-  const output = read(outputPath(lab, name));
+  const read = (path: string) => (existsSync(path) ? plain(readFileSync(path, "utf8")).trimEnd() : "");
+  const events = lab.site.machines === "vm" ? await toldEvents(lab, name) : read(pathIn(lab, name, "events.log"));
+  const output = runnerOf(lab)
+    .logs.map((pathOf) => read(pathOf(lab, name)))
+    .filter((text) => text !== "")
+    .join("\n");
   return { json: { events, output }, text: [events, output].filter((text) => text !== "").join("\n") };
+}
+
+/** What a console said, without what moves its cursor or clears its screen. */
+function plain(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not get onto another screen.
+  return text.replaceAll(/\u001b\[[0-9;?]*[A-Za-z]|\r/g, "");
+}
+
+/** The log of a virtual machine lies on its own disk: the machine tells it, if it answers. */
+async function toldEvents(lab: Lab, name: string): Promise<string> {
+  if ((await running(lab, name)) === null) return "";
+  const answer = await ask<readonly unknown[]>(lab, name, "GET", "/v1/events");
+  return answer.ok ? answer.value.map((event) => JSON.stringify(event)).join("\n") : `${name}: ${answer.text}`;
 }
 
 /** Stops everything it started, nothing else; with `wipe` removes everything it made. */
@@ -223,7 +256,7 @@ export async function down(dir: string, wipe: boolean): Promise<Printed> {
   const names = lab?.site.appliances.map((appliance) => appliance.name) ?? [];
   if (lab !== null) {
     const present = lab;
-    await Promise.all(names.map((name) => (wipe ? killAppliance(present, name) : stopAppliance(present, name))));
+    await Promise.all(names.map((name) => runnerOf(present).end(present, name, !wipe)));
   }
   await endHolders(resolve(dir));
   if (wipe && lab !== null) removeFiles(lab);
@@ -236,7 +269,7 @@ export async function down(dir: string, wipe: boolean): Promise<Printed> {
 function removeFiles(lab: Lab): void {
   for (const { name } of lab.site.appliances) rmSync(join(lab.dir, name), { recursive: true, force: true });
   for (const { name } of lab.site.arrays) rmSync(join(lab.dir, name), { recursive: true, force: true });
-  for (const file of ["lab.json", "links.json"]) rmSync(join(lab.dir, file), { force: true });
+  for (const file of ["lab.json", "links.json", imageFile]) rmSync(join(lab.dir, file), { force: true });
   try {
     rmdirSync(lab.dir);
   } catch {

@@ -8,8 +8,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LinkShape } from "../../firmware/manage/control.ts";
 import { demandWhenStarted } from "./appliances.ts";
-import { runningProcess } from "./process.ts";
 import { interconnectNicName, peerNicName } from "./profile.ts";
+import { running } from "./runner.ts";
 import { appliancesOf, type Lab, LabError, pathIn, type SiteAppliance, writeWhole } from "./site.ts";
 
 export interface Shape {
@@ -54,8 +54,14 @@ export async function changeLinks(lab: Lab, wish: LinkChange): Promise<Link[]> {
   const links = readLinks(lab);
   const pairs = directions(lab, wish);
   for (const { from } of pairs) {
-    const paused = runningProcess(lab, from.name)?.paused === true;
-    if (paused) throw new LabError(`${from.name} is paused: scripts/lab resume ${from.name} first`, "paused");
+    const found = await running(lab, from.name);
+    if (found?.paused) throw new LabError(`${from.name} is paused: scripts/lab resume ${from.name} first`, "paused");
+    // Its shaping file lies on its own disk.
+    if (found === null && lab.site.machines === "vm")
+      throw new LabError(
+        `${from.name} is off, and a virtual machine keeps its links itself: scripts/lab start ${from.name} first`,
+        "down",
+      );
   }
   const changed: Link[] = [];
   for (const { from, to } of pairs) {
@@ -75,7 +81,7 @@ export async function changeLinks(lab: Lab, wish: LinkChange): Promise<Link[]> {
 
 /** Of a running appliance by its API (which keeps the file), of a stopped one by the file that it reads at its start. */
 async function enforce(lab: Lab, link: Link, links: readonly Link[]): Promise<void> {
-  if (runningProcess(lab, link.from) !== null) {
+  if ((await running(lab, link.from)) !== null) {
     const body: LinkShape = { nic: link.nic, remote: link.to, ...link.shape };
     // To the appliance itself, whoever owns the groups: what it sends is nobody else's to shape.
     await demandWhenStarted(lab, link.from, "POST", "/v1/lab/shape", body);

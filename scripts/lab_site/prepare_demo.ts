@@ -6,9 +6,10 @@
  */
 import type { GroupJson, HostJson, VolumeJson } from "../../firmware/manage/status_json.ts";
 import { ask, demand, statusOf } from "./appliances.ts";
-import { endedError, runningProcess } from "./process.ts";
+import { endedError, running } from "./runner.ts";
 import { type TimeLeft, whenOneSettled, whenWhole } from "./settling.ts";
 import { demoGroup, type Lab, LabError, saveLab } from "./site.ts";
+import { timesOf } from "./times.ts";
 import { waitUntil } from "./wait.ts";
 
 const anyHost = "any";
@@ -62,7 +63,7 @@ async function openToAnyHost(lab: Lab, appliance: string): Promise<void> {
 /** Waits until the primary says that `array` is in sync. */
 export async function inSync(lab: Lab, primary: string, array: string, limitMs: number): Promise<GroupJson> {
   let last = "no answer";
-  const found = await waitUntil(limitMs, 30, async () => {
+  const found = await waitUntil(limitMs, timesOf(lab).pollMs, async () => {
     const group = (await statusOf(lab, primary))?.groups.find((candidate) => candidate.name === demoGroup);
     const peer = group?.peers.find((candidate) => candidate.array === array);
     if (peer !== undefined) last = peer.state;
@@ -91,9 +92,9 @@ async function volumesShow(
 ): Promise<void> {
   const wanted = lab.site.volumes.map(({ name }) => name);
   let last = "";
-  const found = await waitUntil(limitMs, 30, async () => {
+  const found = await waitUntil(limitMs, timesOf(lab).pollMs, async () => {
     const answer = await ask<VolumeJson[]>(lab, appliance, "GET", "/v1/volumes");
-    if (!answer.ok && runningProcess(lab, appliance) === null) throw endedError(lab, appliance);
+    if (!answer.ok && (await running(lab, appliance)) === null) throw endedError(lab, appliance);
     const right = answer.ok ? answer.value.filter(isRight).map(({ name }) => name) : [];
     const absent = wanted.filter((name) => !right.includes(name));
     last = answer.ok ? `not ${absent.join(", ")}` : answer.text;

@@ -14,14 +14,19 @@ export interface LivingProcess extends NamedProcess {
   readonly state: string;
 }
 
-/** null: there is none (one that has ended and was not collected is none). */
+/**
+ * null: there is none (one that has ended and was not collected is none). One whose first thread has ended while others are on their way
+ * out still has its files and ports, and writes under way.
+ */
 export function livingProcess(pid: number): LivingProcess | null {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The second field is the program's name in parentheses and may hold anything.
     const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
     const state = fields[0] ?? "";
-    return state === "Z" || state === "X" ? null : { pid, startTicks: Number(fields[19]), state };
+    const threads = Number(fields[17]);
+    const hasEnded = (state === "Z" || state === "X") && threads <= 1;
+    return hasEnded ? null : { pid, startTicks: Number(fields[19]), state };
   } catch {
     return null;
   }

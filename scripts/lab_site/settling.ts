@@ -8,13 +8,10 @@
  */
 import type { GroupJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { statusOf } from "./appliances.ts";
-import { endedError, runningProcess } from "./process.ts";
+import { endedError, running } from "./runner.ts";
 import { type Lab, LabError, type Site } from "./site.ts";
+import { timesOf } from "./times.ts";
 import { waitUntil } from "./wait.ts";
-
-/** The whole of `up`, and of one `start` (interfaces: exit 1 after 60 s). */
-export const startLimitMs = 60_000;
-const pollMs = 20;
 
 type SiteArray = Site["arrays"][number];
 
@@ -33,10 +30,10 @@ export function isSettled(status: StatusJson, name: string): boolean {
 
 /** Waits until the appliance has settled; what it shows of its groups then. */
 export async function whenSettled(lab: Lab, name: string, limitMs: number): Promise<readonly GroupJson[]> {
-  const settled = await waitUntil(limitMs, pollMs, async () => {
-    const running = runningProcess(lab, name);
-    if (running === null) throw endedError(lab, name);
-    if (running.paused) throw new LabError(`${name} is paused: scripts/lab resume ${name}`, "paused");
+  const settled = await waitUntil(limitMs, timesOf(lab).pollMs, async () => {
+    const found = await running(lab, name);
+    if (found === null) throw endedError(lab, name);
+    if (found.paused) throw new LabError(`${name} is paused: scripts/lab resume ${name}`, "paused");
     const status = await statusOf(lab, name);
     return status !== null && isSettled(status, name) ? status.groups : null;
   });
@@ -47,8 +44,9 @@ export async function whenSettled(lab: Lab, name: string, limitMs: number): Prom
 
 /** Waits until one of the array's appliances has settled: that one answers for the array. */
 export async function whenOneSettled(lab: Lab, array: SiteArray, left: TimeLeft): Promise<string> {
-  const found = await waitUntil(left(), pollMs, async () => {
-    const living = array.appliances.filter((name) => runningProcess(lab, name) !== null);
+  const found = await waitUntil(left(), timesOf(lab).pollMs, async () => {
+    const found = await Promise.all(array.appliances.map((name) => running(lab, name)));
+    const living = array.appliances.filter((_, index) => found[index] !== null);
     if (living.length === 0) throw endedError(lab, array.appliances[0] ?? array.name);
     for (const name of living) {
       const status = await statusOf(lab, name);
@@ -73,7 +71,7 @@ function isPair(array: SiteArray): boolean {
 
 async function whenMirrored(lab: Lab, array: SiteArray, limitMs: number): Promise<void> {
   let last = "no answer";
-  const found = await waitUntil(limitMs, pollMs, async () => {
+  const found = await waitUntil(limitMs, timesOf(lab).pollMs, async () => {
     for (const name of array.appliances) {
       const status = await statusOf(lab, name);
       if (status?.pair?.state === "mirrored") return true;

@@ -4,6 +4,7 @@
  *
  * Layout: `lab.json`, `ARRAY/` (shelves), `APPLIANCE/` (profile, cache, socket, logs, process).
  */
+import { randomBytes } from "node:crypto";
 import {
   closeSync,
   existsSync,
@@ -43,6 +44,10 @@ const siteSchema = v.strictObject({
   persistence: v.picklist(["battery", "flush"]),
   /** `netns`: each appliance in a network namespace of its own. Absent in sites from before that. */
   network: v.optional(v.picklist(["loopback", "netns"]), "loopback"),
+  /** `vm`: each appliance in a virtual machine. Absent in sites from before that. */
+  machines: v.optional(v.picklist(["process", "vm"]), "process"),
+  /** What the management ports of virtual machines ask for. */
+  secret: v.optional(v.string()),
   cacheBytes: bytes,
   diskBytes: bytes,
   disksPerShelf: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64)),
@@ -62,6 +67,9 @@ const siteSchema = v.strictObject({
       iscsiPorts: v.optional(v.array(port), []),
       /** Towards the partner; none in an array of one appliance, and absent in sites from before pairs. */
       interconnectPorts: v.optional(v.array(port), []),
+      /** Of a virtual machine: its management port, and its monitor's for the partner. */
+      managementPort: v.optional(port),
+      monitorPort: v.optional(port),
     }),
   ),
 });
@@ -85,6 +93,8 @@ export interface SiteWishes {
   readonly persistence: "battery" | "flush";
   /** On loopback unless said. */
   readonly network?: "loopback" | "netns";
+  /** Processes unless said. */
+  readonly machines?: "process" | "vm";
 }
 
 /** By profile: the appliances of oak. The first of a pair is the preferred one. */
@@ -104,12 +114,15 @@ export function builtInSite(wishes: SiteWishes): Omit<Site, "appliances"> {
   return {
     version: 1,
     network: "loopback",
+    machines: "process",
     ...wishes,
-    cacheBytes: 256 * 1024 ** 2,
+    // A machine keeps its cache on its state partition, and an emulated processor compares 1 MiB of it in some 100 ms.
+    cacheBytes: (wishes.machines === "vm" ? 32 : 256) * 1024 ** 2,
     // Two volumes of 1 GiB, their forks and salvage sets several times over; the files are sparse.
     diskBytes: 8 * 1024 ** 3,
     disksPerShelf: 2,
-    heartbeat: null,
+    // Two emulated machines on two busy cores keep each other waiting for some hundred milliseconds now and then.
+    heartbeat: wishes.machines === "vm" ? { everyMs: 500, missedMax: 10 } : null,
     prepared: false,
     volumes: [
       { name: "demo-1", sizeBytes: 1024 ** 3 },
@@ -125,8 +138,9 @@ export function builtInSite(wishes: SiteWishes): Omit<Site, "appliances"> {
 export async function createLab(dirText: string, plan: Omit<Site, "appliances">): Promise<Lab> {
   const dir = resolve(dirText);
   const appliances = plan.network === "netns" ? withStandardPorts(plan) : await withFreePorts(plan);
-  const lab: Lab = { dir, site: { ...plan, appliances } };
-  for (const appliance of appliances) checkSocketPath(socketOf(lab, appliance.name));
+  const secret = plan.machines === "vm" ? { secret: randomBytes(16).toString("hex") } : {};
+  const lab: Lab = { dir, site: { ...plan, ...secret, appliances } };
+  for (const appliance of appliances) checkSocketPath(pathIn(lab, appliance.name, longestSocket));
   mkdirSync(dir, { recursive: true });
   for (const array of plan.arrays) mkdirSync(join(dir, array.name), { recursive: true });
   for (const appliance of appliances) mkdirSync(join(dir, appliance.name), { recursive: true });
@@ -138,8 +152,9 @@ export async function createLab(dirText: string, plan: Omit<Site, "appliances">)
 const interconnectCount = (array: Site["arrays"][number]): number => (array.appliances.length > 1 ? 2 : 0);
 
 /** All on one address. */
-async function withFreePorts({ arrays }: Pick<Site, "arrays">): Promise<SiteAppliance[]> {
-  const portCounts = arrays.map((array) => array.appliances.length * (6 + interconnectCount(array)));
+async function withFreePorts({ arrays, machines }: Pick<Site, "arrays" | "machines">): Promise<SiteAppliance[]> {
+  const machinePorts = machines === "vm" ? 2 : 0;
+  const portCounts = arrays.map((array) => array.appliances.length * (6 + machinePorts + interconnectCount(array)));
   const ports = await freePorts(portCounts.reduce((sum, count) => sum + count, 0));
   return arrays.flatMap((array) =>
     array.appliances.map((applianceName) => ({
@@ -149,6 +164,7 @@ async function withFreePorts({ arrays }: Pick<Site, "arrays">): Promise<SiteAppl
       nicPorts: ports.splice(0, 2),
       iscsiPorts: ports.splice(0, 2),
       interconnectPorts: ports.splice(0, interconnectCount(array)),
+      ...(machines === "vm" ? { managementPort: ports.shift()!, monitorPort: ports.shift()! } : {}),
     })),
   );
 }
@@ -242,9 +258,21 @@ export function pathIn(lab: Lab, applianceName: string, file: string): string {
   return join(lab.dir, applianceName, file);
 }
 
-/** What `goldcopy --at` takes. */
+const managementSocket = "manage.sock";
+/** QEMU's monitor, for the lab. */
+export const monitorSocket = "monitor.sock";
+const longestSocket = monitorSocket;
+
+/** Of an appliance that is a process of this machine. */
 export function socketOf(lab: Lab, applianceName: string): string {
-  return pathIn(lab, applianceName, "manage.sock");
+  return pathIn(lab, applianceName, managementSocket);
+}
+
+/** What `goldcopy --at` takes. */
+export function atOf(lab: Lab, applianceName: string): string {
+  const { managementPort } = applianceOf(lab, applianceName);
+  if (managementPort === undefined) return socketOf(lab, applianceName);
+  return `http://lab:${lab.site.secret ?? ""}@127.0.0.1:${managementPort}`;
 }
 
 function checkSocketPath(path: string): void {

@@ -3,9 +3,9 @@ import { iscsiTargetName } from "../../firmware/manage/iscsi_name.ts";
 import type { PairJson } from "../../firmware/manage/status_json.ts";
 import { hostAddress, serviceAddress, servicePorts } from "./addresses.ts";
 import { statusOf } from "./appliances.ts";
-import { runningProcess } from "./process.ts";
+import { running } from "./runner.ts";
 import { isSettled } from "./settling.ts";
-import { type Lab, type SiteAppliance, socketOf } from "./site.ts";
+import { atOf, type Lab, type SiteAppliance } from "./site.ts";
 
 export interface ApplianceView {
   readonly name: string;
@@ -30,7 +30,7 @@ async function viewOf(lab: Lab, appliance: SiteAppliance): Promise<ApplianceView
     name: appliance.name,
     array: appliance.array,
     ...(await lifeOf(lab, appliance.name)),
-    at: socketOf(lab, appliance.name),
+    at: atOf(lab, appliance.name),
     nbd: portals[0] ?? "",
     nbdPortals: portals,
     iscsi: iscsiPortals[0] ?? null,
@@ -40,10 +40,10 @@ async function viewOf(lab: Lab, appliance: SiteAppliance): Promise<ApplianceView
 }
 
 async function lifeOf(lab: Lab, name: string): Promise<Pick<ApplianceView, "pid" | "state" | "pair">> {
-  const running = runningProcess(lab, name);
-  if (running === null) return { pid: null, state: "down", pair: null };
-  const { pid } = running;
-  if (running.paused) return { pid, state: "paused", pair: null };
+  const found = await running(lab, name);
+  if (found === null) return { pid: null, state: "down", pair: null };
+  const { pid } = found;
+  if (found.paused) return { pid, state: "paused", pair: null };
   const status = await statusOf(lab, name);
   const isUp = status !== null && isSettled(status, name);
   return { pid, state: isUp ? "up" : "starting", pair: status?.pair ?? null };
@@ -70,11 +70,18 @@ export interface LabView {
   readonly dir: string;
   /** `netns`: the addresses are in the lab's own network (`scripts/lab exec`). */
   readonly network: "loopback" | "netns";
+  readonly machines: "process" | "vm";
   readonly appliances: readonly ApplianceView[];
   readonly services: readonly ServiceView[];
 }
 
 export async function labView(lab: Lab): Promise<LabView> {
   const appliances = await Promise.all(lab.site.appliances.map((appliance) => viewOf(lab, appliance)));
-  return { dir: lab.dir, network: lab.site.network, appliances, services: servicesOf(lab) };
+  return {
+    dir: lab.dir,
+    network: lab.site.network,
+    machines: lab.site.machines,
+    appliances,
+    services: servicesOf(lab),
+  };
 }

@@ -26,7 +26,8 @@ export async function until(what: string, condition: () => boolean): Promise<voi
   }
 }
 
-export function boardIn(directory: string, options: MachineOptions): LinuxBoard {
+/** `direct`: disks past the page cache. */
+export function boardIn(directory: string, options: MachineOptions, direct = false): LinuxBoard {
   const { appliance } = options;
   const path = (name: string) => join(directory, `${appliance}-${name}`);
   const disk = (slot: number) => ({ slot, path: path(`disk${slot}`), sizeBytes: diskBytes, create: true });
@@ -35,7 +36,7 @@ export function boardIn(directory: string, options: MachineOptions): LinuxBoard 
     hbas: ["hba0", "hba1"].map((name) => ({ name, listen: "127.0.0.1:0", protocol: "nbd" })),
     nics: ["nic0", "nic1"].map((name) => ({ name, listen: "127.0.0.1:0" })),
     cache: { path: path("cache"), sizeBytes: cacheBytes, persistence: options.persistence },
-    shelves: [{ name: "shelf0", fencing: "none", disks: [disk(0), disk(1), { ...disk(2), create: false }] }],
+    shelves: [{ name: "shelf0", fencing: "none", direct, disks: [disk(0), disk(1), { ...disk(2), create: false }] }],
     nicShapingFile: path("shapings.json"),
   };
 }
@@ -81,13 +82,13 @@ class LinuxMachine implements Machine {
   }
 }
 
-export async function newLinuxBench(): Promise<HalBench> {
+export async function newLinuxBench(direct = false): Promise<HalBench> {
   const directory = makeDirectory();
   const machines: LinuxMachine[] = [];
   const hostClock = new LinuxClock();
   return {
     async open(options) {
-      const board = boardIn(directory, options);
+      const board = boardIn(directory, options, direct);
       const machine = new LinuxMachine(board, await openBoard(board));
       machines.push(machine);
       return machine;

@@ -1,9 +1,12 @@
 /** What hal/linux promises beyond hal/api: hostile strangers, files in every wrong state, locks, the death of a real process. */
 import {
+  constants,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   truncateSync,
@@ -508,6 +511,37 @@ test("a whole shelf is pulled and put back -> its disks answer absent, then agai
   read();
   await until("the read", () => codes.length === 2);
   assert.equal(codes, ["absent", null]);
+  await opened.close();
+});
+
+test("disks past the page cache -> open with O_DIRECT, and what was written is on the medium before any flush", async () => {
+  const opened = await openBoard(boardIn(directory, options, true));
+  const disk = opened.hal.shelves[0]!.disks[0]!;
+  const path = join(directory, "oak-a-disk0");
+  const flags = readdirSync("/proc/self/fd")
+    .filter((fd) => existsSync(`/proc/self/fd/${fd}`) && readlinkSync(`/proc/self/fd/${fd}`) === path)
+    .map((fd) => /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "0");
+  assert.is(flags.length, 1);
+  assert.ok((Number.parseInt(flags[0]!, 8) & constants.O_DIRECT) !== 0, flags[0]);
+  // Off every boundary that the kernel could want.
+  const odd = pattern(8192 + 3, 9).subarray(3);
+  const sources = [odd.subarray(0, 100), odd.subarray(100)];
+  let outcome: unknown = "none";
+  disk.write(4096, sources, (error) => {
+    outcome = error;
+  });
+  await until("the write", () => outcome !== "none");
+  assert.is(outcome, null);
+  assert.not(disk.tryRead(4096, new Uint8Array(4096)));
+  const target = new Uint8Array(8192 + 5).subarray(5);
+  outcome = "none";
+  disk.read(4096, target, (error) => {
+    outcome = error;
+  });
+  await until("the read", () => outcome !== "none");
+  assert.is(outcome, null);
+  sameBytes(target, odd, "read back");
+  sameBytes(new Uint8Array(readFileSync(path).subarray(4096, 4096 + 8192)), odd, "by another reader");
   await opened.close();
 });
 

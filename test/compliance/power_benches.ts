@@ -20,6 +20,7 @@ export async function newLinuxPowerBench(): Promise<PowerBench> {
   };
   return {
     port: new LinuxPowerPort({ target: "oak-b", lockPath, clock: new LinuxClock() }),
+    knowsAtOnce: true,
     until,
     async startTarget() {
       await until("the end of the former target", () => !runs());
@@ -64,6 +65,7 @@ export function newMockPowerBench(seed: number): PowerBench {
   const driver = new Driver(world);
   return {
     port: oakA.boot().power!,
+    knowsAtOnce: true,
     until: (what, condition) => driver.until(what, condition),
     startTarget: async () => void oakB.boot(),
     stallTarget: () => oakB.pause(),

@@ -98,7 +98,8 @@ test("the partners' profiles -> accepted, and each the other's counterpart", ({ 
     assert.equal(own.config.pair?.addresses, listening(other));
     assert.is(own.config.pair?.limitMs, 1000);
     assert.is(own.board.power?.target, name);
-    assert.is(own.board.power?.targetLockPath, other.board.power?.lockPath);
+    assert.ok(own.board.power?.kind === "process" && other.board.power?.kind === "process");
+    assert.is(own.board.power.targetLockPath, other.board.power.lockPath);
     assert.not.equal(own.board.cache.path, other.board.cache.path);
     assert.not.equal(own.socket, other.socket);
   }

@@ -4,10 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { livingProcess } from "../../scripts/lab_site/proc.ts";
 import { runningProcess } from "../../scripts/lab_site/process.ts";
 import { profileText } from "../../scripts/lab_site/profile.ts";
 import { builtInSite, createLab, defaultProfile, type Lab, loadLab } from "../../scripts/lab_site/site.ts";
 import { siteOf } from "../../scripts/lab_site/site_file.ts";
+import { until } from "../compliance/linux_bench.ts";
 
 const root = join(import.meta.dir, "../..");
 const wishes = { profile: "single", mode: "async", persistence: "battery" } as const;
@@ -164,6 +166,25 @@ test("noted process whose id was reused -> not running", async ({ dir }) => {
   assert.is(runningProcess(made, "oak-a"), null);
   writeFileSync(path, "{");
   assert.is(runningProcess(made, "oak-a"), null);
+});
+
+test("a process whose first thread has ended before the others -> it has not ended", async () => {
+  // exit(2) ends the thread that calls it, and Bun has others when it has read a file.
+  const code = `
+    import { dlopen } from "bun:ffi";
+    import { readFile } from "node:fs/promises";
+    await readFile("/proc/self/stat");
+    dlopen("libc.so.6", { syscall: { args: ["i64", "i64"], returns: "i64" } }).symbols.syscall(60, 0);`;
+  const child = Bun.spawn([process.execPath, "-e", code]);
+  const stateOf = () => /\) (\S)/.exec(readFileSync(`/proc/${child.pid}/stat`, "utf8"))?.[1];
+  try {
+    await until("the end of its first thread", () => stateOf() === "Z");
+    assert.is(livingProcess(child.pid)?.pid, child.pid);
+  } finally {
+    child.kill("SIGKILL");
+    await child.exited;
+  }
+  assert.is(livingProcess(child.pid), null);
 });
 
 test.run();

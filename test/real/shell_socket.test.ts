@@ -8,16 +8,20 @@ import { bodyCharsMax, createApi } from "../../firmware/manage/api.ts";
 import { EventLog } from "../../firmware/manage/events.ts";
 import { type ManagementSocket, serveManagement } from "../../hal/linux/management_socket.ts";
 import { fakeControl, ManualClock } from "../unit/fake_control.ts";
+import { freePorts } from "./support/appliance.ts";
 
 const root = join(import.meta.dir, "../..");
 
 interface Context {
   dir: string;
   at: string;
+  /** The same from elsewhere. */
+  port: string;
   socket: ManagementSocket;
 }
 
 const test = suite<Context>("shell_socket");
+const secret = "hJ4vQm9ZtX2cLr7w";
 
 function crash(error: unknown): never {
   throw error;
@@ -30,7 +34,10 @@ test.before(async (context) => {
   const events = new EventLog(clock, () => {});
   events.emit("started", "fake");
   const handler = createApi({ control: fakeControl().control, events, clock, lab: null });
-  const served = await serveManagement({ path: context.at, bodyBytesMax: bodyCharsMax, handler, crash });
+  const [number] = (await freePorts(1)) as [number];
+  context.port = `127.0.0.1:${number}`;
+  const port = { listen: context.port, secret };
+  const served = await serveManagement({ path: context.at, port, bodyBytesMax: bodyCharsMax, handler, crash });
   assert.ok(typeof served !== "string", String(served));
   context.socket = served;
 });
@@ -78,19 +85,25 @@ test("refused, unreachable, usage -> exit 1, 1, 2, one line on stderr", async ({
 test("socket -> only for its owner; served -> not taken; left behind -> taken over", async ({ at, dir }) => {
   assert.is(statSync(at).mode & 0o777, 0o600);
   const handler = async () => ({ status: 200, body: {} });
-  const second = await serveManagement({ path: at, bodyBytesMax: 1000, handler, crash });
+  const second = await serveManagement({ path: at, port: null, bodyBytesMax: 1000, handler, crash });
   assert.type(second, "string");
   assert.match(second as string, "another appliance serves");
   const stale = join(dir, "stale.sock");
   writeFileSync(stale, "");
-  const taken = await serveManagement({ path: stale, bodyBytesMax: 1000, handler, crash });
+  const taken = await serveManagement({ path: stale, port: null, bodyBytesMax: 1000, handler, crash });
   assert.ok(typeof taken !== "string", String(taken));
   taken.close();
   assert.not(existsSync(stale));
   const locked = join(dir, "file");
   writeFileSync(locked, "");
   chmodSync(locked, 0o600);
-  const refused = await serveManagement({ path: join(locked, "x.sock"), bodyBytesMax: 1000, handler, crash });
+  const refused = await serveManagement({
+    path: join(locked, "x.sock"),
+    port: null,
+    bodyBytesMax: 1000,
+    handler,
+    crash,
+  });
   assert.type(refused, "string");
   assert.not.match(refused as string, "\n");
 });
@@ -102,6 +115,40 @@ test("requests that are no good -> an error status, and the socket goes on", asy
   assert.is((await send("/v1/volumes", { method: "POST", body: "{" })).status, 400);
   assert.is((await send("/v1/nothing", { method: "GET" })).status, 404);
   assert.is((await send("/v1/status", { method: "GET" })).status, 200);
+});
+
+test("by the management port -> who knows the secret is answered, nobody else is heard, and no message tells it", async ({
+  at,
+  port,
+}) => {
+  const known = await goldcopy("status --json", `http://admin:${secret}@${port}`);
+  assert.is(known.err, "");
+  assert.equal(JSON.parse(known.out), JSON.parse((await goldcopy("status --json", at)).out));
+  for (const wrong of [`http://${port}`, `http://admin:${secret}x@${port}`]) {
+    const { code, out, err } = await goldcopy("status", wrong);
+    assert.is(code, 1);
+    assert.is(out, "");
+    assert.match(err, /the secret is missing or wrong; write it into the address: http:\/\/admin:SECRET@HOST:PORT/);
+    assert.not.match(err, secret);
+  }
+  for (const authorization of ["", "Bearer x", "Basic", `Basic ${"A".repeat(5000)}`, `Basic ${btoa("admin:")}`]) {
+    const answer = await fetch(`http://${port}/v1/status`, { headers: { authorization } });
+    assert.is(answer.status, 401, authorization);
+  }
+  const gone = await goldcopy("status", `http://admin:${secret}@127.0.0.1:1`);
+  assert.match(gone.err, /no appliance answers at http:\/\/127\.0\.0\.1:1 \(/);
+  assert.not.match(gone.err, secret);
+});
+
+test("a management port that is taken -> refused in one line, and the socket is given back", async ({ dir, port }) => {
+  const path = join(dir, "second.sock");
+  const handler = async () => ({ status: 200, body: {} });
+  const taken = await serveManagement({ path, port: { listen: port, secret }, bodyBytesMax: 1000, handler, crash });
+  assert.is(
+    taken,
+    `cannot serve management at ${port}: the address is in use (EADDRINUSE); correct [manage] listen in the profile`,
+  );
+  assert.is(existsSync(path), false);
 });
 
 test.run();

@@ -254,6 +254,31 @@ test("a wrong value, an unknown key, something missing -> one line with file, fi
   }
 });
 
+test("a management port -> with its secret, and nobody else's address", () => {
+  const socket = /\[manage\]\n.*\n/.exec(valid)?.[0] ?? "";
+  const withPort = (text: string) => valid.replace(socket, `${socket}${text}\n`);
+  const right = 'listen = "192.0.2.10:7600"\nsecret = "hJ4vQm9ZtX2cLr7w"';
+  assert.is(accepted(valid).managementPort, null);
+  assert.equal(accepted(withPort(right)).managementPort, { listen: "192.0.2.10:7600", secret: "hJ4vQm9ZtX2cLr7w" });
+  const rows: [string, string][] = [
+    ['listen = "192.0.2.10:7600"', "manage: listen and secret belong together; write both or none"],
+    ['secret = "hJ4vQm9ZtX2cLr7w"', "manage: listen and secret belong together; write both or none"],
+    [
+      right.replace("hJ4vQm9ZtX2cLr7w", "short"),
+      'manage.secret: what is written is not a secret of 16 to 128 letters, digits, dots, dashes, _ and ~; write for example secret = "hJ4vQm9ZtX2cLr7w"',
+    ],
+    [
+      right.replace(":7600", ""),
+      'manage.listen: "192.0.2.10" is not HOST:PORT; write for example listen = "192.0.2.10:7600"',
+    ],
+    [
+      right.replace("192.0.2.10:7600", "127.0.0.1:7000"),
+      'manage.listen: "127.0.0.1:7000" is the address of nic[0].listen too; give each port its own address',
+    ],
+  ];
+  for (const [text, expected] of rows) assert.is(refusal(withPort(text)), `oak-a.toml: ${expected}`);
+});
+
 const paired = `${valid.replace('name = "shelf0"', 'name = "shelf0"\nfencing = "power"')}
 [[nic]]
 name = "ic0"
@@ -274,6 +299,7 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
   const { board, config } = accepted(paired);
   const hardware: LinuxBoard = board;
   assert.equal(hardware.power, {
+    kind: "process",
     target: "oak-b",
     lockPath: "/run/oak-a.life",
     targetLockPath: "/run/oak-b.life",
@@ -290,6 +316,16 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
     writesBackAlone: false,
     hungMs: 2000,
   });
+  const process = paired.slice(paired.indexOf("lock = "));
+  for (const monitor of ["10.0.2.2:4444", "/run/qemu/oak-b.qmp"])
+    assert.equal(accepted(paired.replace(process, `monitor = "${monitor}"\n`)).board.power, {
+      kind: "machine",
+      target: "oak-b",
+      monitor,
+      restart: false,
+    });
+  const again = accepted(paired.replace(process, 'monitor = "10.0.2.2:4444"\nrestart = true\n')).board.power;
+  assert.ok(again?.kind === "machine" && again.restart);
   const chosen = accepted(
     paired.replace("[power]", "preferred = true\nreturn_after_s = 90\nheartbeat_ms = 20\nmissed_max = 5\n[power]"),
   ).config;
@@ -370,6 +406,32 @@ test("a pair that could not be held together or apart -> one line with field, fa
       '"/run/oak-a.life"',
       'power.target_lock: "/run/oak-a.life" is the path of power.lock too; give each its own file',
     ],
+    [
+      'target_lock = "/run/oak-b.life"\n',
+      "",
+      'power.target_lock: missing; write for example target_lock = "/run/goldcopy/oak-b.life", or for virtual machines monitor = "10.0.2.2:4444" alone',
+    ],
+    [
+      'lock = "/run/oak-a.life"\ntarget_lock = "/run/oak-b.life"\n',
+      "",
+      'power.lock: missing; write for example lock = "/run/goldcopy/oak-a.life", or for virtual machines monitor = "10.0.2.2:4444" alone',
+    ],
+    [
+      "[power]",
+      '[power]\nmonitor = "10.0.2.2:4444"',
+      "power: monitor switches off a partner in a virtual machine, lock and target_lock are for one on the same machine; write either monitor, or both locks",
+    ],
+    [
+      "[power]",
+      "[power]\nrestart = true",
+      "power.restart: is for a partner in a virtual machine; write monitor, or remove it",
+    ],
+    ["[power]", "[power]\nrestart = 1", "power.restart: 1 is not true or false; write for example restart = true"],
+    ...["4444", "10.0.2.2:0", "10.0.2.2:70000", "run/oak-b.qmp", "/", ""].map((wrong): [string, string, string] => [
+      "[power]",
+      `[power]\nmonitor = "${wrong}"`,
+      `power.monitor: "${wrong}" is neither HOST:PORT nor the path of a unix socket; write for example monitor = "10.0.2.2:4444"`,
+    ]),
     [
       "[power]",
       "heartbeat_ms = 9\n[power]",

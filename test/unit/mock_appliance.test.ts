@@ -157,8 +157,8 @@ test("the power port -> kills the partner, a paused one too, and proves it; brok
   const { world, a, b } = pair(5);
   const kill = (hal: Hal) => {
     let answer: boolean | null = null;
-    hal.power!.kill((dead) => {
-      answer = dead;
+    hal.power!.kill((doubt) => {
+      answer = doubt === null;
     });
     world.runUntil(() => answer !== null, 1000);
     return answer;

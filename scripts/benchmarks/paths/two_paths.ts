@@ -14,12 +14,16 @@ import { IscsiPath } from "./iscsi_path.ts";
 import { NbdPath } from "./nbd_path.ts";
 import type { PathClient, PathEvents, PathShape, Refusal } from "./path_client.ts";
 
-/** A path that takes longer to open is left for the other one: a paused process accepts connections and says nothing. */
-const openLimitMs = 500;
+/** How long a host waits; `usualWaits` where nothing is said. */
+export interface Waits {
+  /** A path that takes longer to open is left for the other one: a paused process accepts connections and says nothing. */
+  readonly openLimitMs: number;
+  readonly answerLimitMs: number;
+}
+
+const usualWaits: Waits = { openLimitMs: 500, answerLimitMs: 5000 };
 /** Between two tries: what a gap can be too long by. */
 const pauseMs = 5;
-const answerLimitMs = 5000;
-
 export interface Request {
   readonly offsetBytes: number;
   /** null: a read. Stays as it is until the answer. */
@@ -37,6 +41,7 @@ export interface TwoPathsEvents {
 export class TwoPaths {
   readonly #urls: readonly string[];
   readonly #blockBytes: number;
+  readonly #waits: Waits;
   readonly #events: TwoPathsEvents;
   readonly #open: (Request | null)[];
   #at = 0;
@@ -46,9 +51,16 @@ export class TwoPaths {
   #isOver = false;
 
   /** `urls`: the path that is tried first comes first. */
-  constructor(urls: readonly string[], blockBytes: number, depth: number, events: TwoPathsEvents) {
+  constructor(
+    urls: readonly string[],
+    blockBytes: number,
+    depth: number,
+    events: TwoPathsEvents,
+    waits: Waits = usualWaits,
+  ) {
     this.#urls = urls;
     this.#blockBytes = blockBytes;
+    this.#waits = waits;
     this.#events = events;
     this.#open = new Array<Request | null>(depth).fill(null);
   }
@@ -62,7 +74,7 @@ export class TwoPaths {
   async start(): Promise<number> {
     const sizeBytes = await this.#connect();
     this.#lastAnswerMs = performance.now();
-    this.#watch = setInterval(() => this.#look(), answerLimitMs / 10);
+    this.#watch = setInterval(() => this.#look(), this.#waits.answerLimitMs / 10);
     return sizeBytes;
   }
 
@@ -126,7 +138,7 @@ export class TwoPaths {
       broken: (why) => this.#broken(client, why),
     };
     const client: PathClient = url.startsWith("iscsi:") ? new IscsiPath(shape, events) : new NbdPath(shape, events);
-    const limit = setTimeout(() => client.drop(), openLimitMs);
+    const limit = setTimeout(() => client.drop(), this.#waits.openLimitMs);
     try {
       return { client, sizeBytes: await client.open() };
     } catch {
@@ -160,6 +172,7 @@ export class TwoPaths {
 
   #look(): void {
     const client = this.#client;
+    const { answerLimitMs } = this.#waits;
     const isIdle = this.#open.every((request) => request === null);
     if (client === null || isIdle || performance.now() - this.#lastAnswerMs < answerLimitMs) return;
     client.drop();

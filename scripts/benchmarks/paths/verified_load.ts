@@ -4,7 +4,7 @@
  */
 import { AnswerTimes, type Gap } from "./answer_times.ts";
 import { BlockNumbers, type Violations } from "./block_numbers.ts";
-import { TwoPaths } from "./two_paths.ts";
+import { TwoPaths, type Waits } from "./two_paths.ts";
 
 export interface VerifiedLoadOptions {
   /** `nbd://HOST:PORT/EXPORT` or `iscsi://HOST:PORT/IQN/LUN`; the path that is tried first comes first. */
@@ -15,6 +15,8 @@ export interface VerifiedLoadOptions {
   readonly sizeBytes: number;
   /** A host that gets nothing done for so long gives up; a minute where nothing is said. */
   readonly deadMs?: number;
+  /** How long a path may take, where it is not as usual. */
+  readonly waits?: Waits;
 }
 
 export const mixedLoad = { depth: 16, writeShare: 0.7, sizeBytes: 64 * 1024 ** 2 } as const;
@@ -77,18 +79,24 @@ export class VerifiedLoad {
     this.#numbers = new BlockNumbers(this.#blocks, blockBytes, loads);
     this.#payloads = Array.from({ length: options.depth }, () => new Uint8Array(blockBytes));
     this.#doing = new Array<Doing | null>(options.depth).fill(null);
-    this.#paths = new TwoPaths(options.urls, blockBytes, options.depth, {
-      answered: (slot, data) => this.#answered(slot, data),
-      handled: () => this.#handled(),
-      refused: (refusal, text) => {
-        if (refusal === "again") this.#repeats++;
-        else this.#errors++;
-        if (refusal === "error") this.#tell(text);
+    this.#paths = new TwoPaths(
+      options.urls,
+      blockBytes,
+      options.depth,
+      {
+        answered: (slot, data) => this.#answered(slot, data),
+        handled: () => this.#handled(),
+        refused: (refusal, text) => {
+          if (refusal === "again") this.#repeats++;
+          else this.#errors++;
+          if (refusal === "error") this.#tell(text);
+        },
+        broken: () => {
+          this.#breaks++;
+        },
       },
-      broken: () => {
-        this.#breaks++;
-      },
-    });
+      options.waits,
+    );
   }
 
   /** Resolves when every block has been written once and the mix has begun. */
