@@ -9,15 +9,22 @@ const diskFinder = "/usr/lib/goldcopy/update_disk";
 
 /** `name`: a path, an http or https URL, or `disk`. */
 export function linuxBundleSource(name: string): BundleSource {
-  if (/^https?:\/\//.test(name)) return { name, open: () => fromWeb(name) };
-  if (name === "disk") return { name: "disk", open: () => fromDisk() };
-  return { name, open: () => fromFile(name) };
+  if (/^https?:\/\//.test(name)) return { name, open: () => explained(fromWeb(name)) };
+  if (name === "disk") return { name, open: () => explained(fromDisk()) };
+  return { name, open: () => explained(fromFile(name)) };
+}
+
+/** An errno as a sentence. */
+async function* explained(pieces: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* pieces;
+  } catch (error) {
+    throw new Error(causeOf(error));
+  }
 }
 
 async function* fromFile(path: string): AsyncGenerator<Uint8Array> {
-  const file = await open(path).catch((error: unknown) => {
-    throw new Error(causeOf(error));
-  });
+  const file = await open(path);
   try {
     const buffer = new Uint8Array(pieceBytes);
     for (;;) {

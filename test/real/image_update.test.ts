@@ -54,6 +54,11 @@ name = "hba0"
 listen = "0.0.0.0:${nbdPort}"
 protocol = "nbd"
 
+[[hba]]
+name = "hba1"
+listen = "0.0.0.0:10810"
+protocol = "nbd"
+
 [[nic]]
 name = "nic0"
 listen = "0.0.0.0:7000"
@@ -126,7 +131,7 @@ function bundleServer(): { port: number; stalled: Promise<void>; stop(): Promise
       return new Response(
         new ReadableStream({
           start: async (controller) => {
-            // Kernel and initrd have 11 MiB: this ends in the root.
+            // Kernel and initrd have 17 MiB: this ends in the root.
             controller.enqueue(new Uint8Array(await whole.slice(0, 40 * mebibyte).arrayBuffer()));
             stall();
           },
