@@ -173,10 +173,15 @@ function verified(result: UpdateResult<ReadBundle>): Outcome {
 
 // ---------------------------------------------------------------- install
 
+const busy: Outcome = {
+  kind: "refused",
+  code: "busy",
+  text: "another update command is under way here: wait until it has ended",
+};
+
 async function install(context: Context, call: Given, image: ApplianceImage): Promise<Outcome> {
   const { updates, json, emit } = context;
-  if (!image.lock())
-    return { kind: "refused", code: "busy", text: "another update is under way here: wait until it has ended" };
+  if (!image.lock()) return busy;
   const pair = await context.ask<PairStatusJson>("GET", "/v1/pair");
   const trial = await context.ask<TrialJson>("GET", "/v1/pair/trial");
   const trouble = pairTrouble({ pair, trial }, image.facts());
@@ -210,6 +215,7 @@ async function notesFor({ slots }: ApplianceImage, acceptLost: boolean): Promise
 // ---------------------------------------------------------------- rollback, restart
 
 async function goBack(context: Context, call: Given, image: ApplianceImage): Promise<Outcome> {
+  if (!image.lock()) return busy;
   const result = await rollBack(image.slots);
   if (!result.ok) return asOutcome(result);
   const { slot, changed } = result.value;
@@ -247,7 +253,7 @@ async function handOver({ ask }: Context, image: ApplianceImage): Promise<(Outco
 // ---------------------------------------------------------------- confirm
 
 async function confirm({ ask, sleep }: Context, image: ApplianceImage): Promise<Outcome> {
-  const good = await confirmVersion({
+  const outcome = await confirmVersion({
     image,
     sleep,
     status: async () => {
@@ -256,7 +262,13 @@ async function confirm({ ask, sleep }: Context, image: ApplianceImage): Promise<
     },
   });
   const { version } = image.slots.release;
-  return good
-    ? { kind: "done", json: { good }, text: `${version} works` }
-    : { kind: "unequal", json: { good }, text: `${version} does not work` };
+  const json = { good: outcome === "good" };
+  switch (outcome) {
+    case "good":
+      return { kind: "done", json, text: `${version} works` };
+    case "rolled-back":
+      return { kind: "done", json, text: `${version} was rolled back: the next restart starts what ran before` };
+    case "failed":
+      return { kind: "unequal", json, text: `${version} does not work` };
+  }
 }

@@ -17,12 +17,14 @@ export interface Confirmation {
   sleep(delayMs: number): Promise<void>;
 }
 
-/** False: it does not work, and the machine is about to start again. */
-export async function confirmVersion({ image, status, sleep }: Confirmation): Promise<boolean> {
+/** `failed`: the machine is about to start again. `rolled-back`: it was ordered meanwhile; the next restart starts what ran before. */
+export type Confirmed = "good" | "failed" | "rolled-back";
+
+export async function confirmVersion({ image, status, sleep }: Confirmation): Promise<Confirmed> {
   const { slots } = image;
   const variables = await slots.variables();
   const phase = phaseOf(variables, slots.running);
-  if (phase !== "trial" && phase !== "new") return true;
+  if (phase !== "trial" && phase !== "new") return "good";
   const trial = new Trial(phase === "trial" && isGood(variables, otherSlot(slots.running)));
   for (;;) {
     // Answered or not first, then how the machine is: an answer may take long.
@@ -34,12 +36,21 @@ export async function confirmVersion({ image, status, sleep }: Confirmation): Pr
         await sleep(updateLimits.lookEveryMs);
         continue;
       case "good":
+        if (!image.lock()) {
+          image.showTrial("healthy; an update command that is under way here ends first");
+          await sleep(updateLimits.lookEveryMs);
+          continue;
+        }
+        if (phaseOf(await slots.variables(), slots.running) !== phase) {
+          image.showTrial("it was rolled back: the next restart starts what ran before");
+          return "rolled-back";
+        }
         // The counter first: a version that the boot loader knows to be good always counts.
         await record(image, { state: "good", why: null });
         await slots.setVariables(variablesOfGood(slots.running));
         image.showTrial(null);
         image.say(`${slots.release.version} in slot ${slots.running} works`);
-        return true;
+        return "good";
       case "failed":
         // Notes that cannot be kept are no reason to stay.
         await record(image, { state: "failed", why: verdict.why }).catch((error: unknown) =>
@@ -49,7 +60,7 @@ export async function confirmVersion({ image, status, sleep }: Confirmation): Pr
           `${slots.release.version} in slot ${slots.running} does not work (${verdict.why}): what ran before is started`,
         );
         image.restart();
-        return false;
+        return "failed";
     }
   }
 }

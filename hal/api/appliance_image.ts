@@ -68,7 +68,7 @@ export interface ApplianceImage {
   trialShown(): string | null;
   /** On every console. */
   say(text: string): void;
-  /** False: another update is under way. Held until the process ends. */
+  /** False: another command that changes slots or variables is under way. Held until the process ends. */
   lock(): boolean;
   /** In order; the firmware hands over what it can. */
   restart(): void;

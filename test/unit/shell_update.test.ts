@@ -186,8 +186,11 @@ test("another update under way -> busy", async () => {
   const image = imageBench();
   image.isLocked = true;
   const { run, err } = setUp({}, {}, image);
-  assert.is(await run("update install x.bundle"), 1);
-  refusedWith(err, "busy");
+  for (const words of ["install x.bundle", "rollback"]) {
+    assert.is(await run(`update ${words}`), 1);
+    refusedWith(err.slice(-1), "busy");
+  }
+  assert.is(image.writes, 0);
 });
 
 test("notes that cannot be read -> refused, shown by status; on the operator's word what runs is the oldest allowed", async () => {

@@ -68,7 +68,7 @@ test("healthy -> good: started from then on, the counter is raised, and the othe
   const image = imageBench();
   await install(image, sourceOf(bundle));
   started(image);
-  assert.ok(await confirmVersion(healthy(image)));
+  assert.is(await confirmVersion(healthy(image)), "good");
   assert.is(await phase(image), "good");
   for (let starts = 0; starts < 2; starts++) assert.is(started(image), "b");
   const notes = await readNotes(image);
@@ -105,7 +105,7 @@ test("a firmware that does not stay up on trial -> restarted into what ran befor
   await install(image, sourceOf(bundle));
   started(image);
   image.machine = { serving: false, degraded: "the firmware has ended 5 times: it is broken", upMs: 30_000 };
-  assert.not(await confirmVersion({ image, status: async () => null, sleep: async () => {} }));
+  assert.is(await confirmVersion({ image, status: async () => null, sleep: async () => {} }), "failed");
   assert.is(image.restarts, 1);
   assert.is(started(image), "a");
   assert.is((await updateStatus(image, null)).why, "the firmware has ended 5 times: it is broken");
@@ -120,7 +120,7 @@ test("a version that never serves -> back after its time; not before", async () 
     looks++;
     image.machine = { ...image.machine, upMs: looks * 60_000 };
   };
-  assert.not(await confirmVersion({ image, status: async () => null, sleep }));
+  assert.is(await confirmVersion({ image, status: async () => null, sleep }), "failed");
   assert.is(looks, 15);
   assert.is(image.restarts, 1);
   assert.is(started(image), "a");
@@ -141,7 +141,7 @@ test("the first start of an image -> waits as long as it takes, and never restar
     whys.push(image.trialShown());
     if (whys.length === 20) image.machine = { serving: true, degraded: null, upMs: 3_700_000 };
   };
-  assert.ok(await confirmVersion({ image, status: async () => fakeStatus(), sleep }));
+  assert.is(await confirmVersion({ image, status: async () => fakeStatus(), sleep }), "good");
   assert.is(whys[0], "there is no configuration");
   assert.is(image.restarts, 0);
   assert.is(await phase(image), "good");
@@ -159,11 +159,45 @@ test("unhealthy in between -> the looks begin anew, and the reason is shown", as
     status: async () => (++looks === 4 ? null : fakeStatus()),
     sleep: async () => void whys.push(image.trialShown()),
   });
-  assert.ok(good);
+  assert.is(good, "good");
   assert.is(looks, 4 + 5);
   assert.match(whys[2] ?? "", /3 of 5/);
   assert.is(whys[3], "the firmware does not answer");
   assert.match(whys[4] ?? "", /1 of 5/);
+});
+
+test("rolled back while it is on trial -> that holds, however healthy it is by then", async () => {
+  const image = imageBench();
+  await install(image, sourceOf(bundle));
+  started(image);
+  const { writes } = image;
+  let looks = 0;
+  const sleep = async () => {
+    if (++looks === 2) assert.ok((await rollBack(image)).ok);
+  };
+  assert.is(await confirmVersion({ ...healthy(image), sleep }), "rolled-back");
+  assert.is(image.writes, writes + 1, "of the rollback alone");
+  assert.match(image.trialShown() ?? "", /rolled back/);
+  assert.is(image.restarts, 0);
+  assert.is(started(image), "a");
+  assert.is(await phase(image), "good");
+});
+
+test("healthy while another command changes slots -> waits for its end, then good", async () => {
+  const image = imageBench();
+  await install(image, sourceOf(bundle));
+  started(image);
+  image.isLocked = true;
+  const { writes } = image;
+  let waited = 0;
+  const sleep = async () => {
+    if (++waited < 8) return;
+    assert.is(image.writes, writes);
+    assert.match(image.trialShown() ?? "", /under way/);
+    image.isLocked = false;
+  };
+  assert.is(await confirmVersion({ ...healthy(image), sleep }), "good");
+  assert.is(await phase(image), "good");
 });
 
 test("rolled back before it is started -> what runs goes on", async () => {
