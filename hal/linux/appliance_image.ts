@@ -52,7 +52,8 @@ export function openApplianceImage(): ApplianceImage | null {
     facts: machineFacts,
     showTrial,
     trialShown: shownTrial,
-    say: (text) => writeFileSync("/dev/kmsg", `<5>goldcopy: ${text}`),
+    // Without its newline the kernel shows it only when another message comes.
+    say: (text) => writeFileSync("/dev/kmsg", `<5>goldcopy: ${text.replaceAll("\n", " ")}\n`),
     lock: () => {
       lockFd ??= openSync(`${imageRun}/update.lock`, constants.O_RDWR | constants.O_CREAT, 0o600);
       return lockExclusive(lockFd);
