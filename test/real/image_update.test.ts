@@ -80,9 +80,11 @@ const dir = mkdtempSync(join(tmpdir(), "goldcopy-update-"));
 const raw = join(dir, "system.raw");
 const work = join(dir, "work");
 let oak: VirtualAppliance | null = null;
+let server: BundleServer | null = null;
 
 test.after(async () => {
   await oak?.cutPower();
+  await server?.stop();
   rmSync(dir, { recursive: true, force: true });
 });
 
@@ -112,14 +114,21 @@ function bundleOf(rootDir: string, { kernel, initrd }: Slot, release: Release): 
   makeBundle(join(dir, `${version}.bundle`), { vmlinuz: kernel, initrd, root }, about, key);
 }
 
+interface BundleServer {
+  readonly port: number;
+  /** It has begun to stall. */
+  readonly stalled: Promise<void>;
+  stop(): Promise<void>;
+}
+
 /** Gives the bundles; of `stalling.bundle` the whole at first, and then only a beginning. */
-function bundleServer(): { port: number; stalled: Promise<void>; stop(): Promise<void> } {
+function bundleServer(): BundleServer {
   let asked = 0;
   let stall: () => void = () => {};
   const stalled = new Promise<void>((resolve) => {
     stall = resolve;
   });
-  const server = Bun.serve({
+  const web = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
     idleTimeout: 0,
@@ -128,18 +137,25 @@ function bundleServer(): { port: number; stalled: Promise<void>; stop(): Promise
       if (name !== "stalling.bundle") return new Response(Bun.file(join(dir, name)));
       const whole = Bun.file(join(dir, "0.2.0.bundle"));
       if (++asked === 1) return new Response(whole);
+      let given = 0;
       return new Response(
         new ReadableStream({
-          start: async (controller) => {
+          // Asked when there is room on the way: all but a few MiB of what was given has arrived.
+          pull: async (controller) => {
             // Kernel and initrd have 17 MiB: this ends in the root.
-            controller.enqueue(new Uint8Array(await whole.slice(0, 40 * mebibyte).arrayBuffer()));
-            stall();
+            if (given === 40 * mebibyte) {
+              stall();
+              return new Promise<void>(() => {});
+            }
+            const piece = whole.slice(given, given + mebibyte);
+            given += mebibyte;
+            controller.enqueue(new Uint8Array(await piece.arrayBuffer()));
           },
         }),
       );
     },
   });
-  return { port: server.port ?? 0, stalled, stop: () => server.stop(true) };
+  return { port: web.port ?? 0, stalled, stop: () => web.stop(true) };
 }
 
 testWith(
@@ -148,7 +164,8 @@ testWith(
   "cut in an installation, updated, rolled back, given a version that never serves -> it serves its data after each",
   async () => {
     await build();
-    const server = bundleServer();
+    const bundles = bundleServer();
+    server = bundles;
     const [nbd] = (await freePorts(1)) as [number];
     const shelf = join(dir, "shelf.img");
     makeEmpty(shelf, 512 * mebibyte);
@@ -166,7 +183,7 @@ testWith(
     const url = `nbd://127.0.0.1:${nbd}/demo`;
     const written = join(dir, "written");
     writeFileSync(written, randomBytes(volumeBytes));
-    const bundle = (name: string) => `http://${hostOfGuest}:${server.port}/${name}`;
+    const bundle = (name: string) => `http://${hostOfGuest}:${bundles.port}/${name}`;
     const serves = async (appliance: VirtualAppliance, version: string, slot: string) => {
       await appliance.shows(new RegExp(`goldcopy: ${version.replaceAll(".", "\\.")} \\(test\\), slot ${slot}`));
       await appliance.shows(/goldcopy: oak-a of array oak serves/);
@@ -186,15 +203,15 @@ testWith(
     const first = VirtualAppliance.start(machine);
     oak = first;
     await serves(first, "0.1.0", "a");
+    await first.shows(/goldcopy: 0\.1\.0 in slot a works/);
     for (const words of [`volume create demo --size ${volumeBytes}`, "host add any --any", "host map any demo"])
       await first.goldcopy(words);
     await runOk("nbdcopy", [written, url], { limitMs: consoleLimitMs });
-    await first.shows(/goldcopy: 0\.1\.0 in slot a works/);
     assert.match(await first.goldcopy("update status"), /state +good[\s\S]*other +slot b: nothing, empty/);
 
     // The power goes while the root is written.
     await command(first, `update install ${bundle("stalling.bundle")}`);
-    await server.stalled;
+    await bundles.stalled;
     await first.cutPower();
     const second = VirtualAppliance.start(machine);
     oak = second;
@@ -225,7 +242,6 @@ testWith(
       await second.goldcopy("update status"),
       /state +fallen-back[\s\S]*why +the firmware has ended[\s\S]*other +slot b: 0\.3\.0, failed/,
     );
-    await server.stop();
   },
 );
 
