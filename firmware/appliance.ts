@@ -172,6 +172,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       if (options.pair === undefined) done(false);
       else void options.pair.moreSpace().then(done);
     },
+    whySafe: () => options.pair?.mirror.whySafe() ?? "the write cache is good again",
     whyUnsafe: () => options.pair?.mirror.whyUnsafe() ?? "the write cache's battery has failed",
   });
   const diskWasStale = pool.disks().some(({ state }) => state === "stale");
@@ -214,6 +215,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       allOnShelf: () => groups.allOnShelf,
       renounce: (done) => renew(true, done),
       need: (done) => saveCache({ ...entry()!, needless: false }, done),
+      writesBackAlone: pair.writesBackAlone,
+      isCopyWanted: () => pair.isCopyWanted,
     });
     groups.onSafe = () => keeper.look();
     pair.keptBy(keeper);
@@ -280,6 +283,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     proved: (host, proof) => hosts.proved(host, proof),
     list: (host) => exports.list(host),
     uuidOf: (name) => exports.uuidOf(name),
+    imageOf: (name) => exports.imageOf(name),
     open: (name, host) => exports.open(name, host),
     directory: () => ({ hosts: holder.document.hosts, exports: exports.all(), groups: pool.groupIds() }),
     onDirectory: (listener) => hosts.onChanged(listener),

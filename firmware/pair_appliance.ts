@@ -171,7 +171,10 @@ export class PairAppliance {
       if (partnership.role === "standby") this.onStandby();
       this.#judgeRefusals();
     };
-    partnership.onEngine = () => this.onEngine(half);
+    partnership.onEngine = () => {
+      if (partnership.engine === null) this.#traffic[half]!.calls.engineEnded();
+      this.onEngine(half);
+    };
     return partnership;
   }
 

@@ -126,7 +126,7 @@ function paperHal({ clock, entropy, digests }: { clock: Clock; entropy: Entropy;
     persist: (done) => done("persisted"),
   };
   const shelf = { name: "paper", fencing: "none", disks: [paperDisk(clock)] } as const;
-  const nothing = { hbaPorts: [], nics: [], serviceAddresses: [], power: null, witness: null };
+  const nothing = { hbaPorts: [], nics: [], heartbeats: null, serviceAddresses: [], power: null, witness: null };
   return { clock, entropy, digests, cache, shelves: [shelf], ...nothing };
 }
 

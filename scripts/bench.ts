@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { parseDuration } from "../firmware/shell/quantities.ts";
 import type { Finding, Probe } from "./benchmarks/findings.ts";
 import { hostBenches, type Protocol } from "./benchmarks/host_works.ts";
 import { type RoundsOptions, type Run, runRounds } from "./benchmarks/rounds.ts";
@@ -14,6 +15,7 @@ import { type Summary, summarize, table } from "./benchmarks/summary.ts";
 import { judgeFinding, judgeWorks, type Verdict, verdictTable } from "./benchmarks/verdicts.ts";
 import { type Bench, benches, probes, type Work } from "./benchmarks/works.ts";
 import { ensureClients } from "./clients.ts";
+import { type Heartbeat, heartbeatForm, parseHeartbeat } from "./lab_site/heartbeat.ts";
 
 const help = `usage: scripts/bench [BENCH...] [options]
 
@@ -30,6 +32,9 @@ ${probes.map((each) => `  ${each.name.padEnd(14)}  ${each.question}`).join("\n")
   --seconds S     length of a run, where the work does not fix it (default 2; host 1)
   --rounds R      runs of each, in alternation (default 3)
   --runs N        of failover: how often the owner is killed, for each protocol (default 20; its bars are judged at 100)
+  --heartbeat H   of failover: the pair's, like 50x5 (every 50 ms, lost when 5 are missed); default the firmware's own, 100x10
+  --steady TIME   of failover: instead of breaking the pair, run it under full load for so long (60m), half of it for each
+                  protocol, and count who takes its partner for dead
   --dir D         where the backing files lie (default /dev/shm, a tmpfs)
   --json          everything as JSON, each run included`;
 
@@ -68,6 +73,8 @@ function parse() {
         full: { type: "boolean", default: false },
         rounds: { type: "string", default: "3" },
         runs: { type: "string", default: "20" },
+        heartbeat: { type: "string" },
+        steady: { type: "string" },
         dir: { type: "string", default: "/dev/shm" },
         json: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
@@ -82,6 +89,17 @@ function positive(text: string, name: string): number {
   const value = Number(text);
   if (!(value > 0)) fail(`--${name} ${text}: a number above 0 is needed`);
   return value;
+}
+
+function heartbeatOf(text: string | undefined): Heartbeat | null {
+  if (text === undefined) return null;
+  return parseHeartbeat(text) ?? fail(`--heartbeat ${text}: ${heartbeatForm}`);
+}
+
+function steadyOf(text: string | undefined): number | null {
+  if (text === undefined) return null;
+  const ms = parseDuration(text);
+  return ms !== null && ms > 0 ? ms : fail(`--steady ${text}: a time like 60m is needed`);
 }
 
 function clientsOf(text: string): RoundsOptions["clients"] {
@@ -140,6 +158,10 @@ const isHost = positionals.includes("host");
 const seconds = positive(values.seconds ?? (isHost ? "1" : "2"), "seconds");
 const rounds = positive(values.rounds, "rounds");
 const runs = positive(values.runs, "runs");
+const heartbeat = heartbeatOf(values.heartbeat);
+const steadyMs = steadyOf(values.steady);
+if ((heartbeat !== null || steadyMs !== null) && !positionals.includes("failover"))
+  fail("--heartbeat and --steady are of failover: scripts/bench failover --heartbeat 50x5");
 const chosen = chooseBenches(positionals)
   .map((bench) => ({ bench: withOnly(bench, values.with), works: chooseWorks(bench, values.work) }))
   .filter(({ works }) => works.length > 0);
@@ -195,7 +217,9 @@ try {
     say(`${probe.name}: ${probe.question}`);
     const own = join(folder, probe.name);
     mkdirSync(own);
-    const found = (await probe.run(own, say, { runs }).catch((error: unknown) => gaveUp(probe.name, error))) ?? [];
+    const found =
+      (await probe.run(own, say, { runs, heartbeat, steadyMs }).catch((error: unknown) => gaveUp(probe.name, error))) ??
+      [];
     findings.push(...found);
     verdicts.push(...found.map((finding) => judgeFinding(probe.name, finding)));
   }

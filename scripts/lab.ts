@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { type ArgSpec, type OptionSpec, parseArgs, usageOf } from "../firmware/shell/args.ts";
 import { Given } from "../firmware/shell/command.ts";
-import { parseRate, parseShare } from "../firmware/shell/quantities.ts";
+import { parseDuration, parseRate, parseShare } from "../firmware/shell/quantities.ts";
 import { build } from "./build.ts";
 import { runDemo } from "./lab_demo/demo.ts";
 import * as lab from "./lab_site/commands.ts";
@@ -34,6 +34,8 @@ const nic: OptionSpec = {
 };
 const oneWay: OptionSpec = { name: "one-way", kind: "flag", what: "only from A to B" };
 const onOff = ["on", "off"];
+/** What the appliance takes. */
+const stallMsMax = 600_000;
 
 function linkWish(given: Given, change: LinkChange["change"]): LinkChange {
   return { from: given.arg(0), to: given.arg(1), oneWay: given.has("one-way"), nic: given.text("nic"), change };
@@ -120,6 +122,19 @@ const commands: readonly LabCommand[] = [
       }
       if (!onOff.includes(given.arg(2))) throw new LabError(`say on or off, not "${given.arg(2)}"`, "usage", 2);
       return lab.fault(dir, given.arg(0), given.arg(1), given.arg(2) === "on", given.text("place"));
+    },
+  },
+  {
+    verb: "stall",
+    summary:
+      "its main loop stands still for a while, as in a long batch; for longer than hung_ms a partner takes it for hung",
+    args: [name, { name: "TIME", what: "for how long: 400ms, 3s" }],
+    options: [],
+    run: (given, dir) => {
+      const forMs = parseDuration(given.arg(1));
+      if (forMs === null || forMs < 1 || forMs > stallMsMax)
+        throw new LabError(`TIME must be from 1ms to ${stallMsMax / 1000}s, not "${given.arg(1)}"`, "usage", 2);
+      return lab.stall(dir, given.arg(0), Math.round(forMs));
     },
   },
   {

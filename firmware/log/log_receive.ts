@@ -64,7 +64,8 @@ export class LogReceiver {
       if (judged === "append") {
         if (clearsBlocks(header.kind) && log.index.extentCount >= logLimits.extentsMax)
           return { kind: "busy", takenBytes: offset, noSpace: false };
-        const at = log.list.place(header.totalBytes, isAsOf(header.kind) ? log.headSeq + 1 : header.firstSeq);
+        const seq = isAsOf(header.kind) ? log.headSeq + 1 : header.firstSeq;
+        const at = log.list.place(header.totalBytes, seq, log.persistedSeq);
         if (at < 0) return { kind: "busy", takenBytes: offset, noSpace: false };
         if (!log.ledger.take(header.kind, header.startLba, header.blockCount, header.lastSeq)) {
           return { kind: "busy", takenBytes: offset, noSpace: true };

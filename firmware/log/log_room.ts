@@ -19,7 +19,7 @@
 import { alignUp } from "../codec/bytes.ts";
 import type { GroupStore, LogSlot } from "../store/store.ts";
 import type { LogSegment } from "./segment.ts";
-import type { LogPlace } from "./segment_list.ts";
+import { endsBefore, type LogPlace } from "./segment_list.ts";
 import type { WriteLog } from "./write_log.ts";
 
 export class LogRoom {
@@ -117,8 +117,7 @@ export class LogRoom {
   /** Whether every record of a segment is at home and nothing more will come into it. */
   #isHome(segment: LogSegment): boolean {
     if (segment.ordinal < this.#destagedPlace.ordinal) return true;
-    const past = segment.ordinal === this.#destagedPlace.ordinal && this.#destagedPlace.offset >= segment.usedBytes;
-    return past && segment.sealed;
+    return segment.sealed && endsBefore(segment, this.#destagedPlace);
   }
 
   #lowestRetained(): number {

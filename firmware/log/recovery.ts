@@ -35,7 +35,7 @@ import {
   regionOf,
 } from "./record.ts";
 import { decodeCells, decodeSegmentHeader, type LogSegment, type SegmentHeader } from "./segment.ts";
-import type { LogPlace } from "./segment_list.ts";
+import { endsBefore, type LogPlace } from "./segment_list.ts";
 import type { WriteLog } from "./write_log.ts";
 
 export interface RecoveryStart {
@@ -60,8 +60,8 @@ export interface Recovered {
   readonly headSeq: number;
   readonly records: number;
   readonly droppedRecords: number;
-  /** Records that were committed are neither at home nor in the log: the medium has lost them. */
-  readonly committedLost: boolean;
+  /** Records that were durable are neither at home nor in the log: a medium has lost them. */
+  readonly durableLost: boolean;
 }
 
 interface Candidate {
@@ -91,7 +91,7 @@ export function recoverLog(
   destagedPlace: LogPlace,
   done: (error: StoreError | null, recovered: Recovered) => void,
 ): void {
-  const none = { headSeq: 0, records: 0, droppedRecords: 0, committedLost: false };
+  const none = { headSeq: 0, records: 0, droppedRecords: 0, durableLost: false };
   readShelfSegments(log, store, start, (error, onShelf) => {
     if (error !== null) return done(error, none);
     const inCache = start.cacheValidThrough === null ? [] : cacheSegments(log);
@@ -470,8 +470,14 @@ function adopt(
     commitPlace: destagedPlace,
   });
   log.knownCommitSeq = Math.min(walked.commitSeq, walked.headSeq);
-  const committedLost = start.commitSeq > walked.headSeq;
-  return { headSeq: walked.headSeq, records, droppedRecords: walked.dropped, committedLost };
+  const durableLost = Math.max(start.commitSeq, walked.commitSeq, durableBehind(candidates, walked)) > walked.headSeq;
+  return { headSeq: walked.headSeq, records, droppedRecords: walked.dropped, durableLost };
+}
+
+/** What had been durable when the segments behind the log's end were begun. */
+function durableBehind(candidates: readonly Candidate[], walked: Walked): number {
+  const last = walked.candidate.at(-1) ?? -1;
+  return candidates.slice(last + 1).reduce((most, { header }) => Math.max(most, header.durableSeq), 0);
 }
 
 function countAfter(candidates: readonly Candidate[], walked: Walked, place: LogPlace): number {
@@ -484,8 +490,9 @@ function countAfter(candidates: readonly Candidate[], walked: Walked, place: Log
 }
 
 /**
- * Segments that are not at home must be in the cache, and are brought in first; those at home that are in memory may be. The slots and
- * places of unused candidates are given back.
+ * Segments that are not at home must be in the cache, and are brought in first; those at home that are in memory may be: also the one
+ * at whose end `destagedPlace` stands, whose place in the cache may have gone to others. The slots and places of unused candidates are
+ * given back.
  */
 function bringIn(
   log: WriteLog,
@@ -504,7 +511,7 @@ function bringIn(
     const { region } = candidate;
     if (!candidate.fromShelf || region === null) continue;
     if (segment.slot < 0) {
-      const atHome = segment.ordinal < destagedPlace.ordinal;
+      const atHome = endsBefore(segment, destagedPlace);
       const slot = atHome ? log.nvram.allocate(log.groupId) : log.nvram.allocateForRecovery(log.groupId);
       if (slot < 0 && atHome) continue;
       if (slot < 0)

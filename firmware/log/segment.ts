@@ -6,7 +6,7 @@
  * right behind the one before it or at the next multiple of 4,096 bytes (the start of a batch in a flushed medium, so that an
  * acknowledged record never shares a sector with a later write).
  *
- * Header: u32 magic "GCSG", u32 crc32 of bytes 8 .. 64, u32 version, u32 group tag, 16B group id, u64 ordinal, u64 firstSeq.
+ * Header: u32 magic "GCSG", u32 crc32 of bytes 8 .. 64, u32 version, u32 group tag, 16B group id, u64 ordinal, u64 firstSeq, u64 durableSeq.
  * Cell: u32 magic "GCCC", u32 crc32 of bytes 8 .. 64, u64 commitSeq, 16B timeline, 16B group id.
  */
 import type { Digests } from "../../hal/api/digests.ts";
@@ -50,6 +50,8 @@ export interface SegmentHeader {
   readonly groupId: string;
   readonly ordinal: number;
   readonly firstSeq: number;
+  /** What the log had durably when the segment was begun: a log that is found to end before it has lost something. 0: not known. */
+  readonly durableSeq: number;
 }
 
 export interface CommitCell {
@@ -72,6 +74,7 @@ export function encodeSegmentHeader(
   bytes.set(fromHex(header.groupId), base + 16);
   setU64(view, base + 32, header.ordinal);
   setU64(view, base + 40, header.firstSeq);
+  setU64(view, base + 48, header.durableSeq);
   view.setUint32(base + 4, digests.crc32(bytes.subarray(base + 8, base + coveredBytes)), true);
 }
 
@@ -82,8 +85,9 @@ export function decodeSegmentHeader(region: Region, base: number, digests: Diges
   if (digests.crc32(bytes.subarray(base + 8, base + coveredBytes)) !== view.getUint32(base + 4, true)) return null;
   const ordinal = getU64(view, base + 32);
   const firstSeq = getU64(view, base + 40);
-  if (Number.isNaN(ordinal) || Number.isNaN(firstSeq)) return null;
-  return { groupId: toHex(bytes.subarray(base + 16, base + 32)), ordinal, firstSeq };
+  const durableSeq = getU64(view, base + 48);
+  if (Number.isNaN(ordinal) || Number.isNaN(firstSeq) || Number.isNaN(durableSeq)) return null;
+  return { groupId: toHex(bytes.subarray(base + 16, base + 32)), ordinal, firstSeq, durableSeq };
 }
 
 /** Writes one of the two cells (`which` 0 or 1); returns where it lies, relative to the segment. */

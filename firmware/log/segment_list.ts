@@ -25,6 +25,11 @@ export interface LogPlace {
   offset: number;
 }
 
+/** Whether every record that `segment` has now lies before `place`, which may be the segment's end as well as a later segment. */
+export function endsBefore(segment: LogSegment, place: LogPlace): boolean {
+  return segment.ordinal < place.ordinal || (segment.ordinal === place.ordinal && segment.usedBytes <= place.offset);
+}
+
 export class SegmentList {
   readonly region: Region;
   readonly segments: LogSegment[] = [];
@@ -76,10 +81,10 @@ export class SegmentList {
   }
 
   /**
-   * Makes room for a record of `totalBytes` whose first seq is `seq`; returns where it goes in the cache's memory, or -1 when
-   * there is no free segment.
+   * Makes room for a record of `totalBytes` whose first seq is `seq`, in a log that has everything to `durableSeq` durably; returns
+   * where it goes in the cache's memory, or -1 when there is no free segment.
    */
-  place(totalBytes: number, seq: number): number {
+  place(totalBytes: number, seq: number, durableSeq: number): number {
     let last = this.last;
     if (last !== undefined && !last.sealed) {
       const at = this.#startBatch ? alignUp(last.usedBytes, batchAlignBytes) : last.usedBytes;
@@ -92,7 +97,7 @@ export class SegmentList {
     }
     const slot = this.#nvram.allocate(this.#groupId);
     if (slot < 0) return -1;
-    last = this.#newSegment(slot, seq);
+    last = this.#newSegment(slot, seq, durableSeq);
     this.#startBatch = false;
     return last.base + last.usedBytes;
   }
@@ -205,7 +210,7 @@ export class SegmentList {
     segment.slot = -1;
   }
 
-  #newSegment(slot: number, firstSeq: number): LogSegment {
+  #newSegment(slot: number, firstSeq: number, durableSeq: number): LogSegment {
     const base = this.#nvram.baseOf(slot);
     const segment: LogSegment = {
       ordinal: this.nextOrdinal++,
@@ -221,7 +226,7 @@ export class SegmentList {
       pinned: false,
       gone: false,
     };
-    const header = { groupId: this.#groupId, ordinal: segment.ordinal, firstSeq };
+    const header = { groupId: this.#groupId, ordinal: segment.ordinal, firstSeq, durableSeq };
     encodeSegmentHeader(this.region, base, header, this.#groupTag, this.#digests);
     this.#wipeMagic(base + logLimits.segmentHeaderBytes);
     this.#nvram.wrote(base, logLimits.segmentHeaderBytes + 4);

@@ -185,7 +185,7 @@ export class WriteLog implements NvramClient {
     if (!carried && this.index.extentCount >= logLimits.extentsMax) return "busy";
     const payloadBytes = carried ? blockCount * 512 : 0;
     const seq = this.headSeq + 1;
-    const at = this.list.place(recordBytesFor(kind, startLba, payloadBytes), seq);
+    const at = this.list.place(recordBytesFor(kind, startLba, payloadBytes), seq, this.persistedSeq);
     if (at < 0) return "busy";
     if (!this.ledger.take(kind, startLba, blockCount, seq)) return "no-space";
     if (carried)
@@ -203,7 +203,7 @@ export class WriteLog implements NvramClient {
   /** Admits a record that concerns the group; false: busy. */
   admitSpecial(kind: RecordKind, payload: Uint8Array, parent: { words: TimelineWords; seq: number } | null): boolean {
     assert(payload.byteLength <= logLimits.controlPayloadBytes, "a control record is bounded");
-    const at = this.list.place(recordBytesFor(kind, 0, payload.byteLength), this.headSeq + 1);
+    const at = this.list.place(recordBytesFor(kind, 0, payload.byteLength), this.headSeq + 1, this.persistedSeq);
     if (at < 0) return false;
     this.list.region.bytes.set(payload, at + headerBytesFor(kind, 0, payload.byteLength));
     this.#write(at, kind, 0, 0, 0, payload.byteLength, parent?.words ?? null, parent?.seq ?? 0);
@@ -522,6 +522,12 @@ export class WriteLog implements NvramClient {
     if (this.heardSeq !== Number.POSITIVE_INFINITY) this.#setHeard(seq);
     this.abandonRequests(-1, "not-ready");
     this.onDropped();
+  }
+
+  /** The group goes elsewhere, with its segments on the shelf: as `reset`, but those stay the group's. Nothing of it is under way. */
+  leave(): void {
+    for (const segment of this.list.segments) segment.shelfSlot = null;
+    this.reset([], 0);
   }
 
   /** What recovery found: the segments are in `list`; the records behind `committed` were not yet committed. */

@@ -6,6 +6,7 @@
  *     active: each batch is copied to the shelf, flushed, then reported as persisted
  *     active ──end (the battery is good again, everything in the cache persisted)──▶ ending: the shelf learns "open" ──▶ idle
  *     ending ──begin (another fault)──▶ starting
+ *     keep: the mode begins, or stays, whatever becomes of the cache, until release (a group that is about to leave for the partner)
  *
  * Invariants:
  * - From the fault on, nothing is reported as persisted by the cache alone.
@@ -40,6 +41,11 @@ export class ShelfWriteThrough implements WriteThrough {
   active = false;
   /** The cache is good again; as soon as the shelf knows, the mode ends, unless it begins anew before. */
   #ending = false;
+  #kept = false;
+  /** Counts begins and ends: what an earlier one learns of the shelf late changes nothing. */
+  #turn = 0;
+  /** Whom to tell of the end: of the one under way, or of the one that waits for `release`; null: nobody wants it. */
+  #ended: (() => void) | null = null;
   #validitySaved = false;
   #token = 0;
   #running = false;
@@ -94,7 +100,32 @@ export class ShelfWriteThrough implements WriteThrough {
   }
 
   begin(): void {
+    this.#ended = null;
+    this.#start();
+  }
+
+  /** The cache holds everything again, durably: its copy becomes good. `done` when the mode has ended; never when it begins anew. */
+  end(done: () => void): void {
+    if (!this.active) return done();
+    this.#ended = done;
+    if (!this.#kept) this.#finish();
+  }
+
+  /** From now on to `release` the shelf has everything before it is acknowledged, and its root says so: `holdsAll` comes, and stays. */
+  keep(): void {
+    this.#kept = true;
+    if (!this.active) this.#ended = () => {};
+    this.#start();
+  }
+
+  release(): void {
+    this.#kept = false;
+    if (this.#ended !== null) this.#finish();
+  }
+
+  #start(): void {
     if (this.#closed || (this.active && !this.#ending)) return;
+    this.#turn++;
     this.active = true;
     this.#ending = false;
     this.#validitySaved = false;
@@ -104,22 +135,23 @@ export class ShelfWriteThrough implements WriteThrough {
     this.#run();
   }
 
-  /** The cache holds everything again, durably: its copy becomes good. `done` when the mode has ended; never when it begins anew. */
-  end(done: () => void): void {
-    if (!this.active) return done();
+  #finish(): void {
     this.#ending = true;
+    const turn = ++this.#turn;
     this.#saveValidity("open", (error) => {
-      if (!this.#ending || this.#closed) return;
+      if (turn !== this.#turn || this.#closed) return;
       if (error !== null) {
         this.onTrouble(error);
         this.#clock.after(retryMs, () => {
-          if (this.#ending && !this.#closed) this.end(done);
+          if (turn === this.#turn && !this.#closed) this.#finish();
         });
         return;
       }
       this.#ending = false;
       this.active = false;
-      done();
+      const ended = this.#ended;
+      this.#ended = null;
+      ended?.();
     });
   }
 

@@ -308,6 +308,7 @@ const ownRoutes: readonly Route[] = [
   route("GET /v1/lab/links", ({ parts }) => (parts.lab === null ? noLab : done(parts.lab.links()))),
   judged("POST /v1/lab/shape", schemas.labShape, ({ parts }, body) => parts.lab?.shape(body) ?? noLab),
   judged("POST /v1/lab/fault", schemas.labFault, ({ parts }, body) => parts.lab?.fault(body) ?? noLab),
+  judged("POST /v1/lab/stall", schemas.labStall, ({ parts }, body) => parts.lab?.stall(body) ?? noLab),
 ];
 
 const noPair = refused("not-found", "this array has one appliance, and no pair");

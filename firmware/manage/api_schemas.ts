@@ -108,6 +108,7 @@ export const schemas = {
     place: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(128))), null),
     on: v.boolean(),
   }),
+  labStall: v.strictObject({ forMs: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(600_000)) }),
 } as const;
 
 /** One line that names the field and what is wrong with it. */

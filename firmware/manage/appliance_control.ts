@@ -68,7 +68,8 @@ export class ApplianceControl implements Control {
     const { hal, pool, nvram, groups, hosts, config, pair } = parts;
     const { appliance } = config.array;
     const battery = () => pair?.mirror.localBattery() ?? hal.cache.battery();
-    this.#hardware = { hal, pool, poolName, nvram, groups, appliance, battery };
+    const isAtRisk = () => pair?.mirror.isTrusted === true;
+    this.#hardware = { hal, pool, poolName, nvram, groups, appliance, battery, isAtRisk };
     this.volumes = new VolumeCommands({ groups, hosts, entropy: hal.entropy, poolName });
     this.#groupCommands = new GroupCommands({ groups, appliance });
     this.groups = this.#groupCommands;

@@ -80,9 +80,13 @@ export interface PairConfig {
   readonly preferred: boolean;
   /** After how long of being whole the array goes back to its preferred owner by itself; null: it does not. */
   readonly returnAfterMs: number | null;
+  /** Without a copy at the partner what hosts write is acknowledged from the own cache alone. */
+  readonly writesBackAlone: boolean;
   readonly heartbeatMs: number;
   /** A partner that has not been heard for so long is lost. */
   readonly limitMs: number;
+  /** One that is there, and whose main loop has not turned for so long, is lost as well. */
+  readonly hungMs: number;
 }
 
 export type BoardProfileOutcome =
@@ -157,11 +161,18 @@ function powerOf({ pair, power }: ProfileDocument): Pick<BoardHardware, "power">
   return { power: { target: pair?.partner ?? "", lockPath: power.lock, targetLockPath: power.target_lock } };
 }
 
+/** Unless the profile says otherwise. */
+const hungLimits = 2;
+const hungMsMin = 1000;
+
 function pairOf({ pair }: ProfileDocument): PairConfig | null {
   if (pair === undefined) return null;
   const { partner, nics, addresses, preferred, heartbeat_ms: heartbeatMs, missed_max: missedMax } = pair;
+  const writesBackAlone = pair.unmirrored === "write-back";
   const returnAfterMs = pair.return_after_s === undefined ? null : pair.return_after_s * 1000;
-  return { partner, nics, addresses, preferred, returnAfterMs, heartbeatMs, limitMs: heartbeatMs * missedMax };
+  const limitMs = heartbeatMs * missedMax;
+  const hungMs = pair.hung_ms ?? Math.max(hungLimits * limitMs, hungMsMin);
+  return { partner, nics, addresses, preferred, returnAfterMs, writesBackAlone, heartbeatMs, limitMs, hungMs };
 }
 
 const valueCharsMax = 60;

@@ -126,6 +126,12 @@ function pairConflict(profile: BoardProfile): string | null {
       "write one address of the partner for each of pair.nics, in their order"
     );
   }
+  if (pair.hungMs < pair.limitMs) {
+    return (
+      `pair.hung_ms: ${pair.hungMs} is less than the ${pair.limitMs} ms after which a silent partner is lost (heartbeat_ms x missed_max); ` +
+      `write for example hung_ms = ${2 * pair.limitMs}, or leave it out`
+    );
+  }
   if (peers.length > 0 && nics.length === pair.nics.length) {
     return (
       "pair.nics: every [[nic]] is the interconnect, and none is left for the [[peer]] tables; " +

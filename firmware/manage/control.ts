@@ -258,6 +258,8 @@ export interface LabPort {
   shape(link: LinkShape): Result<LinkJson[]>;
   /** `place` null: the first shelf or disk. */
   fault(fault: { kind: LabFaultKind; place: string | null; on: boolean }): Result<{ kind: LabFaultKind; on: boolean }>;
+  /** The main loop stands still for `forMs`, as in an endless loop, once this has been answered; what runs beside it goes on. */
+  stall(stall: { forMs: number }): Result<{ forMs: number }>;
 }
 
 export const labFaultKinds = ["battery", "shelf", "disk"] as const;

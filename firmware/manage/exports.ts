@@ -19,6 +19,8 @@ export interface ExportFound {
   readonly blockCount: number;
   readonly atomicBlocksMax: number;
   readonly writable: boolean;
+  /** What of the group its hosts read now: "head", or the id of a fork; empty: nothing. */
+  readonly image: string;
   /** Hosts may see it now. */
   readonly shown: boolean;
 }
@@ -45,7 +47,8 @@ export class ExportRegistry implements ExportTable {
     const { goldenAccess, groups } = this.#options;
     for (const entry of groups.entries()) {
       const { group } = entry;
-      const { writable } = group.serving();
+      const { writable, readable } = group.serving();
+      const image = readable === null ? "" : readable === "head" ? "head" : readable.fork;
       const atomicBlocksMax = group.log.recordPayloadBytes / 512;
       for (const { name, uuid, number, sizeBytes } of group.volumes()) {
         if (groups.findVolume(name)?.group !== group) continue;
@@ -57,6 +60,7 @@ export class ExportRegistry implements ExportTable {
           blockCount: sizeBytes / 512,
           atomicBlocksMax,
           writable,
+          image,
           shown: isShown(entry, goldenAccess),
         });
         for (const salvage of entry.replication.status().salvage) {
@@ -70,6 +74,7 @@ export class ExportRegistry implements ExportTable {
             blockCount: stored.sizeBytes / 512,
             atomicBlocksMax,
             writable: false,
+            image: salvage.id,
             shown: true,
           });
         }
@@ -90,6 +95,10 @@ export class ExportRegistry implements ExportTable {
   uuidOf(name: string): string | null {
     const at = name.indexOf("@");
     return this.#options.groups.findVolume(at < 0 ? name : name.slice(0, at))?.volume.uuid ?? null;
+  }
+
+  imageOf(name: string): string {
+    return this.all().find((one) => one.name === name)?.image ?? "";
   }
 
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {

@@ -46,6 +46,10 @@ const slabsMax = 80_000;
 export class GroupTransfers {
   readonly #parts: GroupTransfersParts;
   readonly #served = new Map<string, boolean>();
+  /** Groups that are just coming, by their id, and their volumes: mappings are here before the volumes are. */
+  readonly #coming = new Map<string, readonly string[]>();
+  /** Groups that are this half's and could not be opened, by their id. */
+  readonly #closed = new Set<string>();
 
   constructor(parts: GroupTransfersParts) {
     this.#parts = parts;
@@ -56,9 +60,11 @@ export class GroupTransfers {
     const { groups, clock } = this.#parts;
     const entry = groups.find(name);
     if (entry === null) return refused("not-found", `there is no group ${name}; see: goldcopy group list`);
+    if (this.#coming.has(entry.group.id))
+      return refused("busy", `group ${name} is just coming from the partner; ask again in a moment`);
     if (entry.replication.status().operation !== null)
       return refused("busy", `another operation of group ${name} is running; wait for its end`);
-    entry.group.writeThrough.begin();
+    entry.group.writeThrough.keep();
     const latestMs = clock.nowMs() + timeoutMs;
     while (!entry.group.writeThrough.holdsAll) {
       if (clock.nowMs() >= latestMs) {
@@ -75,8 +81,7 @@ export class GroupTransfers {
 
   /** After `prepare`: it stays. */
   abandon(name: string): void {
-    const { groups } = this.#parts;
-    if (groups.cacheHealthy) groups.find(name)?.group.writeThrough.end(() => {});
+    this.#parts.groups.find(name)?.group.writeThrough.release();
   }
 
   /** Ends the group here; nobody has it open afterwards. */
@@ -105,7 +110,7 @@ export class GroupTransfers {
     const begun = await whenAnswered<StoreError, GroupParcel | null>((answer) => pool.beginMove(id, answer));
     if (begun.error !== null || begun.value === null) {
       const why = begun.error?.text ?? "the pool has no parcel";
-      await groups.takeUp(id, transfer.wasServed);
+      await this.#takeUp(id, transfer.wasServed);
       return refused("shelf-failed", `group ${name} could not leave, and stays: ${why}`);
     }
     const { parcel } = { parcel: begun.value };
@@ -121,7 +126,17 @@ export class GroupTransfers {
 
   /** The group has come from the other half. */
   async adopt(transfer: Transfer): Promise<Result<GroupEntry>> {
-    const { pool, groups, document, save } = this.#parts;
+    const id = String(transfer.parcel["id"]);
+    this.#coming.set(id, transfer.volumes);
+    try {
+      return await this.#adopt(id, transfer);
+    } finally {
+      this.#coming.delete(id);
+    }
+  }
+
+  async #adopt(id: string, transfer: Transfer): Promise<Result<GroupEntry>> {
+    const { pool, document, save } = this.#parts;
     const before = document();
     const missing = transfer.mappings.find(({ host }) => !before.hosts.some(({ name }) => name === host));
     if (missing !== undefined)
@@ -137,31 +152,55 @@ export class GroupTransfers {
     if (saved !== null) return refused("shelf-failed", saved.text);
     const adopted = await whenDone<StoreError>((answer) => pool.adoptGroup(fromWire(transfer.parcel), answer));
     if (adopted !== null) {
+      this.#coming.delete(id);
       await this.forgetVolumes(transfer.volumes);
       return refused(adopted.code === "no-space" ? "no-space" : "shelf-failed", adopted.text);
     }
-    return groups.takeUp(String(transfer.parcel["id"]), transfer.wasServed);
+    return this.#takeUp(id, transfer.wasServed);
   }
 
-  /** The other half has it. */
+  /** The other half has it. `volumes`: its, or none where that is not known any more. */
   async end(id: string, volumes: readonly string[]): Promise<Result<null>> {
     const { pool } = this.#parts;
     const ended = await whenDone<StoreError>((answer) => pool.endMove(id, answer));
     if (ended !== null) return refused("shelf-failed", ended.text);
     this.#served.delete(id);
-    await this.forgetVolumes(volumes);
+    await this.forgetVolumes(volumes.length > 0 ? volumes : this.#strangers());
     this.#parts.changed();
     return done(null);
   }
 
   /** The other half has not got it, and will not take it any more. */
   async cancel(id: string): Promise<Result<GroupEntry>> {
-    const { pool, groups } = this.#parts;
+    const { pool } = this.#parts;
     const cancelled = await whenDone<StoreError>((answer) => pool.cancelMove(id, answer));
     if (cancelled !== null) return refused("shelf-failed", cancelled.text);
     const wasServed = this.#served.get(id) ?? false;
     this.#served.delete(id);
-    return groups.takeUp(id, wasServed);
+    return this.#takeUp(id, wasServed);
+  }
+
+  async #takeUp(id: string, inherits: boolean): Promise<Result<GroupEntry>> {
+    this.#closed.delete(id);
+    const taken = await this.#parts.groups.takeUp(id, inherits);
+    if (!taken.ok) this.#closed.add(id);
+    return taken;
+  }
+
+  /** Opens what could not be opened when it came, or stayed: a disk may answer again. Called now and then. */
+  async openClosed(): Promise<void> {
+    const { pool } = this.#parts;
+    for (const id of [...this.#closed]) {
+      if (pool.groupIds().includes(id)) await this.#takeUp(id, false);
+      else this.#closed.delete(id);
+    }
+  }
+
+  /** Volumes with mappings that no group of this half has, as far as all of its groups are known. */
+  #strangers(): string[] {
+    const { groups, document } = this.#parts;
+    const isKnown = groups.damaged.length === 0 && this.#closed.size === 0 && !this.claims().some((one) => one.leaving);
+    return isKnown ? document().hosts.flatMap(({ mappings }) => mappings.map(({ volume }) => volume)) : [];
   }
 
   claims(): readonly GroupClaim[] {
@@ -171,7 +210,8 @@ export class GroupTransfers {
   /** Mappings of volumes that have gone, or have not come. */
   async forgetVolumes(volumes: readonly string[]): Promise<void> {
     const { document, save, groups } = this.#parts;
-    const gone = volumes.filter((name) => groups.findVolume(name) === null);
+    const coming = new Set([...this.#coming.values()].flat());
+    const gone = volumes.filter((name) => groups.findVolume(name) === null && !coming.has(name));
     const before = document();
     if (!before.hosts.some(({ mappings }) => mappings.some(({ volume }) => gone.includes(volume)))) return;
     const hosts = before.hosts.map((host) => ({

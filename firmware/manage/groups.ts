@@ -27,6 +27,8 @@ export interface GroupRegistryOptions {
   readonly shelfLogBytes: number;
   /** Why the cache does not count as safe when its battery is said to have failed; a clause. */
   whyUnsafe(): string;
+  /** What it means that the battery is said to be good; a clause. */
+  whySafe(): string;
   /** See `AdmissionOptions`. */
   moreSpace(done: (hasCome: boolean) => void): void;
 }
@@ -164,7 +166,7 @@ export class GroupRegistry {
     if (group.cacheWasLost) {
       events.emit(
         "cache-lost",
-        `group ${group.name}: its newest writes are lost, with the write cache, a root that is not the newest or a stale disk; its image is inconsistent`,
+        `group ${group.name}: its newest writes are lost, with the write cache, a damaged log, a root that is not the newest or a stale disk; its image is inconsistent`,
         {
           group: group.name,
         },
@@ -332,7 +334,7 @@ export class GroupRegistry {
     await replication.stop(false);
     group.setServing({ writable: false, why: "the group moves to the partner", readable: null });
     this.#entries.delete(group.id);
-    await this.#forgetInCache(group);
+    await this.#forgetInCache(group, () => group.log.leave());
   }
 
   /** Opens a group that the shelf has all of: one that has come from the partner, or that was to go to it. */
@@ -349,9 +351,9 @@ export class GroupRegistry {
   }
 
   /** What is under way at the store must not land on space that belongs to somebody else by then. */
-  async #forgetInCache(group: Group): Promise<void> {
+  async #forgetInCache(group: Group, emptyLog: () => void): Promise<void> {
     await new Promise<void>((resolve) => group.retire(resolve));
-    group.log.reset([], 0);
+    emptyLog();
     this.#options.nvram.credits.leave(group.id);
     this.#options.nvram.roots.forget(group.id);
     this.#cacheModeMoved();
@@ -366,7 +368,7 @@ export class GroupRegistry {
     const gone = group.volumes();
     this.#entries.delete(group.id);
     this.#onVolumesChanged(gone);
-    await this.#forgetInCache(group);
+    await this.#forgetInCache(group, () => group.log.reset([], 0));
     const error = await whenDone<StoreError>((done) => this.#options.pool.removeGroup(group.id, done));
     return error === null ? { ok: true, value: null } : refused("shelf-failed", error.text);
   }
@@ -436,10 +438,7 @@ export class GroupRegistry {
     if (this.#cacheHealthy || this.#options.nvram.failed || this.#options.hal.cache.battery() === "failed") return;
     if ([...this.#entries.values()].some(({ group }) => group.writeThrough.active)) return;
     this.#cacheHealthy = true;
-    this.#options.events.emit(
-      "cache-good",
-      "the write cache is good again and every copy of it is complete: write-back",
-    );
+    this.#options.events.emit("cache-good", `${this.#options.whySafe()}: write-back`);
   }
 
   closeAll(): void {

@@ -15,6 +15,8 @@ export interface HardwareParts {
   readonly appliance: string;
   /** Of the appliance's own module. */
   battery(): BatteryState;
+  /** What is acknowledged is in the appliance's own module alone, and was to be in two. */
+  isAtRisk(): boolean;
 }
 
 export function shelvesJson({ hal, pool }: HardwareParts): ShelfJson[] {
@@ -49,15 +51,18 @@ export function poolsJson({ pool, poolName, groups }: HardwareParts): PoolJson[]
   ];
 }
 
-export function cacheJson({ hal, groups, appliance, battery }: HardwareParts): CacheJson {
+export function cacheJson({ hal, groups, appliance, battery, isAtRisk }: HardwareParts): CacheJson {
+  const dirtyBytes = groups.all().reduce((sum, group) => sum + group.destager.dirtyBytes, 0);
   return {
     appliance,
     persistence: hal.cache.domain,
     battery: battery(),
     mode: groups.cacheHealthy ? "write-back" : "write-through",
     sizeBytes: hal.cache.sizeBytes,
-    dirtyBytes: groups.all().reduce((sum, group) => sum + group.destager.dirtyBytes, 0),
-    cacheAtRiskBytes: groups.all().reduce((sum, group) => sum + group.writeThrough.atRiskBytes, 0),
+    dirtyBytes,
+    cacheAtRiskBytes: isAtRisk()
+      ? dirtyBytes
+      : groups.all().reduce((sum, group) => sum + group.writeThrough.atRiskBytes, 0),
   };
 }
 
@@ -99,7 +104,7 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
     if (group.cacheWasLost)
       warnings.push({
         code: "cache-lost",
-        text: `group ${group.name}: the write cache was lost with writes in it, its root is not the newest, or a stale disk was used; its image is inconsistent`,
+        text: `group ${group.name}: the write cache or the log was lost with writes in it, its root is not the newest, or a stale disk was used; its image is inconsistent`,
       });
   }
   return warnings;

@@ -13,6 +13,8 @@ export interface PretendedFaults {
   /** False: there is no such disk. */
   setDiskFault(place: string, on: boolean): boolean;
   setShelfFault(shelf: string, on: boolean): boolean;
+  /** Blocks the main loop for so long, soon. */
+  stallLoop(forMs: number): void;
 }
 
 export interface LabParts {
@@ -48,6 +50,11 @@ export function createLabPort({ nics, shelves, faults, events }: LabParts): LabP
       const what = kind === "battery" ? "the battery" : `${kind} ${target}`;
       events.emit("fault-pretended", `${what} ${on ? "fails" : "is good again"}, as the lab was told`, { kind, on });
       return done({ kind, on });
+    },
+    stall: ({ forMs }) => {
+      events.emit("loop-stalled", `the main loop stands still for ${forMs} ms, as the lab was told`, { forMs });
+      faults.stallLoop(forMs);
+      return done({ forMs });
     },
   };
 }

@@ -4,10 +4,15 @@
  *     needed, both good ──partner lost──▶ needed, own alone: write-through ──all on the shelf──▶ fresh nonce, needless: the partner is free
  *     free ──a copy is begun──▶ taken ──it is complete──▶ needed (durably), then relied upon ──it comes to nothing──▶ fresh nonce again
  *
+ * Where the operator has chosen it (`writesBackAlone`), an owner without a partner goes on from there to write-back on its own cache:
+ *
+ *     free ──nobody wants a copy──▶ needed (durably), then trusted ──a copy is wanted──▶ write-through ──all on the shelf──▶ fresh nonce, free
+ *
  * Invariants:
  * - The partner's former copy is out (by the nonce) before it is written over, and only after the shelf has all that it would be
  *   needed for: at every moment some way back to everything acknowledged exists without the own cache, or the loss is of two parts.
- * - The copy is relied upon only after the shelf says that the caches are needed.
+ * - The copy is relied upon, and the own cache alone is trusted, only after the shelf says that the caches are needed.
+ * - No copy is begun while the own cache alone is trusted: one that looks complete would lack what is acknowledged meanwhile.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { EventSink } from "../manage/events.ts";
@@ -25,6 +30,9 @@ export interface CopyKeeperParts {
   renounce(done: (error: StoreError | null) => void): void;
   /** Says on the shelf that the caches are needed. */
   need(done: (error: StoreError | null) => void): void;
+  readonly writesBackAlone: boolean;
+  /** The partner is there to take a copy. */
+  isCopyWanted(): boolean;
 }
 
 export class CopyKeeper {
@@ -43,7 +51,7 @@ export class CopyKeeper {
 
   /** Whether nothing would be lost with the partner's copy. */
   get partnerIsFree(): boolean {
-    return this.#free && !this.#busy;
+    return this.#free && !this.#busy && !this.#parts.mirror.isTrusted;
   }
 
   /** A copy begins: from here on the partner's cache may come to look like a good one. */
@@ -51,10 +59,10 @@ export class CopyKeeper {
     this.#free = false;
   }
 
-  /** Called whenever the copy's state has changed, or the shelf has taken something. */
+  /** Called whenever the copy's state has changed, the shelf has taken something, or the partner wants a copy. */
   look(): void {
     if (this.#busy) return;
-    const { mirror } = this.#parts;
+    const { mirror, writesBackAlone, isCopyWanted } = this.#parts;
     if (mirror.state === "complete") {
       if (!this.#needless) return mirror.rely();
       this.#run(
@@ -70,6 +78,18 @@ export class CopyKeeper {
           this.#needless = true;
           this.#free = this.#parts.mirror.state === "alone";
           if (this.#free) this.onFree();
+        },
+      );
+    } else if (mirror.isTrusted && isCopyWanted()) {
+      this.#free = false;
+      mirror.distrust();
+    } else if (this.#free && mirror.state === "alone" && !mirror.isTrusted && writesBackAlone && !isCopyWanted()) {
+      this.#run(
+        (done) => this.#parts.need(done),
+        () => {
+          this.#needless = false;
+          if (mirror.state === "alone" && !isCopyWanted()) mirror.trust();
+          else this.#free = false;
         },
       );
     }

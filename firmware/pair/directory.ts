@@ -32,6 +32,7 @@ const directorySchema = v.object({
       blockCount: count,
       atomicBlocksMax: count,
       writable: v.boolean(),
+      image: v.optional(v.string(), ""),
       shown: v.boolean(),
     }),
   ),
@@ -54,13 +55,13 @@ export function decodeDirectory(bytes: Uint8Array): Directory | null {
 /** The partner's volumes, by its directory. */
 export class PartnerSeat implements Seat {
   readonly device: Forwarder;
-  directory: Directory;
+  #directory: Directory;
   readonly #hosts: HostRegistry;
 
   constructor(clock: Clock, send: SendMessage, directory: Directory) {
-    this.directory = directory;
+    this.#directory = directory;
     this.#hosts = new HostRegistry({
-      document: () => ({ format: 1, caches: [], hosts: [...this.directory.hosts], reservations: {} }),
+      document: () => ({ format: 1, caches: [], hosts: [...this.#directory.hosts], reservations: {} }),
       save: async () => ({ ok: false, error: { code: "not-connected", text: "hosts are changed at the owner" } }),
       volumeExists: () => false,
       accessChanged: () => {},
@@ -68,9 +69,18 @@ export class PartnerSeat implements Seat {
     this.device = new Forwarder(clock, send, (host) => this.#hosts.proofOf(host));
   }
 
+  get directory(): Directory {
+    return this.#directory;
+  }
+
+  set directory(directory: Directory) {
+    this.#directory = directory;
+    this.device.factsChanged();
+  }
+
   luns(host: HostIdentity): LunInfo[] {
     return this.#hosts.lunMappings(host).flatMap(({ lun, volume, readOnly }) => {
-      const uuid = this.directory.exports.find((one) => one.name === volume)?.uuid ?? null;
+      const uuid = this.#directory.exports.find((one) => one.name === volume)?.uuid ?? null;
       return uuid === null ? [] : [{ lun, volume, uuid, readOnly }];
     });
   }
@@ -88,7 +98,7 @@ export class PartnerSeat implements Seat {
   }
 
   list(host: HostIdentity): ExportInfo[] {
-    return this.directory.exports.flatMap(({ name, volume, description, blockCount, writable, shown }) => {
+    return this.#directory.exports.flatMap(({ name, volume, description, blockCount, writable, shown }) => {
       const access = this.#hosts.accessOf(host, volume);
       if (access === null || !shown) return [];
       return [{ name, description, blockCount, readOnly: access.readOnly || !writable }];
@@ -96,13 +106,17 @@ export class PartnerSeat implements Seat {
   }
 
   uuidOf(name: string): string | null {
-    const { exports } = this.directory;
+    const { exports } = this.#directory;
     const volume = exports.find((one) => one.name === name)?.volume;
     return exports.find((one) => one.name === volume)?.uuid ?? null;
   }
 
+  imageOf(name: string): string {
+    return this.#directory.exports.find((one) => one.name === name)?.image ?? "";
+  }
+
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready" {
-    const find = () => this.directory.exports.find((one) => one.name === name);
+    const find = () => this.#directory.exports.find((one) => one.name === name);
     let found = find();
     const access = found === undefined ? null : this.#hosts.accessOf(host, found.volume);
     if (found === undefined || access === null) return "unknown";
@@ -115,6 +129,7 @@ export class PartnerSeat implements Seat {
       blockCount: () => now().blockCount,
       readOnly: () => access.readOnly || !now().writable,
       atomicBlocksMax: () => now().atomicBlocksMax,
+      image: () => now().image,
     });
   }
 }

@@ -57,8 +57,9 @@ export class Forwarded {
     this.#channels.set(channel, served);
   }
 
-  openVolume({ channel, name, host }: PairMessageOf<"openVolume">): void {
+  openVolume({ channel, name, image, host }: PairMessageOf<"openVolume">): void {
     if (this.#seat === null || !this.#mayOpen(channel)) return this.#refuse(channel);
+    if (image !== "" && this.#seat.imageOf(name) !== image) return this.#refuse(channel);
     const opened = this.#seat.open(name, identityOf(host));
     if (typeof opened === "string") return this.#refuse(channel);
     this.#channels.set(channel, new ServedVolume(channel, opened, this.#writer));

@@ -5,6 +5,8 @@
  * Invariants:
  * - What was sent is answered, or lost with the partner: `end` forgets everything, and whoever asked decides what that means.
  * - The data of a request belongs to it until its answer is here: what a broken connection makes go twice is the same.
+ * - An export's session ends when the partner says that it may be written to, or no more, or that it shows another image, and its host
+ *   was told otherwise. The partner ends what is open when that changes; what is opened just then is refused by the image it names.
  * - At most `windowBytes` of what is being read are on the way for one channel; beyond it tasks wait here.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -33,10 +35,13 @@ export interface ExportFacts {
   blockCount(): number;
   readOnly(): boolean;
   atomicBlocksMax(): number;
+  /** What of its group it shows: see `ExportFound`. */
+  image(): string;
 }
 
 interface Channel {
   answered(head: WorkHead, meta: Uint8Array, data: Uint8Array): void;
+  factsChanged(): void;
 }
 
 const decoder = new TextDecoder();
@@ -87,6 +92,7 @@ export class Forwarder implements DeviceServer {
       kind: "openVolume",
       channel,
       name,
+      image: facts.image(),
       host: { remote, iqn: iqn ?? "", tlsName: tlsName ?? "" },
     });
     const target = new ForwardedTarget(channel, name, facts, this.#writer, {
@@ -95,6 +101,11 @@ export class Forwarder implements DeviceServer {
     });
     this.#channels.set(channel, target);
     return target;
+  }
+
+  /** The partner has said something new of its exports. */
+  factsChanged(): void {
+    for (const channel of [...this.#channels.values()]) channel.factsChanged();
   }
 
   /** A text: the partner has broken the language. */
@@ -222,6 +233,8 @@ class ForwardedNexus implements Nexus, Channel {
     if (this.#tasks.size === 0) this.#ends.gone();
   }
 
+  factsChanged(): void {}
+
   answered(head: WorkHead, meta: Uint8Array, data: Uint8Array): void {
     if (head.kind === workKinds.task) return this.#taskAnswered(head, meta, data);
     if (head.kind === workKinds.manage) {
@@ -258,6 +271,9 @@ class ForwardedTarget implements BlockTarget, Channel {
   readonly #writer: WorkWriter;
   readonly #ends: ChannelEnds;
   readonly #requests = new Map<number, BlockRequest>();
+  /** As the host has it from its negotiation. */
+  readonly #wasReadOnly: boolean;
+  readonly #toldImage: string;
   #listener: ((reason: string, isLost: boolean) => void) | null = null;
   #lastId = 0;
   #closed = false;
@@ -266,6 +282,8 @@ class ForwardedTarget implements BlockTarget, Channel {
     this.#channel = channel;
     this.name = name;
     this.#facts = facts;
+    this.#wasReadOnly = facts.readOnly();
+    this.#toldImage = facts.image();
     this.#writer = writer;
     this.#ends = ends;
   }
@@ -312,6 +330,12 @@ class ForwardedTarget implements BlockTarget, Channel {
     this.#closed = true;
     this.#ends.close();
     if (this.#requests.size === 0) this.#ends.gone();
+  }
+
+  factsChanged(): void {
+    if (this.#closed) return;
+    if (this.#facts.readOnly() !== this.#wasReadOnly || this.#facts.image() !== this.#toldImage)
+      this.#listener?.("the volume's role has changed", false);
   }
 
   answered(head: WorkHead, meta: Uint8Array, data: Uint8Array): void {

@@ -92,7 +92,13 @@ export type PairMessage =
       readonly isContinued: boolean;
       readonly host: PairHost;
     }
-  | { readonly kind: "openVolume"; readonly channel: number; readonly name: string; readonly host: PairHost }
+  | {
+      readonly kind: "openVolume";
+      readonly channel: number;
+      readonly name: string;
+      readonly image: string;
+      readonly host: PairHost;
+    }
   | { readonly kind: "ask" }
   | { readonly kind: "told" }
   | { readonly kind: "close"; readonly channel: number }

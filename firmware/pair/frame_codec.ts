@@ -227,8 +227,14 @@ function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMe
     };
   }
   if (openVolume) {
-    const { channel, name, host } = openVolume;
-    return { kind: "openVolume", channel: channel ?? 0, name: check.text(name), host: toHost(host, check) };
+    const { channel, name, image, host } = openVolume;
+    return {
+      kind: "openVolume",
+      channel: channel ?? 0,
+      name: check.text(name),
+      image: check.text(image),
+      host: toHost(host, check),
+    };
   }
   if (close) return { kind: "close", channel: close.channel ?? 0 };
   if (call) return { kind: "call", id: call.id ?? 0, method: check.text(call.method), path: check.text(call.path) };

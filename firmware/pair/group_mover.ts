@@ -99,10 +99,11 @@ export class GroupMover {
    */
   async settle(engine = this.#parts.engine()): Promise<void> {
     if (engine === null || this.#settling) return;
-    const leaving = engine.transfers.claims().filter((claim) => claim.leaving);
-    if (leaving.length === 0) return;
     this.#settling = true;
     try {
+      await engine.transfers.openClosed();
+      const leaving = engine.transfers.claims().filter((claim) => claim.leaving);
+      if (leaving.length === 0) return;
       const answer = await this.#parts.askOther("/half/claims", {});
       if (answer?.status !== 200) return;
       const theirs = (answer.body as Claims).groups;

@@ -52,6 +52,8 @@ export class HalfCalls {
   /** A group is being taken: whoever asks what this half has waits for it. */
   #taking: Promise<unknown> = Promise.resolve();
 
+  #over = Promise.withResolvers<void>();
+
   /** On the partner's behalf. */
   readonly #held = new Set<string>();
   /** Ceded to the other half, which has not confirmed them. */
@@ -59,6 +61,13 @@ export class HalfCalls {
 
   constructor(parts: HalfCallParts) {
     this.#parts = parts;
+  }
+
+  /** The half is not owned here any more: what was asked of it is not answered by it. */
+  engineEnded(): void {
+    this.#over.resolve();
+    this.#over = Promise.withResolvers();
+    this.#taking = Promise.resolve();
   }
 
   /** The partner, which has had volumes held here, is gone. */
@@ -148,7 +157,10 @@ export class HalfCalls {
 
   #withEngine(act: (engine: Engine) => Promise<ApiAnswer>): Promise<ApiAnswer> {
     const engine = this.#parts.engine();
-    return engine === null ? Promise.resolve(bad("the half is not owned here now")) : act(engine);
+    const isOver = this.#over.promise.then(() => bad("the half has another owner now"));
+    return engine === null
+      ? Promise.resolve(bad("the half is not owned here now"))
+      : Promise.race([act(engine), isOver]);
   }
 }
 

@@ -43,6 +43,7 @@ export class HardwareLease {
       digests: hal.digests,
       hbaPorts: hal.hbaPorts.map((port) => this.#port(port)),
       nics: hal.nics.map((nic) => this.#nic(nic, hal.clock)),
+      heartbeats: null,
       // Whoever owns the array holds them (`service_ports.ts`): they stay when this firmware ends, until the partner has them.
       serviceAddresses: [],
       cache: this.#cache(hal.cache),

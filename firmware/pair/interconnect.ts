@@ -1,20 +1,24 @@
 /**
  * The partner, as one conversation over all interconnect NICs: messages arrive once and in order whatever becomes of one NIC.
  *
- *   apart ──hellos agree on both sessions, over the first NIC──▶ met ──nothing heard for `limitMs`, proven dead, or it has begun anew──▶ apart
+ *   apart ──hellos agree on both sessions, over the first NIC──▶ met ──silent, hung, proven dead, or it has begun anew──▶ apart
  *
  * A session is one stretch of knowing each other: both sides have drawn an id for it, and give it up together with all that was
- * under way. Each NIC has one connection, dialled by the partner whose name comes first; each carries heartbeats. Messages go over
- * one of them; when that breaks, what the partner has not confirmed is sent again over another.
+ * under way. Each NIC has one connection, dialled by the partner whose name comes first. Messages go over one of them; when that
+ * breaks, what the partner has not confirmed is sent again over another. Beside it each NIC has heartbeats, sent past the main loop
+ * (hal/api/heartbeats.ts), for as long as the session lasts; what the two say together: `nic_pulse.ts`.
  *
  * Invariants:
  * - `onMet` and `onLost` alternate; messages come only between them, each once, in the order of `send`.
+ * - Heartbeats are of one session, NIC and direction: their keys are made of the session's two ids, which only the hellos tell.
  * - A message's payload may be memory that changes: what is sent again is what it holds by then.
  * - Whoever does not belong here is told why, once, and closed.
  */
 import type { ByteStream, StreamHandler } from "../../hal/api/byte_stream.ts";
 import type { Clock, Timer } from "../../hal/api/clock.ts";
+import type { Digests } from "../../hal/api/digests.ts";
 import type { Entropy } from "../../hal/api/entropy.ts";
+import type { Heard, HeartbeatChannel, Heartbeats } from "../../hal/api/heartbeats.ts";
 import type { Nic } from "../../hal/api/nic.ts";
 import { toHex } from "../codec/bytes.ts";
 import { FrameLink } from "../codec/frame_link.ts";
@@ -22,6 +26,7 @@ import type { EventSink } from "../manage/events.ts";
 import { type PairFrame, type PairHello, type PairMessage, type Portal, pairVersion, pairVersionMin } from "./frame.ts";
 import { pairCodec } from "./frame_codec.ts";
 import { type PairTimes, pairLimits } from "./limits.ts";
+import { NicPulse } from "./nic_pulse.ts";
 
 export interface InterconnectOwner {
   onMet(theirs: PairHello): void;
@@ -34,6 +39,8 @@ export interface InterconnectOwner {
 export interface InterconnectOptions {
   readonly clock: Clock;
   readonly entropy: Entropy;
+  readonly digests: Digests;
+  readonly heartbeats: Heartbeats;
   readonly events: EventSink;
   /** `addresses[i]` is where the partner's NIC answers that `nics[i]` is wired to. */
   readonly nics: readonly Nic[];
@@ -62,6 +69,16 @@ interface Wire {
   /** Dialled connections on which no hello has been answered yet. */
   introducing: number;
   redial: Timer | null;
+  /** While met. */
+  beats: { readonly channel: HeartbeatChannel; readonly pulse: NicPulse } | null;
+}
+
+export interface NicState {
+  readonly name: string;
+  /** It reaches the partner. */
+  readonly up: boolean;
+  /** Why the partner's heartbeats are not heard over it, though it is up; null: they are. */
+  readonly beatTrouble: string | null;
 }
 
 interface Unconfirmed {
@@ -87,6 +104,12 @@ export class Interconnect {
   #unconfirmedAt = 0;
   #lastHeardMs = 0;
   #look: Timer | null = null;
+  /** While no connection is left: for how long nothing has come, as far as was looked. */
+  #apartMs = 0;
+  #apartLookMs = 0;
+  #turn: Timer | null = null;
+  /** For how long the partner's main loop has stood still, once that is longer than the limit; 0: it turns. */
+  #lateMs = 0;
   #stopped = false;
 
   constructor(options: InterconnectOptions, owner: InterconnectOwner) {
@@ -101,6 +124,7 @@ export class Interconnect {
       attempts: 0,
       introducing: 0,
       redial: null,
+      beats: null,
     }));
     this.#session = this.#newSession();
   }
@@ -109,7 +133,7 @@ export class Interconnect {
     return this.#met;
   }
 
-  /** When something of the partner came last, on the monotonic clock. */
+  /** When a frame of the partner came last, on the monotonic clock; heartbeats count as none. */
   get lastHeardMs(): number {
     return this.#lastHeardMs;
   }
@@ -119,13 +143,18 @@ export class Interconnect {
     return this.#met ? this.#hello : null;
   }
 
-  /** Whether each NIC reaches the partner. */
-  nics(): { readonly name: string; readonly up: boolean }[] {
-    return this.#wires.map(({ nic, joined }) => ({ name: nic.name, up: joined }));
+  nics(): NicState[] {
+    const { limitMs } = this.#options.times;
+    return this.#wires.map(({ nic, joined, beats }) => {
+      const heard = joined ? beats?.channel.heard() : undefined;
+      const silent = heard !== undefined && heard.silentMs >= limitMs ? "none comes" : null;
+      return { name: nic.name, up: joined, beatTrouble: heard?.trouble ?? silent };
+    });
   }
 
   /** Listens on every NIC; `done` with the errors, a text per NIC that could not be opened. */
   start(done: (errors: readonly string[]) => void): void {
+    this.#turned();
     const errors: string[] = [];
     let open = this.#wires.length;
     for (const wire of this.#wires) {
@@ -143,6 +172,8 @@ export class Interconnect {
   stop(): void {
     this.#stopped = true;
     this.#look?.cancel();
+    this.#turn?.cancel();
+    this.#endBeats();
     for (const wire of this.#wires) {
       wire.nic.close();
       wire.link?.close("closed", "the appliance stops");
@@ -211,7 +242,8 @@ export class Interconnect {
 
   #take(wire: Wire, stream: ByteStream, dialled: boolean): StreamHandler {
     const { clock, times, appliance, partner } = this.#options;
-    const linkTimes = { heartbeatMs: times.heartbeatMs, peerTimeoutMs: times.limitMs };
+    // Its bytes come from the partner's main loop, which may be late; the heartbeats tell sooner what has become of it.
+    const linkTimes = { heartbeatMs: times.heartbeatMs, peerTimeoutMs: times.hungMs + times.limitMs };
     const link: PairLink = new FrameLink(stream, dialled, clock, linkTimes, pairCodec);
     if (this.#stopped || (!dialled && appliance < partner)) {
       clock.defer(() => link.abort("aborted", "not wanted here"));
@@ -307,8 +339,10 @@ export class Interconnect {
         nic: wire.nic.name,
       },
     );
-    if (next !== undefined) this.#activate(next);
-    else this.#watchSilence();
+    if (next !== undefined) return this.#activate(next);
+    this.#apartLookMs = this.#options.clock.nowMs();
+    this.#apartMs = wire.beats?.pulse.quietMs ?? 0;
+    this.#watchSilence();
   }
 
   // ---------------------------------------------------------------- sessions
@@ -374,6 +408,7 @@ export class Interconnect {
     if (this.#active === null) this.#activate(wire);
     if (this.#met) return;
     this.#met = true;
+    this.#beginBeats(theirs.session);
     this.#owner.onMet(theirs);
   }
 
@@ -398,14 +433,77 @@ export class Interconnect {
     }
   }
 
-  /** No connection is left: it comes back in time, or the partner is dead, or it counts as lost. */
-  #watchSilence(): void {
-    const { clock, times } = this.#options;
-    const silentMs = clock.nowMs() - this.#lastHeardMs;
-    if (this.#owner.partnerIsDead()) return this.#lost(`${this.#options.partner} is dead`, null);
-    if (silentMs >= times.limitMs) {
-      return this.#lost(`nothing was heard of ${this.#options.partner} for ${Math.round(silentMs)} ms`, null);
+  // ---------------------------------------------------------------- heartbeats
+
+  #beginBeats(theirs: string): void {
+    const { heartbeats, clock, partner, times } = this.#options;
+    for (const [index, wire] of this.#wires.entries()) {
+      const channel = heartbeats.open({
+        nic: wire.nic.name,
+        address: wire.address,
+        remote: partner,
+        intervalMs: times.heartbeatMs,
+        sendKey: this.#beatKey(this.#session, theirs, index),
+        hearKey: this.#beatKey(theirs, this.#session, index),
+      });
+      wire.beats = { channel, pulse: new NicPulse(times, clock.nowMs()) };
     }
+  }
+
+  #beatKey(from: string, to: string, index: number): Uint8Array {
+    return this.#options.digests.sha256(new TextEncoder().encode(`goldcopy heartbeat 1 ${from} ${to} ${index}`));
+  }
+
+  #endBeats(): void {
+    for (const wire of this.#wires) {
+      wire.beats?.channel.close();
+      wire.beats = null;
+    }
+    this.#lateMs = 0;
+  }
+
+  /** At every heartbeat: the loop has turned, and each NIC is judged. */
+  #turned(): void {
+    const { heartbeats, clock, times, partner } = this.#options;
+    heartbeats.turned();
+    for (const wire of this.#wires) {
+      const { beats, joined, link } = wire;
+      if (beats === null) continue;
+      const lastByteMs = joined && link !== null ? link.lastHeardMs : null;
+      const heard = beats.channel.heard();
+      this.#noteLateness(heard);
+      const verdict = beats.pulse.look(clock.nowMs(), lastByteMs, heard);
+      if (verdict.kind === "hung") this.#lost(`${partner} hangs: ${verdict.text}`, null);
+      else if (verdict.kind === "silent") link?.abort("timeout", verdict.text);
+    }
+    if (!this.#stopped) this.#turn = clock.after(times.heartbeatMs, () => this.#turned());
+  }
+
+  #noteLateness({ stillMs, silentMs }: Heard): void {
+    const { heartbeatMs, limitMs } = this.#options.times;
+    if (silentMs >= limitMs) return;
+    if (stillMs >= limitMs) this.#lateMs = Math.max(this.#lateMs, stillMs);
+    else if (this.#lateMs > 0 && stillMs < 2 * heartbeatMs) {
+      const text = `the main loop of ${this.#options.partner} stood still for longer than ${limitMs} ms, and turns again`;
+      this.#options.events.emit("partner-late", text, { stillMs: Math.round(this.#lateMs) });
+      this.#lateMs = 0;
+    }
+  }
+
+  /**
+   * No connection is left: it comes back in time, or the partner is dead, or it counts as lost. One whose heartbeats come may be late, and
+   * answers when its loop has turned.
+   */
+  #watchSilence(): void {
+    const { clock, times, partner } = this.#options;
+    if (this.#owner.partnerIsDead()) return this.#lost(`${partner} is dead`, null);
+    const nowMs = clock.nowMs();
+    this.#apartMs += Math.min(nowMs - this.#apartLookMs, 2 * times.heartbeatMs);
+    this.#apartLookMs = nowMs;
+    const beats = this.#wires.map((wire) => wire.beats?.channel.heard().silentMs ?? this.#apartMs);
+    const silentMs = Math.min(this.#apartMs, ...beats);
+    if (silentMs >= times.limitMs || this.#apartMs >= times.hungMs)
+      return this.#lost(`nothing was heard of ${partner} for ${Math.round(this.#apartMs)} ms`, null);
     this.#look = clock.after(pairLimits.lookMs, () => this.#watchSilence());
   }
 
@@ -422,6 +520,7 @@ export class Interconnect {
     this.#received = 0;
     this.#unconfirmed = [];
     this.#unconfirmedAt = 0;
+    this.#endBeats();
     for (const wire of this.#wires) {
       wire.joined = false;
       wire.told = null;

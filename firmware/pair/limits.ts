@@ -75,11 +75,14 @@ export interface PairTimes {
   readonly heartbeatMs: number;
   /** A partner of whom nothing was heard for so long is lost. */
   readonly limitMs: number;
+  /** One whose heartbeats come, and whose main loop has not turned for so long, is lost as well. */
+  readonly hungMs: number;
 }
 
 export function checkTimes(times: PairTimes): void {
   assert(times.heartbeatMs >= 1, "heartbeats have an interval");
   assert(times.limitMs >= 3 * times.heartbeatMs, "a partner outlives two lost heartbeats");
+  assert(times.hungMs >= times.limitMs, "a loop that is late is not a hung one");
 }
 
 assert(pairLimits.rangesMax * 10 + 1024 <= pairLimits.headerBytesMax, "a full mirror frame fits");

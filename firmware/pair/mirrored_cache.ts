@@ -57,6 +57,7 @@ export class MirroredCache implements WriteCache {
   #lastOfCopy = 0;
   #partnerBattery: BatteryState = "good";
   #shown: BatteryState = "good";
+  #isTrusted = false;
   #batteryListener: (state: BatteryState) => void = () => {};
   /** The state has changed; `why`: what has ended it, or empty. */
   onState: (state: CopyState, why: string) => void = () => {};
@@ -98,12 +99,36 @@ export class MirroredCache implements WriteCache {
     return "the partner's copy of the write cache is missing or not complete";
   }
 
+  /** What `good` means; a clause. */
+  whySafe(): string {
+    if (!this.#isTrusted) return "the write cache is good again and every copy of it is complete";
+    return "the write cache has no copy, and the profile wants write-back all the same: what is acknowledged is lost with it";
+  }
+
   // ---------------------------------------------------------------- WriteCache
 
-  /** `good`: what a persist has covered survives the loss of either partner, and of the power. */
+  /** `good`: what a persist has covered survives the loss of either partner, and of the power; where it is trusted alone, of the power. */
   battery(): BatteryState {
-    const isGood = this.#state === "mirrored" && this.#local.battery() === "good" && this.#partnerBattery === "good";
-    return isGood ? "good" : "failed";
+    const isCopied = this.#state === "mirrored" && this.#partnerBattery === "good";
+    return (isCopied || this.#isTrusted) && this.#local.battery() === "good" ? "good" : "failed";
+  }
+
+  /** The operator has chosen to write back without a copy, and this cache is the only good one. */
+  get isTrusted(): boolean {
+    return this.#isTrusted;
+  }
+
+  /** From now on what is persisted here alone counts; only while there is no copy, and none is begun. */
+  trust(): void {
+    if (this.#state !== "alone") return;
+    this.#isTrusted = true;
+    this.#showBattery();
+  }
+
+  /** Ends `trust`: the next acknowledgement waits for the shelf. */
+  distrust(): void {
+    this.#isTrusted = false;
+    this.#showBattery();
   }
 
   onBattery(listener: (state: BatteryState) => void): void {
@@ -255,6 +280,7 @@ export class MirroredCache implements WriteCache {
 
   #setState(state: CopyState, why: string): void {
     this.#state = state;
+    this.#isTrusted = false;
     this.onState(state, why);
     this.#showBattery();
     // Whoever waits hears of it after the listener, and not in the midst of what that one does.

@@ -8,6 +8,10 @@ import type { MirroredCache } from "./mirrored_cache.ts";
 export interface PairPort extends PairControl {
   readonly partner: string;
   readonly mirror: MirroredCache;
+  /** The operator has chosen write-back without a copy. */
+  readonly writesBackAlone: boolean;
+  /** The partner is there to take a copy. */
+  readonly isCopyWanted: boolean;
   /** Called once the groups are open, before the first host is served. */
   keptBy(keeper: CopyKeeper): void;
   /** The partner has owned the array until a moment ago, and was heard to the end: to hosts the array has not stopped. */

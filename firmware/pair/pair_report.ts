@@ -2,6 +2,7 @@
 import type { WriteCache } from "../../hal/api/write_cache.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
 import type { PairHello, PairRole, PairState } from "./frame.ts";
+import type { NicState } from "./interconnect.ts";
 import type { HalfNumber } from "./limits.ts";
 import type { MirroredCache } from "./mirrored_cache.ts";
 
@@ -16,7 +17,7 @@ export interface PairFacts {
   readonly met: boolean;
   readonly everMet: boolean;
   readonly partnerCacheBytes: number;
-  readonly nics: readonly { readonly name: string; readonly up: boolean }[];
+  readonly nics: readonly NicState[];
   readonly mirror: MirroredCache;
   /** Why the partner's cache cannot hold a copy; empty: nothing against it is known. */
   readonly copyRefused: string;
@@ -37,7 +38,7 @@ export function pairStatus(facts: PairFacts): PairStatusJson {
     halves: [{ half: half + 1, owner, preferredOwner, state }],
     copiedBytes: mirror.state === "mirrored" ? mirror.sizeBytes : mirror.progress.doneBytes,
     cacheBytes: mirror.sizeBytes,
-    nics,
+    nics: nics.map(({ name, up }) => ({ name, up })),
   };
 }
 
@@ -64,9 +65,13 @@ export function partnerJson({ partner, theirs, met, partnerCacheBytes }: PairFac
 
 /** `serviceTrouble`: why hosts do not reach the array at an address that moves. */
 export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): WarningJson[] {
-  const { partner, met, copyRefused, nics } = facts;
+  const { appliance, partner, met, copyRefused, nics, mirror } = facts;
   const warnings: WarningJson[] = [];
   if (stateOf(facts) === "degraded") {
+    if (mirror.isTrusted) {
+      const text = `what hosts write is acknowledged from ${appliance}'s write cache alone, and lost with it (unmirrored = "write-back")`;
+      warnings.push({ code: "pair-writes-back-alone", text });
+    }
     const unfinished = "what only the owner's cache holds goes to the shelf first";
     const why = met ? copyRefused || unfinished : "it does not answer; start it, or look at the interconnect's cables";
     warnings.push({ code: "pair-degraded", text: `${partner} has no copy of the write cache: ${why}` });
@@ -76,9 +81,13 @@ export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): W
     warnings.push({ code: "power-port-wrong", text });
   }
   if (serviceTrouble !== null) warnings.push({ code: "service-address", text: serviceTrouble });
-  for (const { name, up } of nics) {
+  for (const { name, up, beatTrouble } of nics) {
     if (met && !up)
       warnings.push({ code: "interconnect-nic-down", text: `${name} does not reach ${partner}; look at its cable` });
+    else if (met && beatTrouble !== null) {
+      const text = `heartbeats of ${partner} are not heard over ${name} (${beatTrouble}): a pause of its main loop may be taken for its death; let UDP through at the same port`;
+      warnings.push({ code: "heartbeats-not-heard", text });
+    }
   }
   return warnings;
 }

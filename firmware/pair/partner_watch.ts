@@ -2,18 +2,20 @@
  * What an appliance that owns nothing does while it is apart from its partner: wait until that one comes back, or is proven dead.
  *
  *     looking ──the power port says dead──▶ dead
- *     looking ──silent on the interconnect and on the shelf for the limit──▶ killing ──proven──▶ dead
- *                                                                             └─not proven─▶ looking, after the limit
+ *     looking ──silent or hung on the interconnect, and silent on the shelf──▶ killing ──proven──▶ dead
+ *                                                                              └─not proven─▶ looking, after the limit
  *
  * Invariants:
  * - `dead` is called only with the power port's proof, and never on the word of a port that has called a partner dead that was heard.
  * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
  *   then the preferred one of the two does not wait for ever.
+ * - What counts on the shelf is the partner's main loop. One that falls silent there when it does on the interconnect has the limit; one
+ *   that has counted on since then (the interconnect is cut) has as long as a loop may be late, `hungMs`.
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
 import type { PowerPort } from "../../hal/api/power.ts";
 import type { EventSink } from "../manage/events.ts";
-import { pairLimits } from "./limits.ts";
+import { type PairTimes, pairLimits } from "./limits.ts";
 import type { ShelfHeart } from "./shelf_heart.ts";
 
 export interface PartnerWatchOptions {
@@ -21,7 +23,7 @@ export interface PartnerWatchOptions {
   readonly power: PowerPort;
   readonly heart: ShelfHeart;
   readonly events: EventSink;
-  readonly limitMs: number;
+  readonly times: PairTimes;
   readonly fencesFirst: boolean;
   /** Whether the partner is looked for now: apart, and owning nothing. */
   isWatching(): boolean;
@@ -69,14 +71,14 @@ export class PartnerWatch {
    * the limit.
    */
   heard(lastHeardMs: number): void {
-    const { power, events, limitMs, clock } = this.#options;
+    const { power, events, times, clock } = this.#options;
     if (!power.isDead()) {
       this.#deadSinceMs = null;
       this.#contradicted = false;
       return;
     }
     this.#deadSinceMs ??= clock.nowMs();
-    if (this.#contradicted || lastHeardMs - this.#deadSinceMs < limitMs) return;
+    if (this.#contradicted || lastHeardMs - this.#deadSinceMs < times.limitMs) return;
     this.#contradicted = true;
     events.emit(
       "power-port-wrong",
@@ -114,22 +116,27 @@ export class PartnerWatch {
   }
 
   #isSilent(): boolean {
-    const { limitMs, heart, fencesFirst } = this.#options;
+    const { times, heart, fencesFirst } = this.#options;
+    const { limitMs, hungMs } = times;
     if (this.portIsWrong) return false;
     const apartMs = this.#apartMs;
-    const { silentMs } = heart;
+    const { silentMs, movedMs } = heart;
     // One that has not been met yet may be starting as well.
     const patienceMs = pairLimits.strangerLimits * limitMs;
     if (!this.#everMet && apartMs < patienceMs) return false;
     if (silentMs === null) return apartMs >= limitMs;
-    if (silentMs >= limitMs) return true;
+    const isCutOff = movedMs !== null && movedMs > this.#apartSinceMs;
+    if (silentMs >= (isCutOff ? hungMs : limitMs)) return true;
     return apartMs >= patienceMs && !heart.partnerOwns && fencesFirst;
   }
 
   #kill(): void {
-    const { clock, power, events, limitMs, isWatching, dead } = this.#options;
+    const { clock, power, events, times, isWatching, dead } = this.#options;
     this.#killing = true;
-    events.emit("partner-fenced", `${power.target} is silent on the interconnect and on the shelf: it is switched off`);
+    events.emit(
+      "partner-fenced",
+      `${power.target} is silent or hangs, on the interconnect and on the shelf: it is switched off`,
+    );
     power.kill((isDead) => {
       this.#killing = false;
       if (!isWatching()) return;
@@ -138,7 +145,7 @@ export class PartnerWatch {
         "partner-not-fenced",
         `${power.target} could not be proven dead: nothing is taken over; switch it off by hand`,
       );
-      this.#timer = clock.after(limitMs, () => this.look());
+      this.#timer = clock.after(times.limitMs, () => this.look());
     });
   }
 }

@@ -31,9 +31,10 @@ import { HostService } from "./host_service.ts";
 import { Inheritance } from "./inheritance.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type HalfNumber, type PairTimes, pairLimits } from "./limits.ts";
-import { type CopyState, MirroredCache } from "./mirrored_cache.ts";
+import { MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
+import { PartnerCopy } from "./partner_copy.ts";
 import { PartnerWatch } from "./partner_watch.ts";
 import type { Engine, PartnershipOptions } from "./partnership_options.ts";
 import { ShelfHeart } from "./shelf_heart.ts";
@@ -65,25 +66,23 @@ export class Partnership implements PairPort {
   readonly #inheritance: Inheritance;
   #engine: Engine | null = null;
   #lease: HardwareLease | null = null;
-  #keeper: CopyKeeper | null = null;
-  #copyWaiters: (() => void)[] = [];
+  readonly #copy: PartnerCopy;
   #told: readonly string[] = [];
   /** Answers what the partner is asked for and brings here. */
   api: Api | null = null;
-  /** The partner's cache has been found unfit in this session; a sentence. */
-  #copyRefused = "";
 
   constructor(options: PartnershipOptions) {
     const { hal, pair, events, array, appliance } = options;
     this.#options = options;
     this.partner = pair.partner;
-    this.#times = { heartbeatMs: pair.heartbeatMs, limitMs: pair.limitMs };
+    this.#times = pair;
     checkTimes(this.#times);
     assert(hal.power?.target === pair.partner, "the power port switches the partner off");
-    const { clock, entropy, digests, cache } = hal;
+    const { clock, entropy, digests, cache, heartbeats } = hal;
+    assert(heartbeats !== null, "the hardware of a pair sends heartbeats");
+    const common = { clock, entropy, digests, events, array };
     this.#inheritance = new Inheritance(clock, pair.heartbeatMs);
     this.mirror = new MirroredCache(cache, clock, digests);
-    this.mirror.onState = (state, why) => this.#copyMoved(state, why);
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
@@ -91,14 +90,23 @@ export class Partnership implements PairPort {
     const service = { clock, front: options.front, part: options.half, appliance, partner, ownPorts: hal.hbaPorts };
     this.#hosts = new HostService({ ...service, send, partnerOwns: this.#partnerOwns });
     this.#calls = new Calls(clock, send);
+    this.#copy = new PartnerCopy({
+      mirror: this.mirror,
+      events,
+      partner,
+      send,
+      met: () => this.#interconnect.met,
+      role: () => this.#role,
+      partnerRole: () => this.#theirs?.role ?? null,
+      nonce: () => this.#nonce(),
+      changed: () => this.#tellState(),
+    });
     this.#interconnect = new Interconnect(
       {
-        clock,
-        entropy,
-        events,
+        ...common,
+        heartbeats,
         nics: pair.nics.map((name) => hal.nics.find((nic) => nic.name === name)!),
         addresses: pair.addresses,
-        array,
         appliance,
         partner: pair.partner,
         times: this.#times,
@@ -114,11 +122,8 @@ export class Partnership implements PairPort {
       },
     );
     this.#heart = new ShelfHeart({
-      clock,
-      entropy,
-      digests,
+      ...common,
       shelves: hal.shelves,
-      array,
       place: appliance < pair.partner ? 0 : 1,
       half: options.half,
       heartbeatMs: pair.heartbeatMs,
@@ -140,7 +145,7 @@ export class Partnership implements PairPort {
       power: hal.power!,
       heart: this.#heart,
       events,
-      limitMs: pair.limitMs,
+      times: this.#times,
       fencesFirst: options.fencesFirst,
       isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
       dead: (how) => this.#takeOver(how),
@@ -190,7 +195,7 @@ export class Partnership implements PairPort {
     this.#everMet = true;
     this.#watch.met();
     this.#hosts.met(theirs.portals);
-    this.#copyRefused = unlikeCaches(theirs, hal.cache);
+    this.#copy.refused = unlikeCaches(theirs, hal.cache);
     events.emit("partner-met", `${this.partner} answers on the interconnect`);
     this.#tellState();
     hal.clock.defer(() => this.#decide());
@@ -216,6 +221,8 @@ export class Partnership implements PairPort {
   #received(message: PairMessage, payload: Uint8Array): void {
     switch (message.kind) {
       case "state":
+        // It may have made the pool.
+        if (message.role === "owner" && this.#theirs?.role !== "owner") this.#heart.findPool(() => {});
         this.#theirs = message;
         if (this.#role === "standby") this.#options.front.partnerIs(this.#options.half, message.role);
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
@@ -268,7 +275,7 @@ export class Partnership implements PairPort {
     if (theirs === null || !this.#interconnect.met) return;
     if (this.#role === "owner" || this.#role === "starting") {
       if (theirs.role === "owner" || theirs.role === "starting") this.#twoOwners();
-      else if (this.#role === "owner") this.#bringCopy();
+      else if (this.#role === "owner") this.#copy.bring();
       return;
     }
     if (this.#role === "stopping") return;
@@ -318,7 +325,7 @@ export class Partnership implements PairPort {
     const { hal } = this.#options;
     this.#become("starting");
     if (this.mirror.state === "alone" && this.#theirs?.nonce != null && this.#theirs.nonce === this.#nonce()) {
-      await this.#completeCopy();
+      await this.#copy.complete();
     }
     const lease = new HardwareLease({
       ...hal,
@@ -332,7 +339,7 @@ export class Partnership implements PairPort {
     if (!outcome.ok) {
       await lease.end();
       this.#lease = null;
-      this.#keeper = null;
+      this.#copy.keptBy(null);
       this.mirror.detach(`${this.#options.appliance} has refused to start`);
       this.#refusal = outcome.text;
       this.#become("refused");
@@ -345,17 +352,8 @@ export class Partnership implements PairPort {
     this.#hosts.letIn(outcome.seat, outcome.groups, () => this.#tellState());
     this.#heart.findPool(() => {});
     this.onEngine();
-    this.#keeper?.look();
+    this.#copy.look();
     this.#decide();
-  }
-
-  /** Both caches have the same nonce: they differ in what was never acknowledged, if at all, and are made alike before the start. */
-  #completeCopy(): Promise<void> {
-    if (this.#copyRefused !== "") return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#copyWaiters.push(resolve);
-      this.mirror.attach(this.#nonce(), (sent, parts) => this.#interconnect.send(sent, parts));
-    });
   }
 
   succeeds(): boolean {
@@ -393,29 +391,13 @@ export class Partnership implements PairPort {
   }
 
   keptBy(keeper: CopyKeeper): void {
-    this.#keeper = keeper;
-    keeper.onFree = () => this.#bringCopy();
+    this.#copy.keptBy(keeper);
   }
-
-  #bringCopy(): void {
-    if (this.#role !== "owner" || this.#theirs?.role !== "standby" || this.#copyRefused !== "") return;
-    if (this.mirror.state !== "alone" || this.#keeper?.partnerIsFree !== true) return;
-    this.#keeper.taken();
-    this.mirror.attach(this.#nonce(), (sent, parts) => this.#interconnect.send(sent, parts));
+  get isCopyWanted(): boolean {
+    return this.#copy.isWanted;
   }
-
-  #copyMoved(state: CopyState, why: string): void {
-    const { events } = this.#options;
-    if (state === "copying") events.emit("pair-copying", `${this.partner} gets a copy of the write cache`);
-    if (state === "mirrored") events.emit("pair-mirrored", `the write caches of both appliances are alike from now on`);
-    if (state === "alone" && (this.#role === "owner" || this.#role === "starting")) {
-      events.emit("pair-unmirrored", `the write cache has no copy at ${this.partner}: ${why}`);
-      if (this.#interconnect.met) this.#copyRefused = why;
-    }
-    if (state === "complete" && this.#role === "starting") this.mirror.rely();
-    if (this.#role === "owner") this.#tellState();
-    if (state === "alone" || state === "mirrored") for (const wake of this.#copyWaiters.splice(0)) wake();
-    this.#keeper?.look();
+  get writesBackAlone(): boolean {
+    return this.#options.pair.writesBackAlone;
   }
 
   // ---------------------------------------------------------------- both appliances' ports
@@ -477,7 +459,7 @@ export class Partnership implements PairPort {
     this.#tellState();
     this.#lease = null;
     this.#engine = null;
-    this.#keeper = null;
+    this.#copy.keptBy(null);
     this.#options.events.emit("pair-handing-over", `${this.#name} is handed over to ${this.partner}`);
     const hung = this.#options.hal.clock.after(pairLimits.quietMs, () =>
       this.#options.end(
@@ -546,7 +528,7 @@ export class Partnership implements PairPort {
       partnerCacheBytes: this.#interconnect.partner?.cacheBytes ?? 0,
       nics: this.#interconnect.nics(),
       mirror: this.mirror,
-      copyRefused: this.#copyRefused,
+      copyRefused: this.#copy.refused,
       powerPortIsWrong: this.#watch.portIsWrong,
     };
   }

@@ -25,5 +25,7 @@ export interface Seat {
   list(host: HostIdentity): ExportInfo[];
   /** Of the volume behind an export; null: there is none of that name. */
   uuidOf(name: string): string | null;
+  /** What of its group an export shows now: see `ExportFound`. */
+  imageOf(name: string): string;
   open(name: string, host: HostIdentity): BlockTarget | "unknown" | "not-ready";
 }

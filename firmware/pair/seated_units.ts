@@ -130,6 +130,8 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   }
 
   release(uuids: readonly string[]): void {
+    // Nothing is released: what no part lists at this moment goes on waiting, whichever half loses the partner first.
+    if (uuids.length === 0) return;
     for (const uuid of uuids) this.#held.delete(uuid);
     for (const nexus of [...this.#nexuses]) nexus.release();
   }

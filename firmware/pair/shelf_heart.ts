@@ -7,6 +7,7 @@
  * Invariants:
  * - Nothing is written to a disk that is not this array's: its superblock is looked at first, and again after the pool has changed.
  * - One write per disk is under way; a disk that does not answer is not asked again before it does.
+ * - The count comes from the main loop: whoever judges it allows for a loop that is late (`partner_watch.ts`).
  * - `silentMs` never counts the time before the first look, nor the time in which this side could not look.
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
@@ -83,8 +84,14 @@ export class ShelfHeart {
     const { shelves, digests, array } = this.#options;
     findDisks(shelves, digests, (found) => {
       const ours = found.filter(({ state, superblock }) => state === "in-use" && superblock?.arrayName === array);
-      this.#disks = ours.slice(0, disksMax).map(({ disk }) => ({ disk, writing: false, reading: false, seen: "" }));
-      this.#stillMs = null;
+      const before = this.#disks;
+      this.#disks = ours.slice(0, disksMax).map(({ disk }) => {
+        const known = before.find((candidate) => candidate.disk === disk);
+        return known ?? { disk, writing: false, reading: false, seen: "" };
+      });
+      // What was seen of the same disks goes on counting.
+      const isSame = this.#disks.length === before.length && this.#disks.every((disk) => before.includes(disk));
+      if (!isSame) this.#stillMs = null;
       done();
     });
   }

@@ -215,7 +215,7 @@ export class Group {
       const through = document.cacheValidThrough;
       const wholeOnShelf = through !== "open" && recovered.headSeq >= through;
       this.cacheLostNow = !this.#options.cacheTrusted && !document.clean && !wholeOnShelf;
-      this.cacheWasLost = this.cacheLostNow || recovered.committedLost || document.cacheLost || this.#saves.isStale;
+      this.cacheWasLost = this.cacheLostNow || recovered.durableLost || document.cacheLost || this.#saves.isStale;
       this.#retakeSpace();
       this.log.followPrimary(this.log.knownCommitSeq);
       // What was durable on the shelf only is again in the cache, which is persisted before anything is served.

@@ -17,6 +17,7 @@ import { Discarder } from "./discard.ts";
 import { linuxEntropy } from "./entropy.ts";
 import { type FlushCache, openFlushCache } from "./flush_cache.ts";
 import { LinuxHbaPort } from "./hba.ts";
+import { LinuxHeartbeats } from "./heartbeats.ts";
 import { LifeLock } from "./life_lock.ts";
 import { LinuxNic } from "./nic.ts";
 import { LinuxPowerPort } from "./power.ts";
@@ -47,9 +48,14 @@ export interface LinuxHal {
   /** `place` as the disk names itself: `shelf0/2`. False: no such disk. */
   setDiskFault(place: string, on: boolean): boolean;
   setShelfFault(shelf: string, on: boolean): boolean;
+  /** The main loop stands still for so long, when what it has to send has had time to go out. */
+  stallLoop(forMs: number): void;
   /** Stops listening, waits for disk and cache I/O under way, gives files and locks back. */
   close(): Promise<void>;
 }
+
+/** The answer to whoever asked for it goes out before. */
+const stallAfterMs = 20;
 
 /** Where whoever uses a cache stores first. */
 const cacheHeadBytes = 65536;
@@ -89,13 +95,18 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
     (hba) => new LinuxHbaPort({ ...hba, movesWithOwner: isAtService(board, hba.listen) }, clock, tls),
   );
   let tellStranger: (text: string) => void = () => {};
-  const nics = openNics(board, clock, problems, (text) => tellStranger(text));
+  const nics = openNics(board, clock, problems, {
+    onRefused: (text) => tellStranger(text),
+    onShaped: () => heartbeats.shaped(),
+  });
+  const heartbeats = new LinuxHeartbeats(nics);
   const hal: Hal = {
     clock,
     entropy: linuxEntropy,
     digests: linuxDigests,
     hbaPorts,
     nics,
+    heartbeats,
     serviceAddresses,
     cache,
     shelves,
@@ -119,9 +130,11 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
       shelf?.setFault(on);
       return shelf !== undefined;
     },
+    stallLoop: (forMs) => void clock.after(stallAfterMs, () => Bun.sleepSync(forMs)),
     close: async () => {
       for (const port of [...hbaPorts, ...nics]) port.close();
       for (const service of serviceAddresses) service.close();
+      heartbeats.close();
       await closeStorage(cache, shelves);
       discarder.close();
       life?.release();
@@ -164,7 +177,7 @@ function openNics(
   board: LinuxBoard,
   clock: LinuxClock,
   problems: string[],
-  onRefused: (text: string) => void,
+  { onRefused, onShaped }: { onRefused: (text: string) => void; onShaped: () => void },
 ): LinuxNic[] {
   const path = board.nicShapingFile;
   const read = path === null ? new Map<string, ReadonlyMap<string, Shaping>>() : readShapings(path);
@@ -172,13 +185,16 @@ function openNics(
   if (typeof read === "string") problems.push(read);
   else stored = read;
   const nics: LinuxNic[] = [];
-  const store = () => {
+  const changed = () => {
+    onShaped();
     const error = path === null ? null : writeShapings(path, new Map(nics.map((nic) => [nic.name, nic.shapings()])));
     if (error !== null) problems.push(error);
   };
   for (const { name, listen } of board.nics) {
     const shapings = stored.get(name) ?? new Map<string, Shaping>();
-    nics.push(new LinuxNic({ appliance: board.appliance, name, listen, clock, shapings, onShaped: store, onRefused }));
+    nics.push(
+      new LinuxNic({ appliance: board.appliance, name, listen, clock, shapings, onShaped: changed, onRefused }),
+    );
   }
   return nics;
 }

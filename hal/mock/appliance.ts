@@ -4,9 +4,11 @@
  *
  *     down --start()/boot()--> up --crash(), powerLoss(), a panic--> down
  *     up --pause()--> paused --resume()--> up
+ *     up --block()--> busy --unblock()--> up
  *
  * Fault model: the process dies between two events (`crash`) or in the middle of one, before its n-th effect on the hardware
- * (`crashAtEffect`); the power goes; the process is stopped and goes on later; the wall clock jumps. What each death leaves behind is
+ * (`crashAtEffect`); the power goes; the process is stopped and goes on later; its main loop
+ * does not come round for a while, or ever; the wall clock jumps. What each death leaves behind is
  * decided by the devices: `write_cache.ts`, `disk.ts`, `stream.ts`.
  *
  * Invariants:
@@ -17,6 +19,7 @@ import type { Hal } from "../api/hal.ts";
 import type { Shaping } from "../api/nic.ts";
 import { VirtualClock, WallClock } from "./clock.ts";
 import { eventKind } from "./event_heap.ts";
+import { MockHeartbeats } from "./heartbeats.ts";
 import type { Kernel } from "./kernel.ts";
 import type { DeathKind, Lifetime } from "./lifetime.ts";
 import type { Network } from "./network.ts";
@@ -150,6 +153,13 @@ export class MockAppliance {
         const shapings = this.#shapings.get(spec.name)!;
         return new MockNic(kernel, network, lifetime, { machine: this.name, spec, shapings });
       }),
+      heartbeats: new MockHeartbeats({
+        kernel,
+        network,
+        lifetime,
+        name: this.name,
+        addressOf: (nic) => this.spec.nics.find(({ name }) => name === nic)!.address,
+      }),
       serviceAddresses: (this.spec.serviceAddresses ?? []).map((address) => {
         const options = { address, machine: this.name, addresses: network.moving, faults: this.serviceFaults };
         return new MockServiceAddress(kernel, lifetime, options);
@@ -191,7 +201,19 @@ export class MockAppliance {
     const boot = this.#boot;
     if (boot === null || !boot.paused) return;
     boot.paused = false;
-    this.#site.kernel.releaseHeld(boot);
+    if (!boot.isHeld) this.#site.kernel.releaseHeld(boot);
+  }
+
+  /** The main loop is busy and comes round no more: its events wait; what the HAL does beside it goes on. */
+  block(): void {
+    if (this.#boot !== null) this.#boot.busy = true;
+  }
+
+  unblock(): void {
+    const boot = this.#boot;
+    if (boot === null || !boot.busy) return;
+    boot.busy = false;
+    if (!boot.isHeld) this.#site.kernel.releaseHeld(boot);
   }
 
   /** Shapes what a NIC sends to an appliance, as `Nic.shape` does, from outside. Survives restarts. */

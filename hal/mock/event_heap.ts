@@ -24,6 +24,7 @@ export const eventKind = {
   host: 13,
   fault: 14,
   deferred: 15,
+  heartbeat: 16,
 } as const;
 export type EventKind = (typeof eventKind)[keyof typeof eventKind];
 

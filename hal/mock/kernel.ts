@@ -6,7 +6,7 @@
  *
  * Invariants:
  * - Time never goes back; events of one time fire in the order in which they were scheduled.
- * - Nothing of a dead lifetime runs; what a paused one should run is held until it goes on.
+ * - Nothing of a dead lifetime runs; what a paused or busy one should run is held until it goes on.
  * - Every event that fires goes into `fingerprint()`: kind, owner and time; devices add digests of the data that they move. Two
  *   runs of one seed end with the same fingerprint.
  * - An error thrown in an event ends the run (it is rethrown by `step`), unless the owner's `onPanic` takes it. A broken HAL
@@ -119,7 +119,7 @@ export class Kernel implements ContractLog {
     const lifetime = event.lifetime;
     if (lifetime !== null) {
       if (!lifetime.alive) return true;
-      if (lifetime.paused) {
+      if (lifetime.isHeld) {
         lifetime.held.push(event);
         return true;
       }
@@ -213,7 +213,7 @@ export class Kernel implements ContractLog {
   }
 
   #runTask(lifetime: Lifetime | null, task: () => void): void {
-    if (lifetime === null || (lifetime.alive && !lifetime.paused)) this.#call(lifetime, task);
+    if (lifetime === null || (lifetime.alive && !lifetime.isHeld)) this.#call(lifetime, task);
     else if (lifetime.alive) {
       lifetime.held.push(new WorldEvent(this.#heap, this.nowMs, eventKind.deferred, lifetime, task));
     }

@@ -35,6 +35,8 @@ export interface NetworkFaults {
   deadPeerMs: number;
   /** The share of TLS handshakes that fail for no reason. */
   tlsFailureRate: number;
+  /** False: a filter on the way lets no heartbeats through, and everything else. */
+  heartbeatsPass: boolean;
   /** How long an ended stream waits for the other end's end before it closes hard. */
   lingerMs: number;
 }
@@ -53,6 +55,7 @@ export function calmNetwork(): NetworkFaults {
     connectTimeoutMs: 5000,
     deadPeerMs: 15000,
     tlsFailureRate: 0,
+    heartbeatsPass: true,
     lingerMs: 10000,
   };
 }

@@ -10,6 +10,7 @@
 import type { StreamHandler } from "../api/byte_stream.ts";
 import type { Shaping } from "../api/nic.ts";
 import { eventKind } from "./event_heap.ts";
+import { HeartbeatEars } from "./heartbeats.ts";
 import type { Kernel } from "./kernel.ts";
 import type { DeathKind, Lifetime } from "./lifetime.ts";
 import { calmNetwork, Link, type NetworkFaults } from "./link.ts";
@@ -40,6 +41,7 @@ export class Network {
   /** May be changed at any time. */
   readonly faults: NetworkFaults = calmNetwork();
   readonly moving: MovingAddresses;
+  readonly heartbeatEars = new HeartbeatEars();
   readonly #kernel: Kernel;
   readonly #prng: Prng;
   readonly #places = new Map<string, Place>();

@@ -1,18 +1,26 @@
 /**
- * What a host with two paths waits, and whether it finds what it was promised, when the owner of a pair is killed or hands over; and
- * what it gets through the appliance that only forwards.
+ * What a host with two paths waits, and whether it finds what it was promised, when the owner of a pair is killed, stopped, or hands over;
+ * and what it gets through the appliance that only forwards.
  *
  * A gap is the time from the last answer before to the first answer after: the death noticed, the log in the cache read again, the
  * host's way to the other path, and everything else that a host waits for.
  */
-import type { Finding, Probe } from "./findings.ts";
+
+import type { Heartbeat } from "../lab_site/heartbeat.ts";
+import type { Finding, Probe, ProbeOptions } from "./findings.ts";
 import { generate } from "./generators.ts";
 import { otherOf, type PairSite, type PathProtocol, pairAlone } from "./pair_site.ts";
 import { type LoadReport, mixedLoad, VerifiedLoad } from "./paths/verified_load.ts";
+import { steadyLoad } from "./steady.ts";
 import { median, percentile } from "./summary.ts";
 
 const killedP50Ms = 1300;
 const killedP99Ms = 2000;
+/** Where a partner is lost after no more than `fastLimitMs`. */
+const fastP99Ms = 800;
+const fastLimitMs = 250;
+/** The firmware's own. */
+const usualHeartbeat: Heartbeat = { everyMs: 100, missedMax: 10 };
 const plannedMs = 100;
 const forwardedShare = 0.5;
 
@@ -21,18 +29,27 @@ const volumeBytes = 1024 ** 3;
 const answersBefore = 4000;
 const answersAfter = 2000;
 const plannedMax = 10;
+const stoppedMax = 10;
 const forwardRounds = 3;
 const forwardSeconds = 2;
 
+const protocols = ["nbd", "iscsi"] as const;
+
 export const failover: Probe = {
   name: "failover",
-  question: "a pair under a mixed load of 4 KiB at depth 16: SIGKILL of the owner, planned failover, forwarding",
-  async run(folder, say, { runs }) {
+  question:
+    "a pair under a mixed load of 4 KiB at depth 16: SIGKILL and SIGSTOP of the owner, planned failover, forwarding",
+  async run(folder, say, options) {
+    const { heartbeat, steadyMs } = options;
     const findings: Finding[] = [];
-    for (const protocol of ["nbd", "iscsi"] as const) {
-      const site = await pairAlone(folder, volumeBytes);
+    for (const protocol of protocols) {
+      const site = await pairAlone(folder, volumeBytes, heartbeat);
       try {
-        findings.push(...(await broken(site, protocol, runs, say)));
+        if (steadyMs !== null) {
+          findings.push(...(await steadyLoad(site, protocol, steadyMs / protocols.length, say)));
+          continue;
+        }
+        findings.push(...(await broken(site, protocol, options, say)));
         findings.push(await forwarded(site, protocol, say));
       } finally {
         await site.down();
@@ -45,7 +62,7 @@ export const failover: Probe = {
 async function broken(
   site: PairSite,
   protocol: PathProtocol,
-  runs: number,
+  { runs, heartbeat }: ProbeOptions,
   say: (text: string) => void,
 ): Promise<Finding[]> {
   let owner = await site.mirrored();
@@ -63,6 +80,17 @@ async function broken(
       say(`  ${protocol}, kill ${run} of ${runs}: ${owner}, ${left} records not at home: ${load.gap.ms.toFixed(0)} ms`);
       owner = await site.repair();
     }
+    // Its death is not proven by the end of its process: its partner has to miss it.
+    const stops: number[] = [];
+    for (let run = 1; run <= Math.min(runs, stoppedMax); run++) {
+      await load.more(answersBefore);
+      load.mark();
+      site.pause(owner);
+      await load.more(answersAfter);
+      stops.push(load.gap.ms);
+      say(`  ${protocol}, stop ${run}: ${owner}: ${load.gap.ms.toFixed(0)} ms`);
+      owner = await site.repair();
+    }
     const plans: number[] = [];
     for (let run = 1; run <= Math.min(runs, plannedMax); run++) {
       await load.more(answersBefore);
@@ -76,13 +104,26 @@ async function broken(
     }
     const report = await load.finish();
     for (const text of report.told) say(`  ${protocol}: ${text}`);
-    return judged(protocol, kills, plans, report);
+    return judged(protocol, { kills, stops, plans }, heartbeat ?? usualHeartbeat, report);
   } finally {
     load.stop();
   }
 }
 
-function judged(protocol: string, kills: number[], plans: number[], report: LoadReport): Finding[] {
+interface Gaps {
+  readonly kills: readonly number[];
+  readonly stops: readonly number[];
+  readonly plans: readonly number[];
+}
+
+function judged(
+  protocol: string,
+  { kills, stops, plans }: Gaps,
+  { everyMs, missedMax }: Heartbeat,
+  report: LoadReport,
+): Finding[] {
+  const limitMs = everyMs * missedMax;
+  const p99Ms = limitMs <= fastLimitMs ? fastP99Ms : killedP99Ms;
   const { lostWrites, staleReads, wrongBytes } = report.violations;
   const ofKills = `${kills.length} kills, at most ${Math.max(...kills).toFixed(0)} ms`;
   const served = `${report.acknowledgedWrites} writes acknowledged, ${report.reads} reads judged`;
@@ -99,8 +140,16 @@ function judged(protocol: string, kills: number[], plans: number[], report: Load
       work: `${protocol}-killed-p99`,
       measured: percentile(kills, 0.99),
       unit: "ms",
-      atMost: killedP99Ms,
+      atMost: p99Ms,
       note: ofKills,
+    },
+    {
+      work: `${protocol}-stopped`,
+      measured: Math.max(...stops),
+      unit: "ms",
+      // It is missed first; the rest is as after a kill.
+      atMost: limitMs + p99Ms,
+      note: `SIGSTOP, the longest of ${stops.length}, p50 ${percentile(stops, 0.5).toFixed(0)} ms`,
     },
     {
       work: `${protocol}-planned`,

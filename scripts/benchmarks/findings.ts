@@ -1,5 +1,7 @@
 /** What is measured against a fixed bar and not beside a peer: a time, an amount of memory, a count, a share. */
 
+import type { Heartbeat } from "../lab_site/heartbeat.ts";
+
 interface Measured {
   readonly work: string;
   readonly measured: number;
@@ -14,6 +16,10 @@ export type Finding = Measured & ({ readonly atMost: number } | { readonly atLea
 export interface ProbeOptions {
   /** How often a probe repeats what it judges by percentiles. */
   readonly runs: number;
+  /** Of the pair; null: the firmware's own. */
+  readonly heartbeat: Heartbeat | null;
+  /** Instead of everything else, a pair runs for so long under full load, untouched; null: no. */
+  readonly steadyMs: number | null;
 }
 
 export interface Probe {

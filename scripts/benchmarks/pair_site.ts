@@ -4,7 +4,8 @@ import { join } from "node:path";
 import type { PairStatusJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { askAppliance } from "../../firmware/shell/ask.ts";
 import { demand, launch } from "../lab_site/appliances.ts";
-import { killAppliance } from "../lab_site/process.ts";
+import type { Heartbeat } from "../lab_site/heartbeat.ts";
+import { killAppliance, pauseAppliance } from "../lab_site/process.ts";
 import { type Lab, requireLab, socketOf } from "../lab_site/site.ts";
 import { waitUntil } from "../lab_site/wait.ts";
 import { type BenchLab, type LabAppliance, labUp } from "./bench_lab.ts";
@@ -26,11 +27,16 @@ export function otherOf(partner: Partner): Partner {
 }
 
 /** Only oak-a and oak-b, with one volume. */
-export async function pairAlone(folder: string, sizeBytes: number): Promise<PairSite> {
+export async function pairAlone(
+  folder: string,
+  sizeBytes: number,
+  heartbeat: Heartbeat | null = null,
+): Promise<PairSite> {
   const path = join(folder, "pair.toml");
   const lines = [
     `volumes = [{ name = "${pairVolume}", size = "${sizeBytes}B" }]`,
     'arrays = [{ name = "oak", appliances = ["oak-a", "oak-b"] }]',
+    ...(heartbeat === null ? [] : [`heartbeat = "${heartbeat.everyMs}x${heartbeat.missedMax}"`]),
   ];
   writeFileSync(path, `${lines.join("\n")}\n`);
   return new PairSite(await labUp(join(folder, "pair"), ["--profile", path]));
@@ -87,6 +93,11 @@ export class PairSite {
 
   async kill(partner: Partner): Promise<void> {
     await killAppliance(this.lab, partner);
+  }
+
+  /** SIGSTOP. */
+  pause(partner: Partner): void {
+    pauseAppliance(this.lab, partner);
   }
 
   /** Starts what does not run; returns the owner when the pair is mirrored again. */

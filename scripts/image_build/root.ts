@@ -25,11 +25,12 @@ import type { Release } from "./release.ts";
 const libraryDir = "usr/lib/goldcopy";
 const images = join(repositoryRoot, "images");
 
-/** What runs on Bun in the appliance, each in one file. The worker is looked for beside the firmware under its source's name. */
-const bundles = [
+/** What runs on Bun in the appliance, each in one file. Workers are looked for beside the firmware under their sources' names. */
+export const bundles = [
   { source: "firmware/main.ts", name: "main.js" },
   { source: "firmware/shell/main.ts", name: "goldcopy.js" },
   { source: "hal/linux/discard_worker.ts", name: "discard_worker.ts" },
+  { source: "hal/linux/heartbeat_worker.ts", name: "heartbeat_worker.ts" },
   { source: "images/network_main.ts", name: "network_config.js" },
 ] as const;
 

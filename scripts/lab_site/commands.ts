@@ -183,6 +183,14 @@ export async function fault(
   return { json: value, text: `${name}: ${kind} fault ${on ? "on" : "off"}` };
 }
 
+/** The main loop of `name` stands still for so long: shorter than `hung_ms` it is late, longer it hangs. */
+export async function stall(dir: string, name: string, forMs: number): Promise<Printed> {
+  const lab = requireLab(dir);
+  applianceOf(lab, name);
+  const value = await demand(lab, name, "POST", "/v1/lab/stall", { forMs });
+  return { json: value, text: `${name}: its main loop stands still for ${forMs} ms` };
+}
+
 export async function link(dir: string, wish: LinkChange): Promise<Printed> {
   const changed = await changeLinks(requireLab(dir), wish);
   const lines = changed.map(({ from, to, nic, shape }) => {

@@ -109,6 +109,7 @@ function hbaLines(lab: Lab, appliance: SiteAppliance): string[] {
 const lifeLockPath = (lab: Lab, { name }: SiteAppliance): string => pathIn(lab, name, "life.lock");
 
 function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): string[] {
+  const { heartbeat } = lab.site;
   const nics = appliance.interconnectPorts.map((_, index) => quoted(interconnectNicName(index)));
   return [
     "",
@@ -117,6 +118,7 @@ function pairLines(lab: Lab, appliance: SiteAppliance, partner: SiteAppliance): 
     `nics = [${nics.join(", ")}]`,
     `addresses = ${addressList(backAddress(lab, partner), partner.interconnectPorts)}`,
     `preferred = ${isPreferred(lab, appliance)}`,
+    ...(heartbeat === null ? [] : [`heartbeat_ms = ${heartbeat.everyMs}`, `missed_max = ${heartbeat.missedMax}`]),
     "",
     "[power]",
     `lock = ${quoted(lifeLockPath(lab, appliance))}`,

@@ -46,6 +46,8 @@ const siteSchema = v.strictObject({
   cacheBytes: bytes,
   diskBytes: bytes,
   disksPerShelf: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64)),
+  /** Of pairs; null (absent in older sites): what the firmware does by itself. */
+  heartbeat: v.optional(v.nullable(v.strictObject({ everyMs: v.number(), missedMax: v.number() })), null),
   /** The demo group is there, in sync, and open to hosts. */
   prepared: v.boolean(),
   volumes: v.array(v.strictObject({ name, sizeBytes: bytes })),
@@ -107,6 +109,7 @@ export function builtInSite(wishes: SiteWishes): Omit<Site, "appliances"> {
     // Two volumes of 1 GiB, their forks and salvage sets several times over; the files are sparse.
     diskBytes: 8 * 1024 ** 3,
     disksPerShelf: 2,
+    heartbeat: null,
     prepared: false,
     volumes: [
       { name: "demo-1", sizeBytes: 1024 ** 3 },

@@ -5,6 +5,7 @@
  *     disks = 2                       # on each array's shelf
  *     disk_size = "8GiB"              # sparse files
  *     volumes = [{ name = "demo-1", size = "1GiB" }]
+ *     heartbeat = "50x5"              # of pairs: every 50 ms, a partner of whom 5 are missed is lost
  *     arrays = [{ name = "oak", appliances = ["oak-a", "oak-b"] }, { name = "elm", appliances = ["elm-a"] }]
  *
  * An array of two appliances is a pair on one shared shelf; the first one is preferred.
@@ -12,6 +13,7 @@
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { parseSize } from "../../firmware/codec/sizes.ts";
+import { heartbeatForm, parseHeartbeat } from "./heartbeat.ts";
 import { builtInSite, isBuiltIn, LabError, type Site, type SiteWishes } from "./site.ts";
 
 const size = v.pipe(
@@ -28,6 +30,12 @@ const fileSchema = v.strictObject({
   cache: v.optional(size),
   disks: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64))),
   disk_size: v.optional(size),
+  heartbeat: v.optional(
+    v.pipe(
+      v.string(),
+      v.check((text) => parseHeartbeat(text) !== null, heartbeatForm),
+    ),
+  ),
   volumes: v.optional(v.pipe(v.array(v.strictObject({ name, size })), v.maxLength(64))),
   arrays: v.optional(
     v.pipe(
@@ -66,6 +74,7 @@ export function siteOf(wishes: SiteWishes): Omit<Site, "appliances"> {
     disksPerShelf: file.disks ?? site.disksPerShelf,
     volumes: file.volumes?.map((volume) => ({ name: volume.name, sizeBytes: volume.size })) ?? site.volumes,
     arrays: file.arrays ?? site.arrays,
+    heartbeat: file.heartbeat === undefined ? site.heartbeat : parseHeartbeat(file.heartbeat),
   };
 }
 

@@ -3,6 +3,7 @@ import type { HalBench } from "./bench.ts";
 import { cacheSuite } from "./cache_suite.ts";
 import { clockSuite } from "./clock_suite.ts";
 import { diskSuite } from "./disk_suite.ts";
+import { heartbeatSuite } from "./heartbeat_suite.ts";
 import { nicSuite } from "./nic_suite.ts";
 import { portSuite } from "./port_suite.ts";
 import { streamSuite } from "./stream_suite.ts";
@@ -14,6 +15,7 @@ export function halSuite(name: string, newBench: () => Promise<HalBench>): void 
   streamSuite(name, "nic", newBench);
   portSuite(name, newBench);
   nicSuite(name, newBench);
+  heartbeatSuite(name, newBench);
   cacheSuite(name, "battery", newBench);
   cacheSuite(name, "flush", newBench);
   diskSuite(name, newBench);

@@ -12,7 +12,10 @@ import {
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import type { Hal } from "../../hal/api/hal.ts";
+import { parseAddress } from "../../hal/linux/address.ts";
 import { LinuxClock } from "../../hal/linux/clock.ts";
+import { encodeHeartbeat } from "../../hal/linux/heartbeat_frame.ts";
 import { encodePreamble, preambleBytes, preambleStep } from "../../hal/linux/nic_preamble.ts";
 import { openLinuxHal } from "../../hal/linux/open.ts";
 import { dialTcp } from "../../hal/linux/tcp_port.ts";
@@ -86,6 +89,112 @@ test("a stranger sends anything but the preambles in order -> closed, nothing is
   pair.dialer.stream.abort();
   await until("the link's close", () => pair.acceptor.closeCount > 0);
   await bench.close();
+});
+
+test("a beat that was heard is sent again, or an older one -> not heard; a newer one -> heard", async () => {
+  const bench = await newLinuxBench();
+  const { hal } = await bench.open(options);
+  await listenForEars(bench, hal.nics[0]!);
+  const [sendKey, hearKey] = [pattern(32, 1), pattern(32, 2)];
+  // Before the NIC listens it is told so.
+  const sender = await Bun.udpSocket({ hostname: "127.0.0.1", socket: { error: () => {} } });
+  const path = { nic: "nic0", address: `127.0.0.1:${sender.port}`, remote: "oak-b", intervalMs: 10, sendKey, hearKey };
+  const channel = hal.heartbeats!.open(path);
+  const { port } = parseAddress(hal.nics[0]!.address)!;
+  const send = (number: number, turns: number, key: Uint8Array) =>
+    sender.send(encodeHeartbeat({ number, turns, stillMs: 0 }, key), port, "127.0.0.1");
+  await until("the first", () => {
+    send(5, 50, hearKey);
+    return channel.heard().turns === 50;
+  });
+  // Before an old one, so that its coming would show first.
+  send(4, 40, hearKey);
+  send(5, 51, hearKey);
+  send(6, 60, sendKey);
+  sender.send(new Uint8Array(0), port, "127.0.0.1");
+  sender.send(pattern(2000, 3), port, "127.0.0.1");
+  const seen = new Set<number>();
+  let number = 6;
+  await until("silence, though the old ones come", () => {
+    send(5, 52, hearKey);
+    seen.add(channel.heard().turns);
+    return channel.heard().silentMs >= 200;
+  });
+  assert.equal([...seen], [50]);
+  await until("a new one", () => {
+    send(number++, 70, hearKey);
+    return channel.heard().turns === 70;
+  });
+  channel.close();
+  sender.close();
+  await bench.close();
+});
+
+test("the UDP port of a NIC is another's -> said so; free again -> heard by itself", async () => {
+  const bench = await newLinuxBench();
+  const [oak, elm] = [(await bench.open(options)).hal, (await bench.open({ ...options, appliance: "elm-a" })).hal];
+  for (const hal of [oak, elm]) await listenForEars(bench, hal.nics[0]!);
+  const { port } = parseAddress(oak.nics[0]!.address)!;
+  const squatter = await Bun.udpSocket({ hostname: "127.0.0.1", port });
+  const open = (from: Hal, to: Hal, sendKey: Uint8Array, hearKey: Uint8Array) =>
+    from.heartbeats!.open({ nic: "nic0", address: to.nics[0]!.address, remote: "x", intervalMs: 10, sendKey, hearKey });
+  const here = open(oak, elm, pattern(32, 1), pattern(32, 2));
+  const there = open(elm, oak, pattern(32, 2), pattern(32, 1));
+  await until("it is told", () => here.heard().trouble !== null);
+  assert.match(here.heard().trouble!, new RegExp(`cannot open UDP 127.0.0.1:${port}: the address is in use`));
+  squatter.close();
+  await until("heard", () => {
+    oak.heartbeats!.turned();
+    elm.heartbeats!.turned();
+    return here.heard().turns > 0 && there.heard().turns > 0;
+  });
+  assert.is(here.heard().trouble, null);
+  here.close();
+  there.close();
+  await bench.close();
+});
+
+test("a main loop that stands still -> its heartbeats go on and say so; its process stopped (SIGSTOP) -> silence; SIGCONT -> heard; killed -> silence", async () => {
+  const bench = await newLinuxBench();
+  const { hal } = await bench.open(options);
+  await listenForEars(bench, hal.nics[0]!);
+  const victim = Bun.spawn([process.execPath, join(import.meta.dir, "heartbeat_process.ts"), hal.nics[0]!.address], {
+    stdout: "pipe",
+    stdin: "pipe",
+  });
+  try {
+    const lines = victim.stdout.getReader();
+    const address = new TextDecoder().decode((await lines.read()).value).trim();
+    const [sendKey, hearKey] = [pattern(32, 2), pattern(32, 1)];
+    const channel = hal.heartbeats!.open({ nic: "nic0", address, remote: "oak-b", intervalMs: 20, sendKey, hearKey });
+    await until("heard", () => channel.heard().turns > 2);
+    // It answers nothing any more: its loop is in an endless one.
+    victim.stdin.write("hang\n");
+    victim.stdin.flush();
+    await until("it stands", () => channel.heard().stillMs >= 400);
+    assert.ok(channel.heard().silentMs < 400, "and beats");
+    victim.kill("SIGSTOP");
+    await until("silence", () => channel.heard().silentMs >= 400);
+    victim.kill("SIGCONT");
+    await until("heard again", () => channel.heard().silentMs < 100);
+    victim.kill("SIGKILL");
+    await until("silence", () => channel.heard().silentMs >= 400);
+    channel.close();
+  } finally {
+    victim.kill("SIGKILL");
+    await victim.exited;
+    await bench.close();
+  }
+});
+
+test("the worker that sends heartbeats dies -> an error in the main thread, which ends the process", async () => {
+  const victim = Bun.spawn([process.execPath, join(import.meta.dir, "heartbeat_process.ts"), "127.0.0.1:9", "break"], {
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  const text = await new Response(victim.stderr).text();
+  assert.is(await victim.exited, 3);
+  assert.match(text, "the worker that sends heartbeats is lost");
 });
 
 test("an acceptor answers with anything but its preamble -> the dialer fails with a reason", async () => {

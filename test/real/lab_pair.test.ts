@@ -10,6 +10,7 @@ import { changeLinks, type LinkChange, readLinks } from "../../scripts/lab_site/
 import { profileText } from "../../scripts/lab_site/profile.ts";
 import { timeLeft, whenOneSettled, whenSettled, whenWhole } from "../../scripts/lab_site/settling.ts";
 import { applianceOf, builtInSite, createLab, type Lab, loadLab, socketOf } from "../../scripts/lab_site/site.ts";
+import { siteOf } from "../../scripts/lab_site/site_file.ts";
 import { labView } from "../../scripts/lab_site/views.ts";
 import { waitUntil } from "../../scripts/lab_site/wait.ts";
 
@@ -55,6 +56,23 @@ test("the pair's site -> two interconnect ports for each partner, every port its
   assert.is(ports.length, 22);
   assert.is(new Set(ports).size, 22);
   assert.equal(loadLab(lab.dir)?.site, lab.site);
+});
+
+test("a heartbeat in the site file -> both partners' profiles say it, and what follows from it; else the firmware's own", ({
+  lab,
+  dir,
+}) => {
+  const timesOf = (name: string) => {
+    const { heartbeatMs, limitMs, hungMs } = profileOf(lab, name).config.pair!;
+    return { heartbeatMs, limitMs, hungMs };
+  };
+  assert.equal(timesOf("oak-a"), { heartbeatMs: 100, limitMs: 1000, hungMs: 2000 });
+  const path = join(dir, "site.toml");
+  writeFileSync(path, 'heartbeat = "50x5"');
+  const { heartbeat } = siteOf({ profile: path, mode: "async", persistence: "battery" });
+  lab.site = { ...lab.site, heartbeat };
+  for (const name of ["oak-a", "oak-b"])
+    assert.equal(timesOf(name), { heartbeatMs: 50, limitMs: 250, hungMs: 1000 }, name);
 });
 
 test("a lab from before pairs -> still read", ({ lab }) => {

@@ -43,7 +43,15 @@ test("words that mean nothing -> exit 2, one line, nothing made", async ({ dir }
     "shape oak elm --rate fast",
     "fault oak-a fire on",
   ];
-  for (const line of [...lines, "fault oak-a disk maybe", "shape oak elm --loss 200%", "up extra"]) {
+  for (const line of [
+    ...lines,
+    "stall oak-a",
+    "stall oak-a long",
+    "stall oak-a 11m",
+    "fault oak-a disk maybe",
+    "shape oak elm --loss 200%",
+    "up extra",
+  ]) {
     const { code, out, err } = await lab(line, dir);
     assert.is(code, 2, line);
     assert.is(out, "", line);
@@ -83,6 +91,9 @@ test("bad site file -> exit 2, one line that names file and field", async ({ dir
     ["cache = 12XB", "site.toml"],
     ['cache = "12XB"', "cache"],
     ["speed = 3", "speed"],
+    ['heartbeat = "fast"', "heartbeat"],
+    ['heartbeat = "5x50"', "10 to 10000"],
+    ['heartbeat = "50x2"', "3 to 100"],
     ['volumes = [{ name = "a b", size = "1GiB" }]', "volumes"],
     ['arrays = [{ name = "oak", appliances = ["oak-a", "oak-b", "oak-c"] }]', "or the two of a pair"],
     ['arrays = [{ name = "oak", appliances = [] }]', "or the two of a pair"],

@@ -120,6 +120,36 @@ test("the owner is paused -> fenced dead, it cannot be resumed; started again it
   });
 });
 
+test("the owner's main loop stands still for longer than the limit -> its partner hears that it is only late, and takes nothing over", async () => {
+  await underLoad("nbd", "owner", async ({ load, owner }) => {
+    const before = takeovers();
+    const lateBefore = eventCount(otherOf(owner), "partner-late");
+    const lostBefore = eventCount(otherOf(owner), "partner-lost");
+    await site.bench.run(["stall", owner, "1500ms"]);
+    const told = await waitUntil(conditionLimitMs, 20, () =>
+      eventCount(otherOf(owner), "partner-late") > lateBefore ? true : null,
+    );
+    assert.ok(told, "its partner has seen it");
+    await load.more(answers);
+    assert.is(await site.owner(), owner);
+    assert.is(load.report().breaks, 0);
+    assert.equal(takeovers(), before);
+    assert.is(eventCount(otherOf(owner), "partner-lost"), lostBefore);
+  });
+});
+
+test("the owner's main loop hangs -> fenced dead, though its heartbeats come, and its partner serves", async () => {
+  await underLoad("nbd", "owner", async ({ load, owner }) => {
+    await site.bench.run(["stall", owner, "9m"]);
+    await load.more(answers);
+    assert.is(await site.owner(), otherOf(owner));
+    const log = readFileSync(pathIn(site.lab, otherOf(owner), "events.log"), "utf8");
+    assert.match(log, new RegExp(`${owner} hangs: its main loop has not turned for \\d+ ms`));
+    assert.is(await site.repair(), otherOf(owner));
+    assert.is((await site.pairOf(owner))?.role, "standby");
+  });
+});
+
 test("the interconnect is cut -> nobody takes over, writes go on at the owner; joined -> mirrored", async () => {
   await underLoad("nbd", "standby", async ({ load, owner }) => {
     const before = takeovers();

@@ -45,6 +45,8 @@ const classRates = {
   failover: { failover: 30 },
   /** Both appliances of a pair at once. */
   both: { bothCrash: 4, bothLosePower: 4 },
+  /** The group goes from one half of a pair's array to the other. */
+  move: { move: 40, home: 10 },
 } satisfies Record<string, FaultRates & PairRates & { disaster?: number; oldCache?: number; oldDisk?: number }>;
 
 export type FaultClass = keyof typeof classRates;
@@ -174,9 +176,9 @@ export class SiteFaults {
       for (const array of this.#site.arrays) this.#diskStruck.add(array);
     }
     if (this.drawn.classes.includes("rot")) {
-      // The one copy of a root has rotted, and the array has found out and says so: it must not claim what was in it.
+      // The one copy of a root, or of the log, has rotted, and the array has found out and says so: it must not claim what was in it.
       this.#site.onEvent.push((array, code) => {
-        if (code === "root-stale") this.#site.forgetLicences.add(array.name);
+        if (code === "root-stale" || code === "cache-lost") this.#site.forgetLicences.add(array.name);
       });
     }
     this.#drawTempers();
@@ -342,9 +344,8 @@ export class SiteFaults {
     const { nvram } = machine.appliance;
     if (nvram.domain !== "battery" || nvram.battery === "good") return;
     this.#site.chronicle.note(array.name, "the power has gone under a failed battery: the cache is lost");
-    machine.cacheIsLost = true;
     if (array.isPair) {
-      if (!this.#pairs.hasLostAll(array, machine)) return;
+      if (!this.#pairs.hasLostAll(array)) return;
       this.#site.chronicle.note(array.name, "no copy of what it held is left");
     }
     this.#cacheStruck.add(array);

@@ -7,7 +7,6 @@
  * as the runbooks say; everything else must mend by itself.
  */
 import type { GroupJson } from "../../firmware/manage/status_json.ts";
-import type { MockNvram } from "../../hal/mock/write_cache.ts";
 import { type HostOrders, HostSession, sweepsWanted } from "./host_session.ts";
 import type { Operator } from "./operator.ts";
 import { groupName, type SimArray, type SimMachine } from "./sim_array.ts";
@@ -39,7 +38,12 @@ export function healAndJudge(parts: HealParts): void {
   site.world.runFor(burstMs);
   if (!site.runUntil(() => site.oracle.acknowledgedWrites > written, patienceMs)) {
     if (!site.failed)
-      site.chronicle.fail("liveness", "hosts cannot write though everything is whole", describeSite(site));
+      site.chronicle.fail("liveness", "hosts cannot write though everything is whole", [
+        ...sessions.map(
+          (one) => `${one.array.name} ${one.exportName}: ready ${one.isReady}, writable ${one.isWritable}`,
+        ),
+        ...describeSite(site),
+      ]);
     return;
   }
   orders.writes = false;
@@ -160,13 +164,20 @@ function pathSessions(site: Site, orders: HostOrders): HostSession[] {
   return sessions;
 }
 
-/** D1: nothing is asked of an array any more; then the partner's cache holds the owner's bytes. */
+/** D1: nothing is asked of an array any more; then the partner's cache holds the owner's bytes, in both halves. */
 function compareCaches(site: Site, array: SimArray): void {
-  const [one, other] = array.machines.map(({ appliance }) => appliance.nvram) as [MockNvram, MockNvram];
   let persists = 0;
+  const differing = (): number[] =>
+    array.ownedHalves.flatMap(({ mirror: { memory } }) => {
+      const [one, other] = array.machines.map(({ appliance: { nvram } }) =>
+        nvram.image().bytes.subarray(memory.byteOffset, memory.byteOffset + memory.byteLength),
+      );
+      if (Buffer.compare(one!, other!) === 0) return [];
+      return [memory.byteOffset + one!.findIndex((byte, at) => byte !== other![at])];
+    });
   const areAlike = (): boolean => {
     if (persists > 0) return false;
-    if (Buffer.compare(one.image().bytes, other.image().bytes) === 0) return true;
+    if (differing().length === 0) return true;
     // What needed no persist of its own goes along with these.
     for (const half of array.ownedHalves) {
       persists++;
@@ -181,10 +192,8 @@ function compareCaches(site: Site, array: SimArray): void {
     if (areAlike() || site.failed) return;
     site.world.runFor(cacheLookMs);
   }
-  const bytes = [one.image().bytes, other.image().bytes] as const;
-  const differing = bytes[0].findIndex((byte, at) => byte !== bytes[1][at]);
   site.chronicle.fail("D1", `the caches of ${array.name} do not become equal`, [
-    `the first byte that differs is ${differing}`,
+    `the first bytes of the halves that differ are ${differing().join(" and ")}`,
     ...describeSite(site),
   ]);
 }
@@ -241,12 +250,14 @@ export function describeSite(site: Site): string[] {
   return site.arrays.flatMap((array) => [describeArray(array), ...array.machines.flatMap(describePartner)]);
 }
 
-function describePartner({ name, appliance, partnership }: SimMachine): string[] {
-  if (partnership === null) return [];
+function describePartner({ name, appliance, pairAppliance }: SimMachine): string[] {
+  if (pairAppliance === null) return [];
   if (!appliance.isUp) return [`  ${name}: down`];
-  const { state, role, nics } = partnership.status();
-  const wires = nics.map((nic) => `${nic.name} ${nic.up ? "up" : "down"}`).join(", ");
-  return [`  ${name}: ${role}, ${state}, copy ${partnership.mirror.state}, ${wires}`];
+  return pairAppliance.halves.map((partnership) => {
+    const { state, role, nics } = partnership.status();
+    const wires = nics.map((nic) => `${nic.name} ${nic.up ? "up" : "down"}`).join(", ");
+    return `  ${name}, half ${partnership.half}: ${role}, ${state}, copy ${partnership.mirror.state}, ${wires}`;
+  });
 }
 
 function describeArray(array: SimArray): string {

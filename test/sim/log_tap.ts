@@ -1,11 +1,13 @@
 /**
  * A tap on every write log of the process: the simulation learns of each record at the moment it is appended, on whichever array,
- * of each move of a commitSeq, and of each log that is emptied. It looks, and changes nothing.
+ * of each move of a commitSeq, of each log that is emptied, and of groups that move between the halves of a pair's array. It looks, and
+ * changes nothing.
  *
  * The log's methods are wrapped once per process; records go to the tap in force, so that one process can run many worlds in turn.
  */
 import { emptyHeader, isAsOf, type RecordHeader, readHeader } from "../../firmware/log/record.ts";
 import { WriteLog } from "../../firmware/log/write_log.ts";
+import { GroupRegistry } from "../../firmware/manage/groups.ts";
 import { Group } from "../../firmware/volume/group.ts";
 import type { Serving } from "../../firmware/volume/group_port.ts";
 
@@ -16,6 +18,10 @@ export interface LogTap {
   committed(log: WriteLog): void;
   emptied(log: WriteLog): void;
   servingChanged(group: Group, serving: Serving): void;
+  /** The group begins to leave for the other half: hosts wait, and what they were told is on the shelf. */
+  leaving(group: Group): void;
+  /** The group has come from the other half, or back. */
+  came(groups: GroupRegistry): void;
 }
 
 let tapInForce: LogTap | null = null;
@@ -45,6 +51,16 @@ function wrap(): void {
   WriteLog.prototype.reset = function (this: WriteLog, lineage, seq) {
     reset.call(this, lineage, seq);
     tapInForce?.emptied(this);
+  };
+  const { letGo, takeUp } = GroupRegistry.prototype;
+  GroupRegistry.prototype.letGo = function (this: GroupRegistry, entry) {
+    tapInForce?.leaving(entry.group);
+    return letGo.call(this, entry);
+  };
+  GroupRegistry.prototype.takeUp = async function (this: GroupRegistry, id, inherits) {
+    const taken = await takeUp.call(this, id, inherits);
+    if (taken.ok) tapInForce?.came(this);
+    return taken;
   };
   const { setServing } = Group.prototype;
   Group.prototype.setServing = function (this: Group, serving) {

@@ -30,11 +30,10 @@ import {
 import type { LogTap } from "./log_tap.ts";
 import { asBuffer, sectorBytes, stampAt } from "./stamp.ts";
 
-/** One boot of an array's appliance, as the oracle needs it. */
+/** The demo group in one life of an array's firmware, as the oracle needs it. */
 export interface BootFacts {
   readonly array: string;
-  readonly cacheBuffer: ArrayBufferLike;
-  /** It goes on where the array was served on its other appliance until a moment ago. */
+  /** It goes on where the array was served elsewhere (the other appliance, the other half) until a moment ago. */
   readonly succeeds: boolean;
   alive(): boolean;
   /** The demo group, once the boot has it. */
@@ -57,7 +56,7 @@ export interface Loss {
 /** A fork waits for everything to come home, and a disk may hang for 6 s in between. */
 const decisionMsMax = 20_000;
 
-export class Oracle implements LogTap {
+export class Oracle implements Omit<LogTap, "leaving" | "came"> {
   readonly history: History;
   readonly chronicle: Chronicle;
   /** By array: the newest position that its hosts have certainly seen, by an acknowledgement or a read. */
@@ -67,12 +66,14 @@ export class Oracle implements LogTap {
   /** By array: the timeline that it opened last and still stands on; none once it has given it up or its log was emptied. */
   readonly #standing = new Map<string, Timeline>();
   readonly losses: Loss[] = [];
+  /** Whose log it is; null: nobody's any more. */
+  bootOf: (log: WriteLog) => BootFacts | null = () => null;
   onServingChanged: (boot: BootFacts, group: Group, serving: Serving) => void = () => {};
   onAcknowledged: (boot: BootFacts, command: HostWrite) => void = () => {};
   onOpened: (timeline: Timeline, boot: BootFacts) => void = () => {};
   readonly #world: World;
   readonly #licence: LossLicence;
-  readonly #boots = new Map<ArrayBufferLike, BootFacts>();
+  readonly #boots = new Set<BootFacts>();
   readonly #views = new Map<BootFacts, CopyView>();
   readonly #commands = new Map<number, HostWrite>();
   readonly #clears: HostWrite[] = [];
@@ -91,14 +92,14 @@ export class Oracle implements LogTap {
   }
 
   booted(boot: BootFacts): void {
-    this.#boots.set(boot.cacheBuffer, boot);
+    this.#boots.add(boot);
   }
 
   // ---------------------------------------------------------------- the logs
 
   appended(log: WriteLog, header: RecordHeader, at: number): void {
-    const boot = this.#boots.get(log.list.region.bytes.buffer);
-    if (boot === undefined) return;
+    const boot = this.bootOf(log);
+    if (boot === null) return;
     const id = headerTimeline(header);
     let timeline = this.history.timeline(id);
     if (timeline === undefined) {
@@ -276,8 +277,8 @@ export class Oracle implements LogTap {
   }
 
   emptied(log: WriteLog): void {
-    const boot = this.#boots.get(log.list.region.bytes.buffer);
-    if (boot === undefined) return;
+    const boot = this.bootOf(log);
+    if (boot === null) return;
     const view = this.#views.get(boot);
     view?.emptied();
     this.#decisions.delete(boot);
@@ -316,7 +317,7 @@ export class Oracle implements LogTap {
   }
 
   servingChanged(group: Group, serving: Serving): void {
-    const boot = this.#boots.get(group.log.list.region.bytes.buffer);
+    const boot = this.bootOf(group.log);
     if (boot?.alive()) this.onServingChanged(boot, group, serving);
   }
 
@@ -349,7 +350,7 @@ export class Oracle implements LogTap {
   /** The boot's memory may go. */
   forget(boot: BootFacts): void {
     this.#views.delete(boot);
-    this.#boots.delete(boot.cacheBuffer);
+    this.#boots.delete(boot);
   }
 
   /** What hosts of this array had seen and the operator has given up is not asked for any more. */
@@ -375,8 +376,8 @@ export class Oracle implements LogTap {
 
   /** O1: a golden copy commits, and so shows, nothing that its primary has not committed. */
   committed(log: WriteLog): void {
-    const boot = this.#boots.get(log.list.region.bytes.buffer);
-    if (boot === undefined || !boot.alive() || boot.group()?.log !== log) return;
+    const boot = this.bootOf(log);
+    if (boot === null || !boot.alive() || boot.group()?.log !== log) return;
     const document = boot.group()!.replicationDocument() as { readonly role: string } | null;
     if (document?.role !== "golden") return;
     const id = log.timelineOf(log.commitSeq);
@@ -402,7 +403,7 @@ export class Oracle implements LogTap {
   /** By the array that opened its timeline, or in the past of a later opening, which is as good. */
   #isCommitted(position: Position): boolean {
     const { history } = this;
-    for (const other of this.#boots.values()) if (other.array === position.timeline.opener) this.view(other);
+    for (const other of this.#boots) if (other.array === position.timeline.opener) this.view(other);
     if (position.seq <= position.timeline.committedSeq) return true;
     for (const timeline of this.opened.values()) {
       if (history.contains({ timeline, seq: timeline.forkSeq }, position.timeline, position.seq)) return true;

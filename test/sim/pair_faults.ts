@@ -7,12 +7,11 @@
  */
 import { Nvram } from "../../firmware/cache/nvram.ts";
 import type { Clock } from "../../hal/api/clock.ts";
-import type { WriteCache } from "../../hal/api/write_cache.ts";
+import type { PersistenceDomain, WriteCache } from "../../hal/api/write_cache.ts";
 import { eventKind } from "../../hal/mock/event_heap.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
 import { mockDigests } from "../../hal/mock/runtime.ts";
-import type { MockNvram } from "../../hal/mock/write_cache.ts";
-import type { SimArray, SimMachine } from "./sim_array.ts";
+import { groupName, type SimArray, type SimMachine } from "./sim_array.ts";
 import type { Site } from "./site.ts";
 
 const wires = ["ic0", "ic1"] as const;
@@ -39,6 +38,9 @@ const strikes = {
     });
   },
   failover: (faults, _prng, array) => faults.failOver(array),
+  move: (faults, prng, array) => faults.move(prng, array),
+  /** Each appliance gets its own half again. */
+  home: (faults, prng, array) => faults.command(prng, array, "/v1/pair/failover", { home: true }),
   bothCrash: (_faults, _prng, array) => {
     for (const { appliance } of array.machines) appliance.crash();
   },
@@ -52,9 +54,9 @@ export const pairFaultKinds = Object.keys(strikes) as PairFaultKind[];
 /** Per minute of world time. */
 export type PairRates = Partial<Record<PairFaultKind, number>>;
 
-function nonceIn(clock: Clock, { sizeBytes, domain }: MockNvram, memory: Uint8Array): string | null {
+function nonceIn(clock: Clock, memory: Uint8Array, domain: PersistenceDomain): string | null {
   const cache: WriteCache = {
-    sizeBytes,
+    sizeBytes: memory.byteLength,
     domain,
     memory,
     battery: () => "good",
@@ -74,12 +76,6 @@ export class PairFaults {
   constructor(site: Site) {
     this.#site = site;
     this.#lastsMsMax = site.world.prng("pair fault lengths").pick([300, 1500, 5000]);
-    site.onEvent.push((array, code) => {
-      if (code === "pair-mirrored") for (const machine of array.machines) machine.cacheIsLost = false;
-    });
-    site.onStarted.push((array) => {
-      array.machine.cacheIsLost = false;
-    });
   }
 
   begin(rates: PairRates): void {
@@ -133,10 +129,10 @@ export class PairFaults {
     this.later(prng, () => this.#site.slowPair(array, 0, wires));
   }
 
-  /** For strikes: as the operator's command does it. */
+  /** For strikes: the half with the group, as the operator's command does it. */
   failOver(array: SimArray): void {
     const from = array.live?.machine ?? null;
-    const partnership = from?.partnership ?? null;
+    const partnership = from === null ? null : array.partnershipAt(from);
     if (from === null || partnership === null) return;
     const { chronicle } = this.#site;
     const { bootCount } = from.appliance;
@@ -150,19 +146,44 @@ export class PairFaults {
     });
   }
 
+  /** For strikes: the group goes to one of the appliances, which may have it. */
+  move(prng: Prng, array: SimArray): void {
+    const to = prng.pick(array.machines).name;
+    this.command(prng, array, "/v1/pair/move", { group: groupName, to, timeoutMs: prng.pick([200, 3000, 20_000]) });
+  }
+
+  /** For strikes: at either appliance, as the operator gives it. */
+  command(prng: Prng, array: SimArray, path: string, body: object): void {
+    const at = prng.pick(array.machines);
+    if (!at.runs || at.pairApi === null) return;
+    const { chronicle } = this.#site;
+    const { bootCount } = at.appliance;
+    at.pairApi("POST", path, JSON.stringify(body)).then(
+      (answer) => {
+        if (!at.appliance.isUp || at.appliance.bootCount !== bootCount) return;
+        chronicle.note(at.name, `${path} ${JSON.stringify(body)}: ${answer.status} ${JSON.stringify(answer.body)}`);
+      },
+      (error) => {
+        if (at.appliance.isUp && at.appliance.bootCount === bootCount) this.#site.panicked(array, error);
+      },
+    );
+  }
+
   /**
-   * D1: the loss of one cache excuses nothing, for the partner's is a copy. Whether there is none: the partner's is lost as well, or is
-   * not the copy that the owner had, which has just lost its own.
+   * D1: the loss of one cache excuses nothing, for the partner's is a copy. Whether there is none: no cache of the two holds what the
+   * firmware had that has, or had last, the group.
    */
-  hasLostAll(array: SimArray, machine: SimMachine): boolean {
-    const partner = array.partnerOf(machine)!;
-    if (partner.cacheIsLost) return true;
-    const { boot } = array;
-    if (boot === null || boot.machine !== machine) return false;
-    const { nvram } = partner.appliance;
+  hasLostAll(array: SimArray): boolean {
+    const life = array.boot?.life;
+    if (life === undefined) return false;
     const { hostClock } = this.#site.world;
-    const theirs = nonceIn(hostClock, nvram, nvram.image().bytes);
-    return theirs === null || theirs !== nonceIn(hostClock, nvram, new Uint8Array(boot.cacheBuffer));
+    const startBytes = life.memory.byteOffset;
+    const nonce = (bytes: Uint8Array, domain: PersistenceDomain) => nonceIn(hostClock, bytes, domain);
+    const wanted = nonce(life.memory, life.machine.appliance.nvram.domain);
+    return array.machines.every(({ appliance: { nvram } }) => {
+      const { bytes } = nvram.image();
+      return nonce(bytes.subarray(startBytes, startBytes + life.memory.byteLength), nvram.domain) !== wanted;
+    });
   }
 
   /** What an appliance that ends says must be so. */
@@ -172,7 +193,8 @@ export class PairFaults {
       chronicle.fail("L1", `${machine.name} has found its partner to own ${array.name} as well`, [text]);
     }
     const partner = array.partnerOf(machine);
-    if (partner?.runs === true && partner.partnership?.role === "refused") {
+    const isRefused = (one: SimMachine | null): boolean => one !== null && array.partnershipAt(one)?.role === "refused";
+    if (partner?.runs === true && isRefused(partner) && isRefused(machine)) {
       chronicle.fail("D1", `both appliances of ${array.name} refuse to start, and nothing explains why`, [text]);
     }
   }

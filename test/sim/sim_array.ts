@@ -1,14 +1,17 @@
 /**
- * One array of a simulated site as its checkers see it: its machines, and the lives of the array's firmware on them.
+ * One array of a simulated site as its checkers see it: its machines, the lives of its firmware on them, and in which of those the
+ * checkers' group is.
  *
- * An array that is a pair is served by one life at a time, on whichever appliance owns it: a takeover or a hand-over ends one and begins
- * another, as a restart does on a single appliance.
+ * A single appliance's firmware is one life from its start to its death. A pair's array has two halves, each with lives of its own: a
+ * takeover or a hand-over ends one on one appliance and begins another on the other one. The group is in one half at a time, and `pair
+ * move` carries it to the other.
  */
+
+import type { Api } from "../../firmware/manage/api.ts";
 import type { Control } from "../../firmware/manage/control.ts";
 import type { GroupEntry, GroupRegistry } from "../../firmware/manage/groups.ts";
 import { type HalfNumber, halfNumbers } from "../../firmware/pair/limits.ts";
 import type { Partnership } from "../../firmware/pair/partnership.ts";
-import { halfOfCopy } from "../../firmware/pair/peer_lanes.ts";
 import type { PairAppliance } from "../../firmware/pair_appliance.ts";
 import type { Group } from "../../firmware/volume/group.ts";
 import type { Hal } from "../../hal/api/hal.ts";
@@ -17,46 +20,86 @@ import type { BootFacts } from "./oracle.ts";
 import type { ArrayPlan } from "./site_plan.ts";
 
 export const groupName = "demo";
-/** The half of a pair's array that has it: the one where a peer's copy of it goes. */
-export const watchedHalf: HalfNumber = halfOfCopy(groupName);
 
 export interface Running {
   readonly control: Control;
   readonly groups: GroupRegistry;
 }
 
-/** One life of the array's firmware, from its start to its death, or to the hand-over to the partner. */
-export class Boot implements BootFacts {
-  readonly array: string;
+/** One life of the firmware of an array, or of a half of it, from its start to its death, or to the hand-over to the partner. */
+export class FirmwareLife {
   readonly machine: SimMachine;
+  readonly half: HalfNumber;
   /** The machine's boot. */
-  readonly number: number;
-  readonly cacheBuffer: ArrayBufferLike;
-  /** The array was served on its other appliance until this life began: it is no stop of the array (L4). */
-  readonly succeeds: boolean;
-  endedMs: number | null = null;
+  readonly bootCount: number;
+  /** Its write cache. */
+  readonly memory: Uint8Array;
   /** null: starting, refused, or never got so far. */
   running: Running | null = null;
-  #entry: GroupEntry | null = null;
+  /** Of the checkers' group here; null: it has not been here. */
+  boot: Boot | null = null;
 
-  constructor(array: string, machine: SimMachine, hal: Hal, succeeds: boolean) {
-    this.succeeds = succeeds;
-    this.array = array;
+  constructor(machine: SimMachine, half: HalfNumber, hal: Hal) {
     this.machine = machine;
-    this.number = machine.appliance.bootCount;
-    this.cacheBuffer = hal.cache.memory.buffer;
+    this.half = half;
+    this.bootCount = machine.appliance.bootCount;
+    this.memory = hal.cache.memory;
+  }
+
+  /** Whether these bytes are in its write cache. */
+  holds(bytes: Uint8Array): boolean {
+    const { buffer, byteOffset, byteLength } = this.memory;
+    const at = bytes.byteOffset - byteOffset;
+    return bytes.buffer === buffer && at >= 0 && at < byteLength;
   }
 
   alive(): boolean {
-    const { appliance, partnership } = this.machine;
-    if (!appliance.isUp || appliance.bootCount !== this.number || this.machine.boot !== this) return false;
-    if (partnership === null) return true;
+    const { appliance, pairAppliance, lives } = this.machine;
+    if (!appliance.isUp || appliance.bootCount !== this.bootCount || lives[this.half] !== this) return false;
+    const partnership = pairAppliance?.halves[this.half];
+    if (partnership === undefined) return true;
     const { engine, role } = partnership;
     return engine === null ? role === "starting" : engine === this.running;
   }
+}
+
+/** The time of the checkers' group in one life of the firmware: from its start, or its coming, to the end, or its leaving. */
+export class Boot implements BootFacts {
+  readonly array: string;
+  readonly life: FirmwareLife;
+  /** The array served it on the other appliance, or in the other half, until this began: it is no stop of the array (L4). */
+  readonly succeeds: boolean;
+  endedMs: number | null = null;
+  /** Hosts could write to it when it ended. */
+  wasServed = false;
+  /** It has gone to the other half, or is on its way. */
+  hasLeft = false;
+  #entry: GroupEntry | null = null;
+
+  constructor(array: string, life: FirmwareLife, succeeds: boolean) {
+    this.array = array;
+    this.life = life;
+    this.succeeds = succeeds;
+  }
+
+  get machine(): SimMachine {
+    return this.life.machine;
+  }
+
+  get number(): number {
+    return this.life.bootCount;
+  }
+
+  get running(): Running | null {
+    return this.life.running;
+  }
+
+  alive(): boolean {
+    return !this.hasLeft && this.life.alive();
+  }
 
   entry(): GroupEntry | null {
-    this.#entry ??= this.running?.groups.find(groupName) ?? null;
+    this.#entry ??= this.hasLeft ? null : (this.running?.groups.find(groupName) ?? null);
     return this.#entry;
   }
 
@@ -69,21 +112,16 @@ export class Boot implements BootFacts {
 export class SimMachine {
   readonly name: string;
   readonly appliance: MockAppliance;
-  /** The newest life of the array's firmware here. */
-  boot: Boot | null = null;
+  /** The newest of each half here; of a single appliance's array the first one. */
+  readonly lives: (FirmwareLife | null)[] = halfNumbers.map(() => null);
   /** Of the present boot; null: not one of a pair. */
   pairAppliance: PairAppliance | null = null;
-  /** Its cache lost its content under a failed battery, and has not been made good since. */
-  cacheIsLost = false;
+  /** What answers an operator's commands about the pair. */
+  pairApi: Api | null = null;
 
   constructor(name: string, appliance: MockAppliance) {
     this.name = name;
     this.appliance = appliance;
-  }
-
-  /** Of the half that has the checkers' group. */
-  get partnership(): Partnership | null {
-    return this.pairAppliance?.halves[watchedHalf] ?? null;
   }
 
   get hbaAddress(): string {
@@ -99,7 +137,7 @@ export class SimArray {
   readonly name: string;
   readonly plan: ArrayPlan;
   readonly machines: readonly SimMachine[];
-  /** The newest life of its firmware, on whichever appliance. */
+  /** Where the checkers' group is, or was last. */
   boot: Boot | null = null;
   /** The operator's word for the next start. */
   acceptCacheLoss = false;
@@ -125,7 +163,7 @@ export class SimArray {
     return this.machines.length > 1;
   }
 
-  /** The one that serves, or did so last. */
+  /** The one that serves the checkers' group, or did so last. */
   get machine(): SimMachine {
     return this.boot?.machine ?? this.machines[0]!;
   }
@@ -138,7 +176,18 @@ export class SimArray {
     return this.machines.find((one) => one !== machine) ?? null;
   }
 
-  /** The life that serves now, or null. */
+  /** In a pair, the half that has the checkers' group, at one of its appliances. */
+  partnershipAt(machine: SimMachine): Partnership | null {
+    return machine.pairAppliance?.halves[this.boot?.life.half ?? 0] ?? null;
+  }
+
+  /** A half, or the whole array, with its firmware at work. */
+  get runningLives(): FirmwareLife[] {
+    const lives = this.machines.filter(({ appliance }) => !appliance.isPaused).flatMap((machine) => machine.lives);
+    return lives.filter((life) => life !== null && life.running !== null && life.alive()) as FirmwareLife[];
+  }
+
+  /** Where the group is served now, or null. */
   get live(): Boot | null {
     const { boot } = this;
     return boot !== null && boot.running !== null && boot.alive() && !boot.machine.appliance.isPaused ? boot : null;

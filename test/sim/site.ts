@@ -8,9 +8,15 @@ import {
   type StartOutcome,
   startAppliance,
 } from "../../firmware/appliance.ts";
+import type { WriteLog } from "../../firmware/log/write_log.ts";
 import type { Result } from "../../firmware/manage/control.ts";
+import { EventLog } from "../../firmware/manage/events.ts";
+import type { GroupRegistry } from "../../firmware/manage/groups.ts";
+import { type HalfNumber, halfNumbers } from "../../firmware/pair/limits.ts";
 import type { PairPort } from "../../firmware/pair/pair_port.ts";
+import { createPairApi } from "../../firmware/pair_api.ts";
 import { PairAppliance } from "../../firmware/pair_appliance.ts";
+import type { Group } from "../../firmware/volume/group.ts";
 import type { Hal } from "../../hal/api/hal.ts";
 import type { MockAppliance } from "../../hal/mock/appliance.ts";
 import { BrokenContract } from "../../hal/mock/contract.ts";
@@ -20,7 +26,7 @@ import { World } from "../../hal/mock/world.ts";
 import { Chronicle } from "./chronicle.ts";
 import { tapLogs } from "./log_tap.ts";
 import { Oracle } from "./oracle.ts";
-import { Boot, groupName, SimArray, SimMachine, watchedHalf } from "./sim_array.ts";
+import { Boot, FirmwareLife, groupName, SimArray, SimMachine } from "./sim_array.ts";
 import { type ArrayPlan, drawSitePlan, type PairCount, type PairPlan, type SitePlan } from "./site_plan.ts";
 
 const version = "sim";
@@ -70,8 +76,17 @@ export class Site {
       mayFork: (array) => this.forkLicences.has(array),
       mayForget: (array) => this.forgetLicences.has(array),
     });
-    tapLogs(this.oracle);
     this.arrays = this.plan.arrays.map((plan) => this.#build(plan));
+    this.oracle.bootOf = (log) => this.#bootOf(log);
+    const { oracle } = this;
+    tapLogs({
+      appended: (log, header, at) => oracle.appended(log, header, at),
+      committed: (log) => oracle.committed(log),
+      emptied: (log) => oracle.emptied(log),
+      servingChanged: (group, serving) => oracle.servingChanged(group, serving),
+      leaving: (group) => this.#groupLeaves(group),
+      came: (groups) => this.#groupCame(groups),
+    });
   }
 
   array(name: string): SimArray {
@@ -132,17 +147,25 @@ export class Site {
   }
 
   #wentDown(array: SimArray, machine: SimMachine, kind: DeathKind): void {
-    if (array.boot === null || array.boot.machine !== machine) {
-      this.chronicle.note(machine.name, `down (${kind})`);
+    const { boot } = array;
+    if (boot === null || boot.machine !== machine || boot.endedMs !== null) {
+      this.chronicle.note(this.#placeOf(array, machine), `down (${kind})`);
       if (kind === "power") this.onPowerLost(array, machine);
       return;
     }
-    array.boot.endedMs ??= this.world.nowMs;
-    // What it has committed is known as long as its memory is looked at.
-    this.oracle.view(array.boot);
-    const commit = array.boot.group()?.log.commitSeq ?? "?";
-    this.chronicle.note(this.#placeOf(array, machine), `down (${kind}); had committed ${commit}`);
-    if (kind === "power") this.onPowerLost(array, machine);
+    this.#bootEnds(array, boot, `down (${kind})`, () => {
+      if (kind === "power") this.onPowerLost(array, machine);
+    });
+  }
+
+  /** The group is not there any more: what it had committed is known as long as its memory is looked at. */
+  #bootEnds(array: SimArray, boot: Boot, how: string, thereupon: () => void = () => {}): void {
+    boot.endedMs = this.world.nowMs;
+    const group = boot.group();
+    boot.wasServed = group?.serving().writable === true;
+    this.oracle.view(boot);
+    this.chronicle.note(this.#placeOf(array, boot.machine), `${how}; had committed ${group?.log.commitSeq ?? "?"}`);
+    thereupon();
     this.onDown(array);
   }
 
@@ -232,60 +255,117 @@ export class Site {
     });
   }
 
-  /** The array's firmware starts on this machine. Never answers when that comes to nothing. */
-  #beginLife(array: SimArray, machine: SimMachine, hal: Hal, pair?: PairPort): Promise<StartOutcome> {
+  /** The firmware of a half, or of the whole array, starts on this machine. Never answers when that comes to nothing. */
+  #beginLife(
+    array: SimArray,
+    machine: SimMachine,
+    hal: Hal,
+    ofPair?: { readonly pair: PairPort; readonly half: HalfNumber },
+  ): Promise<StartOutcome> {
+    const half = ofPair?.half ?? 0;
     const partner = array.partnerOf(machine);
-    if (partner?.boot?.alive() === true) {
-      this.chronicle.fail(
-        "L1",
-        `${machine.name} opens the pool while the array's firmware is at work on ${partner.name}`,
-      );
+    if (partner?.lives[half]?.alive() === true) {
+      this.chronicle.fail("L1", `${machine.name} opens half ${half} of the pool while ${partner.name} has it open`);
     }
-    if (array.boot !== null) this.oracle.forget(array.boot);
-    const boot = new Boot(array.name, machine, hal, this.#succeeds(array, machine));
-    array.boot = boot;
-    machine.boot = boot;
-    this.oracle.booted(boot);
+    const life = new FirmwareLife(machine, half, hal);
+    machine.lives[half] = life;
     const place = this.#placeOf(array, machine);
-    this.chronicle.note(place, `start ${boot.number}`);
+    this.chronicle.note(place, array.isPair ? `start ${life.bootCount} of half ${half}` : `start ${life.bootCount}`);
+    if (!array.isPair) this.#bootBegins(array, life);
     const emit = (code: string, text: string) => {
-      if (boot.alive()) this.#heard(array, place, code, text);
+      if (life.alive()) this.#heard(array, place, code, text);
     };
     const config = this.#config(array, machine);
-    const options: StartOptions = { hal, config, events: { emit }, version };
-    const started = startAppliance(pair === undefined ? options : { ...options, pair, half: watchedHalf });
+    const options: StartOptions = { hal, config, events: { emit }, version, ...ofPair };
+    const started = startAppliance(options);
     return new Promise((resolve) => {
       started.then(
         (outcome) => {
-          if (!boot.alive()) return;
-          this.#lifeStarted(array, boot, outcome);
+          if (!life.alive()) return;
+          this.#lifeStarted(array, life, outcome);
           resolve(outcome);
         },
         (error) => {
-          if (boot.alive()) this.panicked(array, error);
+          if (life.alive()) this.panicked(array, error);
         },
       );
     });
   }
 
-  /** Whether the life before was on the partner, served hosts to its end, and ended a moment ago. */
-  #succeeds(array: SimArray, machine: SimMachine): boolean {
+  /** From now on the group is here. */
+  #bootBegins(array: SimArray, life: FirmwareLife): Boot {
     const former = array.boot;
-    if (former === null || former.machine === machine || former.endedMs === null) return false;
-    const isFresh = this.world.nowMs - former.endedMs <= successionMs;
-    return isFresh && former.group()?.serving().writable === true;
+    if (former?.alive() === true && former.running?.groups.find(groupName) != null) {
+      const places = [former.life, life].map((one) => `half ${one.half} on ${one.machine.name}`);
+      this.chronicle.fail("L1", `${array.name} has ${groupName} open twice: ${places.join(" and ")}`);
+    }
+    if (former !== null) this.oracle.forget(former);
+    const boot = new Boot(array.name, life, this.#succeeds(array, life));
+    array.boot = boot;
+    life.boot = boot;
+    this.oracle.booted(boot);
+    return boot;
   }
 
-  #lifeStarted(array: SimArray, boot: Boot, outcome: StartOutcome): void {
+  /** Whether hosts could write to the group elsewhere until a moment ago, and no process that had it has ended since by itself. */
+  #succeeds({ boot: former }: SimArray, { machine, bootCount }: FirmwareLife): boolean {
+    if (former === null || former.endedMs === null || !former.wasServed) return false;
+    const isSameProcess = former.machine === machine && former.number === bootCount;
+    if (former.machine === machine && !isSameProcess) return false;
+    return this.world.nowMs - former.endedMs <= successionMs;
+  }
+
+  /** Whose log it is. The first that is heard of a group's log in a life tells that the group is there. */
+  #bootOf(log: WriteLog): Boot | null {
+    const { bytes } = log.list.region;
+    for (const array of this.arrays) {
+      for (const { lives } of array.machines) {
+        const life = lives.find((one) => one?.holds(bytes) === true);
+        if (life == null) continue;
+        const { boot } = life;
+        if (boot === null) return life.alive() ? this.#bootBegins(array, life) : null;
+        if (!boot.hasLeft) return boot;
+        // The log that has been left is emptied.
+        return boot.group()?.log === log || !life.alive() ? null : this.#bootBegins(array, life);
+      }
+    }
+    return null;
+  }
+
+  #groupLeaves(group: Group): void {
+    for (const array of this.arrays) {
+      const { boot } = array;
+      if (boot === null || boot.group() !== group) continue;
+      this.#bootEnds(array, boot, `${groupName} leaves half ${boot.life.half}`);
+      boot.hasLeft = true;
+    }
+  }
+
+  #groupCame(groups: GroupRegistry): void {
+    for (const array of this.arrays) {
+      const life = array.runningLives.find(({ running }) => running?.groups === groups);
+      if (life !== undefined) this.#found(array, life);
+    }
+  }
+
+  /** The life has the group open. */
+  #found(array: SimArray, life: FirmwareLife): void {
+    if (life.boot === null || life.boot.hasLeft) this.#bootBegins(array, life);
+    const { machine, half } = life;
+    if (array.isPair) this.chronicle.note(machine.name, `${groupName} is in half ${half}`);
+    for (const listener of this.onStarted) listener(array);
+  }
+
+  #lifeStarted(array: SimArray, life: FirmwareLife, outcome: StartOutcome): void {
     if (outcome.ok) {
-      boot.running = outcome;
-      array.acceptCacheLoss = false;
+      life.running = outcome;
+      array.acceptCacheLoss &&= array.isPair && array.runningLives.length < halfNumbers.length;
       array.acceptStaleDisk = false;
-      array.completedBoot = boot.number;
-      for (const listener of this.onStarted) listener(array);
+      array.completedBoot = life.bootCount;
+      if (!array.isPair || outcome.groups.find(groupName) !== null) this.#found(array, life);
       return;
     }
-    this.chronicle.note(this.#placeOf(array, boot.machine), `refused to start: ${outcome.text}`);
+    this.chronicle.note(this.#placeOf(array, life.machine), `refused to start: ${outcome.text}`);
     // The partner of a pair may be the one that can.
     if (array.isPair) return;
     array.refusal = outcome.text;
@@ -299,7 +379,6 @@ export class Site {
     for (const listener of this.onEvent) listener(array, code);
   }
 
-  /** Every life, on this machine, of the half that has the checkers' group is one for the checkers. */
   #startOneOfPair(array: SimArray, machine: SimMachine, hal: Hal, pair: PairPlan): void {
     const partner = array.partnerOf(machine)!.name;
     const { bootCount } = machine.appliance;
@@ -315,18 +394,17 @@ export class Site {
         addresses: pairNics.map(({ port }) => `${partner}:${port}`),
         preferred: machine === array.machines[0],
         returnAfterMs: null,
+        writesBackAlone: pair.writesBackAlone,
         heartbeatMs: pair.heartbeatMs,
         limitMs: pair.limitMs,
+        hungMs: 2 * pair.limitMs,
       },
       events: {
         emit: (code, text) => {
           if (isUp()) this.#heard(array, machine.name, code, text);
         },
       },
-      start: (options) =>
-        options.half === watchedHalf
-          ? this.#beginLife(array, machine, options.hal, options.pair)
-          : startAppliance(options),
+      start: ({ hal: lent, pair: port, half }) => this.#beginLife(array, machine, lent, { pair: port!, half: half! }),
       end: (text) => {
         if (!isUp()) return;
         this.chronicle.note(machine.name, `ends: ${text}`);
@@ -335,8 +413,17 @@ export class Site {
       },
     });
     machine.pairAppliance = pairAppliance;
+    machine.pairApi = createPairApi({
+      pair: pairAppliance,
+      array: array.name,
+      appliance: machine.name,
+      version,
+      events: new EventLog(hal.clock, () => {}),
+      clock: hal.clock,
+      lab: null,
+    });
     pairAppliance.onEngine = (half) => {
-      if (half === watchedHalf && machine.partnership?.engine === null && isUp()) this.#lifeEnded(array, machine);
+      if (pairAppliance.halves[half]!.engine === null && isUp()) this.#handedOver(array, machine, half);
     };
     pairAppliance.start().then(
       (trouble) => {
@@ -348,14 +435,14 @@ export class Site {
     );
   }
 
-  /** Handed over: as a death, decided by the firmware. */
-  #lifeEnded(array: SimArray, machine: SimMachine): void {
+  /** As a death, decided by the firmware. */
+  #handedOver(array: SimArray, machine: SimMachine, half: HalfNumber): void {
     const { boot } = array;
-    if (boot === null || boot.machine !== machine) return;
-    this.oracle.view(boot);
-    boot.endedMs = this.world.nowMs;
-    this.chronicle.note(machine.name, `hands over; had committed ${boot.group()?.log.commitSeq ?? "?"}`);
-    this.onDown(array);
+    if (boot === null || boot.life !== machine.lives[half] || boot.endedMs !== null) {
+      this.chronicle.note(machine.name, `hands half ${half} over`);
+      return;
+    }
+    this.#bootEnds(array, boot, `hands half ${half} over`);
   }
 
   /** Runs the world until `promise` has an answer; for code outside its events. */
@@ -392,9 +479,12 @@ export class Site {
   prepare(): void {
     for (const array of this.arrays) this.start(array);
     const [oak, elm] = this.arrays as [SimArray, SimArray];
-    if (!this.runUntil(() => oak.live !== null && elm.live !== null, 60_000)) return this.#notPrepared("both start");
-    const { control } = oak.live!.running!;
+    const isUp = (array: SimArray): boolean => array.runningLives.length === (array.isPair ? halfNumbers.length : 1);
+    if (!this.runUntil(() => isUp(oak) && isUp(elm), 60_000)) return this.#notPrepared("both start");
+    const life = oak.runningLives.find(({ half }) => !oak.isPair || half === this.plan.homeHalf)!;
+    const { control } = life.running!;
     this.succeed(control.groups.create({ name: groupName }));
+    if (oak.isPair) this.#found(oak, life);
     for (const { name, sectorCount } of this.plan.volumes) {
       this.succeed(control.volumes.create({ name, sizeBytes: sectorCount * 512, group: groupName, pool: null }));
     }
@@ -417,11 +507,12 @@ export class Site {
   }
 
   openToHosts(array: SimArray): void {
-    const { control } = array.live!.running!;
-    this.succeed(control.hosts.add({ name: "anyone", any: true, addresses: [], iqns: [], tlsNames: [] }));
-    for (const { name } of this.plan.volumes) {
-      this.succeed(control.hosts.map("anyone", { volume: name, lun: null, readOnly: false }));
-    }
+    // A host is known to both halves; each has the mappings of its own volumes.
+    for (const { running } of array.runningLives)
+      this.succeed(running!.control.hosts.add({ name: "anyone", any: true, addresses: [], iqns: [], tlsNames: [] }));
+    const { hosts } = array.live!.running!.control;
+    for (const { name } of this.plan.volumes)
+      this.succeed(hosts.map("anyone", { volume: name, lun: null, readOnly: false }));
   }
 
   #notPrepared(what: string): void {

@@ -2,6 +2,8 @@
  * What a simulated site is made of, drawn from its seed: small caches, small disks and small logs, so that spills, overflows and
  * full pools come about within seconds of world time.
  */
+
+import type { HalfNumber } from "../../firmware/pair/limits.ts";
 import type { PersistenceDomain } from "../../hal/api/write_cache.ts";
 import type { DeathKind } from "../../hal/mock/lifetime.ts";
 import type { Prng } from "../../hal/mock/prng.ts";
@@ -16,6 +18,8 @@ export interface PairPlan {
   readonly fencing: DeathKind;
   readonly heartbeatMs: number;
   readonly limitMs: number;
+  /** `unmirrored = "write-back"` in the profile. */
+  readonly writesBackAlone: boolean;
 }
 
 /** How many arrays are pairs: oak first. */
@@ -46,6 +50,8 @@ export interface SitePlan {
   readonly shelfLogBytes: number;
   readonly volumes: readonly { readonly name: string; readonly number: number; readonly sectorCount: number }[];
   readonly mode: "sync" | "async";
+  /** The half of oak, if that is a pair, in which the group is made. */
+  readonly homeHalf: HalfNumber;
   /** Sessions per array and volume, and commands that each keeps open. */
   readonly sessionsPerVolume: number;
   readonly depth: number;
@@ -59,7 +65,7 @@ export function drawPairCount(prng: Prng): PairCount {
 }
 
 export function plainPair(name: string): PairPlan {
-  return { partner: `${name}-b`, fencing: "process", heartbeatMs: 100, limitMs: 1000 };
+  return { partner: `${name}-b`, fencing: "process", heartbeatMs: 100, limitMs: 1000, writesBackAlone: false };
 }
 
 function drawPair(prng: Prng, name: string): PairPlan {
@@ -69,6 +75,7 @@ function drawPair(prng: Prng, name: string): PairPlan {
     fencing: prng.pick(["process", "power"] as const),
     heartbeatMs,
     limitMs: prng.pick([3, 5, 10]) * heartbeatMs,
+    writesBackAlone: prng.chance(0.25),
   };
 }
 
@@ -87,15 +94,21 @@ export function drawSitePlan(prng: Prng, smallPool: boolean, pairs: PairCount, p
     name,
     appliance: `${name}-a`,
     pair: pairs === "both" || (pairs === "one" && name === "oak") ? drawPair(pairPrng, name) : null,
-    cacheBytes,
+    // Each half of a pair's cache is as large as the cache of an array without a partner: a golden copy with a smaller one is refused.
+    cacheBytes: pairs === "one" && name === "oak" ? 2 * cacheBytes : cacheBytes,
     domain: ownDomain,
     diskBytes: Array.from({ length: diskCount }, () => diskBytes),
     persistMs,
     diskSlowness,
     latePersistRate,
   });
+  const arrays = [
+    array("oak", domain),
+    array("elm", prng.chance(0.8) ? domain : domain === "flush" ? "battery" : "flush"),
+  ];
   return {
-    arrays: [array("oak", domain), array("elm", prng.chance(0.8) ? domain : domain === "flush" ? "battery" : "flush")],
+    arrays,
+    homeHalf: arrays[0]!.pair === null ? 0 : pairPrng.pick([0, 1] as const),
     slabBytes: MiB,
     logSlotBytes: 256 * KiB,
     mapCacheBytes: prng.pick([256 * KiB, 4 * MiB]),

@@ -98,11 +98,13 @@ export class Watch {
 
   /** What `array` holds durably now, or held when it died; null: nothing is known. */
   #durableNow(array: SimArray): Position | null {
-    const group = array.boot?.group() ?? null;
+    const { boot } = array;
+    const group = boot?.group() ?? null;
+    const known = this.#durable.get(array.name) ?? null;
+    // A group that has left its half took its log along: what it held then stands until it is open in the other half.
+    if (boot === null || group === null || boot.hasLeft) return known;
     // What it held when it died stands in its memory until the next one starts.
-    if (group === null || (!array.boot!.alive() && !this.#judged.has(array.boot!))) {
-      return this.#durable.get(array.name) ?? null;
-    }
+    if (!boot.alive() && !this.#judged.has(boot)) return known;
     const position = this.#positionOf(group, group.log.persistedSeq);
     this.#durable.set(array.name, position);
     return position;

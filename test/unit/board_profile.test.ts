@@ -287,6 +287,8 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
     returnAfterMs: null,
     heartbeatMs: 100,
     limitMs: 1000,
+    writesBackAlone: false,
+    hungMs: 2000,
   });
   const chosen = accepted(
     paired.replace("[power]", "preferred = true\nreturn_after_s = 90\nheartbeat_ms = 20\nmissed_max = 5\n[power]"),
@@ -295,6 +297,9 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
   assert.is(chosen.pair?.returnAfterMs, 90_000);
   assert.is(chosen.pair?.heartbeatMs, 20);
   assert.is(chosen.pair?.limitMs, 100);
+  assert.is(chosen.pair?.hungMs, 1000, "twice the limit would be less than the least");
+  const patient = accepted(paired.replace("[power]", "hung_ms = 5000\n[power]")).config;
+  assert.is(patient.pair?.hungMs, 5000);
 });
 
 test("a pair that could not be held together or apart -> one line with field, fault and remedy", () => {
@@ -374,6 +379,17 @@ test("a pair that could not be held together or apart -> one line with field, fa
       "[power]",
       "missed_max = 2\n[power]",
       "pair.missed_max: 2 is not a whole number from 3 to 100; write for example missed_max = 10",
+    ],
+    [
+      "[power]",
+      "hung_ms = 99\n[power]",
+      "pair.hung_ms: 99 is not a whole number from 100 to 1000000; write for example hung_ms = 2000",
+    ],
+    [
+      "[power]",
+      "hung_ms = 900\n[power]",
+      "pair.hung_ms: 900 is less than the 1000 ms after which a silent partner is lost (heartbeat_ms x missed_max); " +
+        "write for example hung_ms = 2000, or leave it out",
     ],
     [
       "[power]",

@@ -130,7 +130,7 @@ test("another array's cache, and one of another size -> refused", () => {
 test("a segment of a group that is no more -> no later start finds it", () => {
   const clock = new ManualClock();
   const nvram = nvramOf(new Uint8Array(cacheBytes), clock);
-  const header = { groupId: "c".repeat(32), ordinal: 1, firstSeq: 1 };
+  const header = { groupId: "c".repeat(32), ordinal: 1, firstSeq: 1, durableSeq: 0 };
   encodeSegmentHeader(nvram.region, nvram.baseOf(3), header, 1, mockDigests);
   nvram.setUsed(new Map());
   assert.is(decodeSegmentHeader(regionOf(nvram.region.bytes), nvram.baseOf(3), mockDigests), null);

@@ -271,5 +271,9 @@ export function fakeLab(calls: string[]): LabPort {
       calls.push(`lab.fault ${kind} ${on}`);
       return done({ kind, on });
     },
+    stall: ({ forMs }) => {
+      calls.push(`lab.stall ${forMs}`);
+      return done({ forMs });
+    },
   };
 }

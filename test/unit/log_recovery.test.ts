@@ -135,6 +135,32 @@ test("write-through kept more on the shelf than the quota, the cache is lost -> 
   }
 });
 
+test("home to the end of a segment that is on the shelf alone, and the cache full behind it -> it starts, and the peer reads all", () => {
+  const bench = new GroupBench(5, "battery");
+  bench.start();
+  bench.group.room.retain("elm", 0);
+  bench.serve();
+  write(bench, 1, 1);
+  destage(bench);
+  bench.group.log.list.seal();
+  const { commit } = bench.store;
+  bench.store.commit = () => {};
+  const stamps = Array.from({ length: 64 }, (_, index) => index + 2);
+  const requests = stamps.map((stamp) => bench.request("write", 0, 128, stamped(stamp, 128)));
+  const inCache = () => bench.group.log.list.segments.filter((segment) => segment.slot >= 0);
+  bench.until(() => inCache().length === bench.nvram.segmentCount && bench.group.log.list.segments[0]?.slot === -1);
+  const head = bench.group.log.headSeq;
+  const acknowledged = Math.max(...stamps.filter((_, index) => requests[index]!.done));
+  assert.ok(acknowledged > 0);
+  bench.store.commit = commit;
+  bench.crash();
+  bench.start();
+  bench.group.room.retain("elm", 0);
+  bench.serve();
+  assert.is(readByPeer(bench, head), head);
+  assert.ok(stampAt(bench, 0) >= acknowledged);
+});
+
 test("a slot of the log cannot be read while the cache does not count -> no start, and the slot is kept", () => {
   const bench = new GroupBench(3, "battery");
   bench.start();
@@ -171,6 +197,31 @@ test("a committed record rots in the cache -> the group says that writes are los
   bench.cache.memory[rotten.at + rotten.header.headerBytes + 5]! ^= 1;
   bench.start();
   assert.is(bench.group.log.headSeq, rotten.header.firstSeq - 1);
+  assert.ok(bench.group.cacheWasLost);
+});
+
+test("write-through, a record rots on the shelf, the cache is lost -> the group says that writes are lost", () => {
+  const bench = new GroupBench(6, "battery");
+  bench.start();
+  bench.serve();
+  bench.group.writeThrough.begin();
+  write(bench, 0, 1);
+  bench.store.commit = () => {};
+  const { list } = bench.group.log;
+  for (let stamp = 2; list.segments.length < 4; stamp++) {
+    const tracked = bench.request("write", 0, 128, stamped(stamp, 128));
+    bench.until(() => tracked.done);
+  }
+  const rotten = list.segments[1]!;
+  let flushed = false;
+  bench.store.writeLogSlot(rotten.shelfSlot!, rotten.usedBytes - 512, [new Uint8Array(512)], () =>
+    bench.store.flushLog(() => (flushed = true)),
+  );
+  bench.until(() => flushed);
+  bench.crash();
+  bench.loseCache();
+  bench.start();
+  assert.ok(bench.group.log.headSeq < rotten.lastSeq);
   assert.ok(bench.group.cacheWasLost);
 });
 

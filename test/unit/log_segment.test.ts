@@ -13,13 +13,18 @@ const base = 8192;
 
 function segment() {
   const region = regionOf(new Uint8Array(base + logLimits.segmentHeaderBytes).fill(0xa5));
-  encodeSegmentHeader(region, base, { groupId, ordinal: 77, firstSeq: 2 ** 40 }, 5, mockDigests);
+  encodeSegmentHeader(region, base, { groupId, ordinal: 77, firstSeq: 2 ** 40, durableSeq: 2 ** 39 }, 5, mockDigests);
   return region;
 }
 
 test("a segment's header -> comes back; any of its bytes changed -> there is none", () => {
   const region = segment();
-  assert.equal(decodeSegmentHeader(region, base, mockDigests), { groupId, ordinal: 77, firstSeq: 2 ** 40 });
+  assert.equal(decodeSegmentHeader(region, base, mockDigests), {
+    groupId,
+    ordinal: 77,
+    firstSeq: 2 ** 40,
+    durableSeq: 2 ** 39,
+  });
   for (let at = base; at < base + 64; at++) {
     region.bytes[at]! ^= 0x10;
     assert.is(decodeSegmentHeader(region, base, mockDigests), null, `byte ${at - base}`);
@@ -30,7 +35,7 @@ test("a segment's header -> comes back; any of its bytes changed -> there is non
 test("a fresh segment in a used slot -> the cells of before are gone", () => {
   const region = segment();
   encodeCell(region, base, 0, { commitSeq: 9, timeline, groupId }, mockDigests);
-  encodeSegmentHeader(region, base, { groupId, ordinal: 78, firstSeq: 1 }, 5, mockDigests);
+  encodeSegmentHeader(region, base, { groupId, ordinal: 78, firstSeq: 1, durableSeq: 0 }, 5, mockDigests);
   assert.is(decodeCells(region, base, groupId, mockDigests), null);
 });
 

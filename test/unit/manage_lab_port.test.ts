@@ -32,6 +32,7 @@ function setUp() {
       setBattery: (state) => told.push(`battery ${state}`),
       setDiskFault: (place, on) => place === "shelf0/1" && told.push(`disk ${place} ${on}`) > 0,
       setShelfFault: (shelf, on) => shelf === "shelf0" && told.push(`shelf ${shelf} ${on}`) > 0,
+      stallLoop: (forMs) => told.push(`stall ${forMs}`),
     },
     events: { emit: () => {} },
   });
@@ -55,6 +56,12 @@ test("faults -> the HAL is told; an unknown place is refused", () => {
   assert.ok(lab.fault({ kind: "shelf", place: null, on: true }).ok);
   assert.not(lab.fault({ kind: "disk", place: "shelf0/7", on: true }).ok);
   assert.equal(told, ["battery failed", "battery good", "disk shelf0/1 true", "shelf shelf0 true"]);
+});
+
+test("a stall -> the HAL is told for how long", () => {
+  const { lab, told } = setUp();
+  assert.equal(lab.stall({ forMs: 400 }), { ok: true, value: { forMs: 400 } });
+  assert.equal(told, ["stall 400"]);
 });
 
 test.run();

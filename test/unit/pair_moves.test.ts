@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import type { FailoverJson } from "../../firmware/manage/control.ts";
 import type { PairBench, PairMachine } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
-import { assertReads, filled, luns, owners, twoHalves, write } from "./support/two_halves.ts";
+import { assertReads, filled, luns, mebibyte, owners, twoHalves, write } from "./support/two_halves.ts";
 
 const test = suite("pair_moves");
 
@@ -60,6 +60,46 @@ test("a group moves under load -> every write is answered, nothing acknowledged 
     assert.is(host.verify(), null);
     assert.ok(host.longestGapMs < 500, `the host waited ${host.longestGapMs} ms`);
   }
+});
+
+test("a group moves whose log on the shelf has more than one slab -> all of it goes along", () => {
+  const store = { slabBytes: mebibyte, logSlotBytes: 262144, mapCacheBytes: 4 * mebibyte };
+  const bench = twoHalves(94, { store, cacheBytes: 6 * mebibyte });
+  const host = bench.host("one", 400);
+  host.run();
+  // The shelf takes the log, and is slow with what is scattered: much is in the log alone.
+  for (const disk of bench.shelf.slots) disk!.faults.writeMs = 20;
+  const entry = bench.owner.partnership!.engine!.groups.find("one")!;
+  bench.until("a long log", () => entry.group.log.list.segments.length >= 6);
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
+  const acks = host.acks;
+  bench.until("writes go on", () => host.acks > acks + 100);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test("moves to and fro, before the former has quite ended -> hosts' access goes along, and nobody is left with a stale one", () => {
+  const bench = twoHalves(95);
+  const session = new PairInitiator(bench, "host");
+  session.login(bench.a);
+  write(session, 0, filled(1));
+  let open = 0;
+  for (let turn = 0; turn < 60; turn++) {
+    open++;
+    const body = { group: "one", to: turn % 2 === 0 ? "oak-b" : "oak-a", timeoutMs: 3000 };
+    void bench.machines[turn % 3 === 0 ? 0 : 1]!.api!("POST", "/v1/pair/move", JSON.stringify(body)).then(() => open--);
+    bench.runFor((turn % 7) * 3);
+  }
+  bench.until("all are answered", () => open === 0);
+  assertReads(session, 0, filled(1));
+  const halves = bench.machines.flatMap(({ appliance }) => appliance!.halves.flatMap(({ engine }) => engine ?? []));
+  const mapped = halves.map(({ groups, control }) =>
+    control.hosts.list()[0]!.mappings.map(({ volume }) => [volume, groups.findVolume(volume) !== null]),
+  );
+  assert.equal(mapped.flat().sort(), [
+    ["one", true],
+    ["two", true],
+  ]);
 });
 
 test("an appliance dies anywhere in a move -> the group is in one half, whole, and served", () => {

@@ -180,6 +180,70 @@ test("the battery fails again while write-through ends -> write-through goes on,
   }
 });
 
+test("kept for a move, the cache fails and is good again in the midst of it -> the shelf has everything until the release", () => {
+  for (const healthy of [true, false]) {
+    for (let steps = 0; steps <= 6; steps++) {
+      const bench = new GroupBench(12, "battery");
+      bench.start();
+      bench.serve();
+      const { writeThrough } = bench.group;
+      const before = write(bench, 1, 1);
+      bench.until(() => before.done);
+      let ended = 0;
+      const end = () => writeThrough.end(() => ended++);
+      if (!healthy) writeThrough.begin();
+      for (let step = 0; step < steps; step++) bench.clock.step();
+      if (!healthy && steps % 2 === 0) end();
+      writeThrough.keep();
+      if (steps % 3 === 0) writeThrough.begin();
+      bench.until(() => writeThrough.holdsAll);
+      end();
+      const after = write(bench, 2, 2);
+      bench.until(() => after.done && !writeThrough.busy);
+      assert.ok(writeThrough.holdsAll, "kept");
+      assert.is(ended, 0);
+      if (steps < 6) loseCache(bench);
+      else {
+        writeThrough.release();
+        bench.until(() => ended === 1);
+        assert.not(writeThrough.active);
+        bench.crash();
+      }
+      bench.start();
+      assert.not(bench.group.cacheWasLost, `${healthy}, ${steps} steps`);
+      bench.serve();
+      assert.is(stampAt(bench, 1), 1);
+      assert.is(stampAt(bench, 2), 2);
+    }
+  }
+});
+
+test("the mode ends, begins and ends again before the shelf has heard of the first end -> it ends when it has heard of the last", () => {
+  const bench = new GroupBench(13, "battery");
+  bench.start();
+  bench.serve();
+  const { writeThrough } = bench.group;
+  writeThrough.begin();
+  bench.until(() => writeThrough.holdsAll && !writeThrough.busy);
+  const ends: string[] = [];
+  writeThrough.end(() => ends.push("first"));
+  writeThrough.begin();
+  writeThrough.end(() => ends.push("last"));
+  let commits = 0;
+  const { store } = bench.group;
+  const commit = store.commit.bind(store);
+  store.commit = (document, done) =>
+    commit(document, (error) => {
+      commits++;
+      done(error);
+      // Whatever the root says now, a crash here is a crash in the mode, or behind its end.
+      if (writeThrough.active) assert.equal(ends, []);
+    });
+  bench.until(() => ends.length > 0);
+  assert.equal(ends, ["last"]);
+  assert.ok(commits >= 2, `${commits} commits`);
+});
+
 test("a flush of the shelf fails once -> what it covered is written again before anything is acknowledged", () => {
   const bench = new GroupBench(6, "battery");
   bench.start();

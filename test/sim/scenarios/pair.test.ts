@@ -93,7 +93,7 @@ test("a hand-over while the interconnect is slow -> the partner has it all", () 
   const { scene, a, b } = pairScene();
   scene.site.slowPair(scene.oak, 20, ["ic0", "ic1"]);
   untilWrites(scene);
-  scene.answer(a.partnership!.failover(null));
+  scene.answer(scene.oak.partnershipAt(a)!.failover(null));
   untilServed(scene, b);
   scene.mend();
 });
@@ -134,7 +134,7 @@ test("hand-overs to and fro under load -> nothing is lost, and the peer follows"
   const { scene, a, b } = pairScene("sync");
   for (const to of [b, a, b]) {
     const from = to === a ? b : a;
-    assert.equal(scene.answer(from.partnership!.failover(null)), { changed: true, owner: to.name });
+    assert.equal(scene.answer(scene.oak.partnershipAt(from)!.failover(null)), { changed: true, owner: to.name });
     untilServed(scene, to);
     untilWrites(scene);
   }

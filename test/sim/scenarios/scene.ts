@@ -51,6 +51,7 @@ const plainPlan: SitePlan = {
     { name: "demo-2", number: 2, sectorCount: 2048 + 8 },
   ],
   mode: "async",
+  homeHalf: 0,
   sessionsPerVolume: 1,
   depth: 4,
   thinkMs: 8,

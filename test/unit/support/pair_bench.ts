@@ -20,9 +20,14 @@ export interface PairBenchOptions {
   readonly domain?: "battery" | "flush";
   readonly heartbeatMs?: number;
   readonly limitMs?: number;
+  /** Twice the limit unless given. */
+  readonly hungMs?: number;
   readonly returnAfterMs?: number;
+  readonly writesBackAlone?: boolean;
   /** Of each of the shelf's two disks. */
   readonly diskBytes?: number;
+  /** The pool's geometry. */
+  readonly store?: { readonly slabBytes: number; readonly logSlotBytes: number; readonly mapCacheBytes: number };
   /** The pair has `serviceAddress`, with a port. */
   readonly hasService?: boolean;
 }
@@ -136,6 +141,7 @@ export class PairBench {
 
   start(which: PairMachine, words: { readonly acceptCacheLoss?: boolean } = {}): void {
     const { heartbeatMs = 100, limitMs = 1000 } = this.#options;
+    const { hungMs = 2 * limitMs } = this.#options;
     which.appliance = null;
     which.ended = null;
     const partner = this.other(which).name;
@@ -146,6 +152,7 @@ export class PairBench {
           array: { name: "oak", appliance: which.name },
           peers: [],
           link: { heartbeatMs: 100, peerTimeoutMs: 1000 },
+          ...(this.#options.store === undefined ? {} : { store: this.#options.store }),
           ...words,
         },
         pair: {
@@ -154,8 +161,10 @@ export class PairBench {
           addresses: [`${partner}:7500`, `${partner}:7501`],
           preferred: which === this.a,
           returnAfterMs: this.#options.returnAfterMs ?? null,
+          writesBackAlone: this.#options.writesBackAlone ?? false,
           heartbeatMs,
           limitMs,
+          hungMs,
         },
         events: { emit: (code, text) => which.events.push({ code, text, atMs: this.world.nowMs }) },
         version: "test",

@@ -1,0 +1,91 @@
+/**
+ * The copy of the owner's write cache at its partner, as the owner sees it: when it is begun, what becomes of it, and who waits for it.
+ * What the shelf has to know of it is the copy keeper's.
+ */
+import type { EventSink } from "../manage/events.ts";
+import type { CopyKeeper } from "./copy_keeper.ts";
+import type { SendMessage } from "./forwarder.ts";
+import type { PairRole } from "./frame.ts";
+import type { CopyState, MirroredCache } from "./mirrored_cache.ts";
+
+export interface PartnerCopyParts {
+  readonly mirror: MirroredCache;
+  readonly events: EventSink;
+  readonly partner: string;
+  readonly send: SendMessage;
+  /** The partner is connected. */
+  met(): boolean;
+  role(): PairRole;
+  /** As it said last; null: it is not there. */
+  partnerRole(): PairRole | null;
+  /** Of the own cache; null: it has none, or none that is whole. */
+  nonce(): string | null;
+  /** The partner should be told. */
+  changed(): void;
+}
+
+export class PartnerCopy {
+  readonly #parts: PartnerCopyParts;
+  /** Of the firmware that runs here. */
+  #keeper: CopyKeeper | null = null;
+  #waiters: (() => void)[] = [];
+  /** The partner's cache has been found unfit in this session; a sentence. Empty: nothing is known against it. */
+  refused = "";
+
+  constructor(parts: PartnerCopyParts) {
+    this.#parts = parts;
+    parts.mirror.onState = (state, why) => this.#moved(state, why);
+  }
+
+  /** null: the firmware has ended. */
+  keptBy(keeper: CopyKeeper | null): void {
+    this.#keeper = keeper;
+    if (keeper !== null) keeper.onFree = () => this.bring();
+  }
+
+  look(): void {
+    this.#keeper?.look();
+  }
+
+  /** The partner is there to take a copy. */
+  get isWanted(): boolean {
+    return this.#parts.role() === "owner" && this.#parts.partnerRole() === "standby" && this.refused === "";
+  }
+
+  /** Begins it, when there is none and the partner's cache may be written over; otherwise sees to it that it may be. */
+  bring(): void {
+    if (!this.isWanted || this.#parts.mirror.state !== "alone" || this.#keeper === null) return;
+    if (!this.#keeper.partnerIsFree) return this.#keeper.look();
+    this.#keeper.taken();
+    this.#attach();
+  }
+
+  /** Both caches have the same nonce: they differ in what was never acknowledged, if at all, and are made alike before the start. */
+  complete(): Promise<void> {
+    if (this.refused !== "") return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#waiters.push(resolve);
+      this.#attach();
+    });
+  }
+
+  #attach(): void {
+    const { mirror, nonce, send } = this.#parts;
+    mirror.attach(nonce(), send);
+  }
+
+  #moved(state: CopyState, why: string): void {
+    const { mirror, events, partner, met, role, changed } = this.#parts;
+    const owns = role() === "owner" || role() === "starting";
+    if (state === "copying") events.emit("pair-copying", `${partner} gets a copy of the write cache`);
+    if (state === "mirrored") events.emit("pair-mirrored", `the write caches of both appliances are alike from now on`);
+    if (state === "alone" && owns) {
+      events.emit("pair-unmirrored", `the write cache has no copy at ${partner}: ${why}`);
+      if (met()) this.refused = why;
+    }
+    if (state === "complete" && role() === "starting") mirror.rely();
+    if (role() === "owner") changed();
+    if (state === "alone" || state === "mirrored") for (const wake of this.#waiters.splice(0)) wake();
+    this.look();
+  }
+}

@@ -1,0 +1,113 @@
+/** `unmirrored = "write-back"`: an owner without a partner acknowledges from its own write cache, at the operator's risk. */
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import type { StatusJson } from "../../firmware/manage/status_json.ts";
+import { PairBench, type PairMachine, type PathHost } from "./support/pair_bench.ts";
+
+const test = suite("pair_writes_alone");
+const mebibyte = 1048576;
+
+function benchWith(seed: number): { bench: PairBench; host: PathHost } {
+  const bench = new PairBench(seed, { writesBackAlone: true });
+  bench.startBoth();
+  bench.untilHalves("a", "b");
+  bench.addVolume("v1", 64 * mebibyte);
+  const host = bench.host("v1", 500);
+  host.run();
+  untilWrites(bench, host, 300);
+  return { bench, host };
+}
+
+function untilWrites(bench: PairBench, host: PathHost, count = 200): void {
+  const before = host.acks;
+  bench.until("writes", () => host.acks > before + count);
+}
+
+/** As the owner of both halves shows it. */
+function cacheOf(bench: PairBench, at: PairMachine): { mode: string; risk: number; warned: boolean } {
+  const { appliances, warnings } = bench.call<StatusJson>(at, "GET", "/v1/status");
+  const modes = bench.call<{ mode: string; cacheAtRiskBytes: number }[]>(at, "GET", "/v1/caches");
+  assert.ok(appliances.length === 2);
+  return {
+    mode: modes.every(({ mode }) => mode === "write-back") ? "write-back" : "write-through",
+    risk: modes.reduce((sum, { cacheAtRiskBytes }) => sum + cacheAtRiskBytes, 0),
+    warned: warnings.some(({ code }) => code === "pair-writes-back-alone"),
+  };
+}
+
+function untilAlone(bench: PairBench, at: PairMachine): void {
+  bench.until(`${at.name} writes back alone`, () =>
+    at.appliance!.halves.every(({ mirror }) => mirror.isTrusted && mirror.battery() === "good"),
+  );
+  bench.until("write-back", () => cacheOf(bench, at).mode === "write-back");
+}
+
+test("the partner dies -> the shelf gets everything once, then write-back alone, and the status says what is at risk", () => {
+  const { bench, host } = benchWith(401);
+  assert.not(cacheOf(bench, bench.a).warned);
+  bench.b.machine.crash();
+  untilAlone(bench, bench.a);
+  // The shelf takes nothing any more: what is acknowledged now is in the cache.
+  for (const disk of bench.shelf.slots) disk!.faults.writeMs = 5000;
+  untilWrites(bench, host);
+  const { risk, warned } = cacheOf(bench, bench.a);
+  assert.ok(warned);
+  assert.ok(risk > 0, `${risk} bytes`);
+  for (const disk of bench.shelf.slots) disk!.faults.writeMs = 0.1;
+  bench.start(bench.b);
+  bench.untilAllMirrored();
+  assert.not(cacheOf(bench, bench.a).warned);
+  untilWrites(bench, host);
+  bench.a.machine.crash();
+  bench.untilHalves("b", "b");
+  untilWrites(bench, host);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test("the partner comes back, and the owner dies at any moment of its copying -> the partner serves all, or refuses to serve without", () => {
+  const outcomes = new Set<string>();
+  for (let step = 0; step < 12; step++) {
+    const { bench, host } = benchWith(410 + step);
+    bench.b.machine.crash();
+    untilAlone(bench, bench.a);
+    untilWrites(bench, host);
+    bench.start(bench.b);
+    bench.until("they meet", () => bench.b.saw("partner-met"));
+    bench.runFor(step * 1.5);
+    bench.a.machine.crash();
+    bench.until(
+      "it owns, or has refused",
+      () => bench.b.ended !== null || bench.b.appliance!.halves.every(({ engine }) => engine !== null),
+    );
+    outcomes.add(bench.b.ended === null ? "owns" : "refused");
+    if (bench.b.ended !== null) {
+      assert.match(bench.b.ended, /oak-a has gone on without it|newest writes are in that of oak-a/);
+      bench.start(bench.a);
+      bench.untilHalves("a", "a");
+    }
+    untilWrites(bench, host);
+    host.rest();
+    assert.is(host.verify(), null, `step ${step}, ${bench.b.ended}`);
+  }
+  assert.equal([...outcomes].sort(), ["owns", "refused"]);
+});
+
+test("the owner that wrote alone loses its power -> it comes back with everything, and its partner does not start without it", () => {
+  const { bench, host } = benchWith(430);
+  bench.b.machine.crash();
+  untilAlone(bench, bench.a);
+  untilWrites(bench, host);
+  bench.a.machine.powerLoss();
+  bench.start(bench.b);
+  bench.until("refused", () => bench.b.ended !== null);
+  bench.start(bench.a);
+  bench.untilHalves("a", "a");
+  bench.start(bench.b);
+  bench.untilAllMirrored();
+  untilWrites(bench, host);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test.run();
