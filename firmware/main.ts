@@ -10,6 +10,7 @@ import { closeSync, openSync, readSync } from "node:fs";
 import { causeOf } from "../hal/linux/address.ts";
 import { LinuxClock } from "../hal/linux/clock.ts";
 import { EventFile } from "../hal/linux/event_file.ts";
+import { shownTrial } from "../hal/linux/image_state.ts";
 import { type ManagementSocket, serveManagement } from "../hal/linux/management_socket.ts";
 import { descriptorWarning, openLinuxHal, threadPoolWarning } from "../hal/linux/open.ts";
 import packageJson from "../package.json" with { type: "json" };
@@ -196,7 +197,7 @@ async function main(): Promise<void> {
   if (pair === null) {
     const started = await startAppliance({ hal, config, events, version, diskProblems });
     if (!started.ok) return await leave(outlets, started.text);
-    api = createApi({ control: started.control, events, clock, lab });
+    api = createApi({ control: started.control, events, clock, lab, trial: shownTrial });
     running = started.control;
   } else {
     const end = (text: string) => void refuse(outlets, text);
@@ -209,6 +210,7 @@ async function main(): Promise<void> {
       events,
       clock,
       lab,
+      trial: shownTrial,
     });
     let isRehearsed = false;
     appliance.onStandby = () => {

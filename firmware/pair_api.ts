@@ -30,6 +30,8 @@ export interface PairApiParts {
   readonly events: EventLog;
   readonly clock: Clock;
   readonly lab: LabPort | null;
+  /** As in `ApiParts`. */
+  readonly trial?: () => string | null;
 }
 
 interface Half {
@@ -38,7 +40,7 @@ interface Half {
 }
 
 export function createPairApi(parts: PairApiParts): Api {
-  const { pair, events, clock, lab } = parts;
+  const { pair, events, clock, lab, trial } = parts;
   const halves = pair.halves.map((partnership): Half => {
     const own = createApi({
       get control() {
@@ -48,6 +50,7 @@ export function createPairApi(parts: PairApiParts): Api {
       events,
       clock,
       lab,
+      ...(trial === undefined ? {} : { trial }),
     });
     partnership.api = (method, path, body) =>
       pair.answerPartner(partnership.half, path, body) ?? own(method, path, body);
@@ -74,6 +77,7 @@ class ArrayApi {
     const line = `${method} ${pathname}`;
     if (noun === "events" || noun === "lab") return this.#halves[0]!.own(method, path, body);
     if (line === "GET /v1/pair") return ok(this.#pairStatus());
+    if (line === "GET /v1/pair/trial") return this.#partnerTrial();
     if (line === "POST /v1/pair/failover") return this.#failover(body);
     if (line === "POST /v1/pair/move") return this.#move(body);
     if (line === "GET /v1/status") return ok(await this.#status());
@@ -271,6 +275,11 @@ class ArrayApi {
   }
 
   // ---------------------------------------------------------------- the pair
+
+  async #partnerTrial(): Promise<ApiAnswer> {
+    const { partnership } = this.#halves[0]!;
+    return (await partnership.askPartner("GET", "/v1/trial", "")) ?? unsettled(partnership);
+  }
 
   async #failover(body: string): Promise<ApiAnswer> {
     const { appliance } = this.#parts;

@@ -6,12 +6,18 @@
  */
 import type { PackageSet } from "../scripts/debian/packages.ts";
 
+/** What an update bundle is for: another kind of machine refuses it. */
+export const machineName = "goldcopy-vm-x86_64";
+/** The oldest version that this one may be installed over. */
+export const minimumPrevious = "0.1.0";
+
 export const imagePackages: PackageSet = {
   user: "the image",
   kernel: "linux-image-cloud-amd64",
   packages: [
     "busybox-static",
     "dmsetup",
+    "dosfstools",
     "e2fsprogs",
     "util-linux",
     // The libraries of these and of Bun; whether that is all of them is checked when the image is made.
@@ -33,7 +39,7 @@ export const imagePackages: PackageSet = {
 };
 
 /** Of the packages, into the root. */
-export const rootPrograms = ["sbin/mke2fs", "sbin/e2fsck", "sbin/blkid"] as const;
+export const rootPrograms = ["sbin/mke2fs", "sbin/e2fsck", "sbin/blkid", "sbin/fsck.fat", "usr/bin/flock"] as const;
 export const rootFiles = ["etc/mke2fs.conf"] as const;
 export const initrdPrograms = ["sbin/dmsetup"] as const;
 

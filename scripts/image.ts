@@ -3,15 +3,17 @@
  * Exit codes as everywhere: 0 done, 1 refused or failed, 2 usage.
  */
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ArgSpec, type OptionSpec, parseArgs, usageOf } from "../firmware/shell/args.ts";
 import { Given } from "../firmware/shell/command.ts";
+import { minimumPrevious } from "../images/recipe.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { ensureClients } from "./clients.ts";
 import { BuildError } from "./debian/build_error.ts";
 import { buildImage, defaultOut, type Format, formats } from "./image_build/build.ts";
+import { bundleOfImage, developmentPrivateKey, makeKeyPair, readPrivateKey } from "./image_build/bundle.ts";
 import { directBootOf, emulator, type Machine, machineArguments, plainMachine } from "./image_build/machine.ts";
 import { makeSeed, seedPrograms } from "./image_build/seed.ts";
 
@@ -33,9 +35,45 @@ const commands: readonly ImageCommand[] = [
     options: [
       { name: "out", kind: "text", value: "DIR", what: "where it is put (.cache/image/)" },
       { name: "format", kind: "text", value: "raw,qcow2,ova", what: "which of them, with commas (raw,qcow2)" },
+      {
+        name: "update-key",
+        kind: "list",
+        value: "FILE",
+        what: "a public key (PEM) whose updates it accepts (images/update_keys/development.pem, which is no secret)",
+      },
       { name: "json", kind: "flag", what: "print the manifest, and nothing else" },
     ],
     run: build,
+  },
+  {
+    verb: "bundle",
+    summary: "a signed update bundle out of a built raw image: goldcopy update install takes it",
+    args: [],
+    options: [
+      {
+        name: "image",
+        kind: "text",
+        value: "FILE",
+        what: "a raw image, its manifest (.json) beside it (the last one built)",
+      },
+      { name: "key", kind: "text", value: "FILE", what: "the private key (images/update_keys/development.key)" },
+      {
+        name: "minimum",
+        kind: "text",
+        value: "VERSION",
+        what: `the oldest version it may follow (${minimumPrevious})`,
+      },
+      { name: "out", kind: "text", value: "FILE", what: "where it is put (goldcopy-VERSION.bundle beside the image)" },
+      { name: "json", kind: "flag", what: "print the bundle's manifest, and nothing else" },
+    ],
+    run: bundle,
+  },
+  {
+    verb: "key",
+    summary: "a key pair to sign updates with: NAME.key to keep secret, NAME.pem for scripts/image build --update-key",
+    args: [{ name: "NAME", what: "a path without an ending: oak-updates" }],
+    options: [],
+    run: key,
   },
   {
     verb: "run",
@@ -65,9 +103,11 @@ async function build(given: Given): Promise<number> {
   const say = (text: string) => {
     if (!json) console.log(text);
   };
+  const updateKeys = given.list("update-key");
   const { manifest, dir } = await buildImage({
     out: given.text("out") ?? defaultOut,
     formats: wished as Format[],
+    ...(updateKeys.length === 0 ? {} : { updateKeys }),
     say,
   });
   if (json) {
@@ -77,6 +117,37 @@ async function build(given: Given): Promise<number> {
   console.log(`root hash ${manifest.rootHash} (${mib(manifest.rootBytes)})`);
   for (const { name, bytes, sha256 } of manifest.files) console.log(`${join(dir, name)}  ${mib(bytes)}  ${sha256}`);
   console.log(`${join(dir, `goldcopy-${manifest.version}.json`)}`);
+  return 0;
+}
+
+async function bundle(given: Given): Promise<number> {
+  const missing = ensureClients((line) => console.error(line), ["mcopy"]);
+  if (missing.length > 0) throw new BuildError(missing.map(({ text }) => text).join("\n"));
+  const image = given.text("image") ?? join(defaultOut, `goldcopy-${packageJson.version}.raw`);
+  const keyPath = given.text("key") ?? developmentPrivateKey;
+  const minimum = given.text("minimum") ?? minimumPrevious;
+  if (!/^\d+\.\d+\.\d+$/.test(minimum))
+    throw new UsageError(`--minimum: "${minimum}" is no version; write for example 0.1.0`);
+  const out = given.text("out") ?? image.replace(/\.raw$/, ".bundle");
+  const manifest = bundleOfImage({ image, out, minimum, key: readPrivateKey(keyPath) });
+  if (given.has("json")) {
+    console.log(JSON.stringify(manifest, null, 2));
+    return 0;
+  }
+  console.log(
+    `${out}  ${manifest.version}, counter ${manifest.counter}, for ${manifest.machine}  ${mib(statSync(out).size)}`,
+  );
+  if (keyPath === developmentPrivateKey)
+    console.log(
+      "signed with the development key, which is no secret: for trying things out (scripts/image key makes one of your own)",
+    );
+  return 0;
+}
+
+async function key(given: Given): Promise<number> {
+  const { privatePath, publicPath } = makeKeyPair(given.arg(0));
+  console.log(`${privatePath}  signs updates (scripts/image bundle --key): keep it secret, and keep it`);
+  console.log(`${publicPath}  scripts/image build --update-key: images with it accept them`);
   return 0;
 }
 

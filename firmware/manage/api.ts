@@ -22,6 +22,7 @@ import {
 } from "./control.ts";
 import type { EventLog } from "./events.ts";
 import { ringEventsMax } from "./events.ts";
+import type { TrialJson } from "./status_json.ts";
 
 export interface ApiAnswer {
   readonly status: number;
@@ -41,6 +42,8 @@ export interface ApiParts {
   readonly clock: Clock;
   /** null where the hardware cannot be told to fail. */
   readonly lab: LabPort | null;
+  /** Of an appliance image: what its version, which is on trial, waits for; null: none is. */
+  readonly trial?: () => string | null;
 }
 
 /** A request's body is a handful of names and numbers; the largest is a host with 64 networks and 64 IQNs: 17 KiB. */
@@ -301,6 +304,7 @@ const routes: readonly Route[] = [
 const ownRoutes: readonly Route[] = [
   route("GET /v1/events", events),
   route("GET /v1/pair", ({ parts }) => (parts.pair === undefined ? noPair : done(parts.pair.status()))),
+  route("GET /v1/trial", ({ parts }) => done({ trial: parts.trial?.() ?? null } satisfies TrialJson)),
   route("GET /v1/lab/links", ({ parts }) => (parts.lab === null ? noLab : done(parts.lab.links()))),
   judged("POST /v1/lab/shape", schemas.labShape, ({ parts }, body) => parts.lab?.shape(body) ?? noLab),
   judged("POST /v1/lab/fault", schemas.labFault, ({ parts }, body) => parts.lab?.fault(body) ?? noLab),

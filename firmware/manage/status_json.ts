@@ -78,6 +78,12 @@ export interface PairStatusJson extends PairJson {
   readonly nics: readonly { readonly name: string; readonly up: boolean }[];
 }
 
+/** Of an appliance image, whether its version is on trial. */
+export interface TrialJson {
+  /** What it waits for; null: nothing is on trial. */
+  readonly trial: string | null;
+}
+
 export interface WarningJson {
   readonly code: string;
   readonly text: string;

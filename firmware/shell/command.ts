@@ -4,6 +4,7 @@
  */
 import type { ArgSpec, OptionSpec, ParsedArgs } from "./args.ts";
 import { parseArgs } from "./args.ts";
+import type { UpdateTools } from "./commands_update.ts";
 import type { Style } from "./screen.ts";
 
 export interface Command {
@@ -45,6 +46,7 @@ export interface Context {
   /** A short text file, whole. */
   readFile(path: string): FileText;
   readonly isTerminal: boolean;
+  readonly updates: UpdateTools;
 }
 
 /** The arguments and options of one call. */

@@ -5,6 +5,7 @@ import { hardwareCommands } from "./commands_hardware.ts";
 import { hostCommands } from "./commands_host.ts";
 import { pairCommands } from "./commands_pair.ts";
 import { statusCommands } from "./commands_status.ts";
+import { updateCommands } from "./commands_update.ts";
 import { volumeCommands } from "./commands_volume.ts";
 
 export const commands: readonly Command[] = [
@@ -14,6 +15,7 @@ export const commands: readonly Command[] = [
   ...hostCommands,
   ...pairCommands,
   ...hardwareCommands,
+  ...updateCommands,
 ];
 
 /** In the order of help. */
@@ -28,6 +30,7 @@ export const nouns: readonly { readonly noun: string; readonly what: string }[] 
   { noun: "disk", what: "disks and what was found on them" },
   { noun: "pool", what: "space" },
   { noun: "cache", what: "write caches (NVRAM)" },
+  { noun: "update", what: "a new version of the appliance image, from a signed bundle" },
   { noun: "log", what: "events" },
   { noun: "support", what: "everything for those who help" },
 ];

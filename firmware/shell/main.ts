@@ -1,5 +1,8 @@
 /** The `goldcopy` command: an entry point that binds `run.ts` to this process, its terminal and a socket. */
 import { closeSync, openSync, readSync, writeFileSync } from "node:fs";
+import { openApplianceImage } from "../../hal/linux/appliance_image.ts";
+import { linuxBundleSource } from "../../hal/linux/bundle_source.ts";
+import { linuxSignatureCheck, readKeyFile } from "../../hal/linux/signature_check.ts";
 import { askAppliance } from "./ask.ts";
 import { runGoldcopy } from "./run.ts";
 
@@ -45,6 +48,12 @@ const code = await runGoldcopy(process.argv.slice(2), {
     } catch (error) {
       return { fault: error instanceof Error ? error.message : String(error) };
     }
+  },
+  updates: {
+    image: openApplianceImage,
+    source: linuxBundleSource,
+    check: linuxSignatureCheck,
+    keyFile: readKeyFile,
   },
 });
 process.exitCode = code;

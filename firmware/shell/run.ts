@@ -7,6 +7,7 @@ import type { GroupJson } from "../manage/status_json.ts";
 import type { Answer, Command, Context, FileText } from "./command.ts";
 import { given } from "./command.ts";
 import { commands, isLater, later, nouns } from "./command_table.ts";
+import type { UpdateTools } from "./commands_update.ts";
 import { commandHelp, commandLine, nounHelp, toolHelp } from "./help.ts";
 import { operationText } from "./status_view.ts";
 
@@ -22,6 +23,7 @@ export interface Outside {
   sleep(delayMs: number): Promise<void>;
   writeFile(path: string, text: string): string | null;
   readFile(path: string): FileText;
+  readonly updates: UpdateTools;
 }
 
 const exitDone = 0;
@@ -98,6 +100,7 @@ async function runCommand(
     writeFile: (path, text) => outside.writeFile(path, text),
     readFile: (path) => outside.readFile(path),
     isTerminal: outside.outIsTerminal,
+    updates: outside.updates,
   };
   const progress = command.long === true && !common.json && outside.errIsTerminal;
   const running = command.run(context, call.value);

@@ -1,7 +1,7 @@
 /** Builds the image, step by step, and the manifest beside it. */
 import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { imagePackages } from "../../images/recipe.ts";
+import { imagePackages, machineName } from "../../images/recipe.ts";
 import { build as buildProtocol } from "../build.ts";
 import { ensureClients } from "../clients.ts";
 import { BuildError } from "../debian/build_error.ts";
@@ -10,7 +10,7 @@ import { repositoryRoot } from "../tools.ts";
 import { makeDisk } from "./disk.ts";
 import { makeOva, makeQcow2, sha256Of } from "./formats.ts";
 import { releaseHere } from "./release.ts";
-import { makeSlot } from "./slot.ts";
+import { developmentKey, makeSlot } from "./slot.ts";
 
 export const formats = ["raw", "qcow2", "ova"] as const;
 export type Format = (typeof formats)[number];
@@ -24,6 +24,13 @@ export interface Manifest {
   /** What the kernel's command line has to name to start this root. */
   readonly words: string;
   readonly rootBytes: number;
+  /** Of the root without its tree, 4,096 bytes each. */
+  readonly rootBlocks: number;
+  /** What updates compare: see docs/updates.md. */
+  readonly counter: number;
+  readonly machine: string;
+  /** Whose signatures it accepts, by name. */
+  readonly updateKeys: readonly string[];
   readonly bun: string;
   readonly files: readonly { readonly name: string; readonly bytes: number; readonly sha256: string }[];
   /** `NAME VERSION` of Debian's packages. */
@@ -55,6 +62,8 @@ export interface Built {
 export async function buildImage(wanted: {
   readonly out: string;
   readonly formats: readonly Format[];
+  /** PEM files; the development key unless given. */
+  readonly updateKeys?: readonly string[];
   readonly say: (text: string) => void;
 }): Promise<Built> {
   const { out, say } = wanted;
@@ -70,7 +79,8 @@ export async function buildImage(wanted: {
   const work = mkdtempSync(join(out, "work-"));
   try {
     say("root, verity tree, kernel and initrd ...");
-    const slot = await makeSlot(work, tree, release);
+    const updateKeys = wanted.updateKeys ?? [developmentKey];
+    const slot = await makeSlot(work, tree, release, updateKeys);
     say("disk ...");
     const raw = join(work, `goldcopy-${release.version}.raw`);
     makeDisk(work, raw, { tree, slot, epoch: release.epoch });
@@ -89,6 +99,10 @@ export async function buildImage(wanted: {
       rootHash: slot.rootHash,
       words: slot.words,
       rootBytes: statSync(slot.root).size,
+      rootBlocks: slot.rootBlocks,
+      counter: release.counter,
+      machine: machineName,
+      updateKeys: updateKeys.map((path) => basename(path, ".pem")),
       bun: Bun.version,
       files: kept.map(({ path }) => ({ name: basename(path), bytes: statSync(path).size, sha256: sha256Of(path) })),
       packages: packageVersions(tree),

@@ -9,6 +9,8 @@ export interface Release {
   /** `-changed` behind it: there was more than the commit. `unknown`: not built from a git repository. */
   readonly commit: string;
   readonly epoch: Epoch;
+  /** How many commits led here: an update with a lower one is older. 0: not built from a git repository. */
+  readonly counter: number;
   /** For people. */
   readonly name: string;
 }
@@ -20,8 +22,9 @@ export function releaseHere(): Release {
     return run.status === 0 ? run.stdout.trim() : null;
   };
   const head = git("rev-parse", "HEAD");
-  if (head === null) return { version, commit: "unknown", epoch: 0, name: version };
+  if (head === null) return { version, commit: "unknown", epoch: 0, counter: 0, name: version };
   const changed = git("status", "--porcelain") === "" ? "" : "-changed";
   const epoch = Number(git("show", "--no-patch", "--format=%ct", "HEAD"));
-  return { version, commit: head + changed, epoch, name: `${version} (${head.slice(0, 12)}${changed})` };
+  const counter = Number(git("rev-list", "--count", "HEAD"));
+  return { version, commit: head + changed, epoch, counter, name: `${version} (${head.slice(0, 12)}${changed})` };
 }

@@ -14,7 +14,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { rootFiles, rootModules, rootPrograms } from "../../images/recipe.ts";
+import { readKeyFile } from "../../hal/linux/signature_check.ts";
+import { machineName, rootFiles, rootModules, rootPrograms } from "../../images/recipe.ts";
 import { BuildError } from "../debian/build_error.ts";
 import { librariesOf, linker } from "../debian/libraries.ts";
 import { repositoryRoot } from "../tools.ts";
@@ -35,7 +36,13 @@ export const bundles = [
 
 const places = ["bin", "dev", "etc", "lib", "nvram", "proc", "run", "sbin", "sys", "tmp", "usr/bin", "usr/sbin", "var"];
 
-export async function fillRoot(root: string, tree: string, release: Release): Promise<void> {
+/** `updateKeys`: PEM files; whose signatures the appliance accepts. */
+export async function fillRoot(
+  root: string,
+  tree: string,
+  release: Release,
+  updateKeys: readonly string[],
+): Promise<void> {
   for (const place of places) mkdirSync(join(root, place), { recursive: true });
   const put = (path: string) => {
     mkdirSync(dirname(join(root, path)), { recursive: true });
@@ -52,8 +59,30 @@ export async function fillRoot(root: string, tree: string, release: Release): Pr
   cpSync(join(images, "root"), root, { recursive: true });
   copyFileSync(join(images, "appliance.env"), join(root, libraryDir, "appliance.env"));
   symlinkSync("/run/resolv.conf", join(root, "etc/resolv.conf"));
-  const { name, version, commit } = release;
-  writeFileSync(join(root, "etc/goldcopy-release"), `NAME=${name}\nVERSION=${version}\nCOMMIT=${commit}\n`);
+  putUpdateKeys(root, updateKeys);
+  putRelease(root, release);
+}
+
+/** Which version it is, for its own scripts and for updates. */
+export function putRelease(root: string, { name, version, commit, counter }: Release): void {
+  const lines = [
+    `NAME=${name}`,
+    `VERSION=${version}`,
+    `COMMIT=${commit}`,
+    `COUNTER=${counter}`,
+    `MACHINE=${machineName}`,
+  ];
+  writeFileSync(join(root, "etc/goldcopy-release"), `${lines.join("\n")}\n`);
+}
+
+function putUpdateKeys(root: string, paths: readonly string[]): void {
+  const folder = join(root, "etc/goldcopy-update-keys");
+  mkdirSync(folder);
+  for (const path of paths) {
+    const key = readKeyFile(path);
+    if ("fault" in key) throw new BuildError(`the update key ${path}: ${key.fault}`);
+    copyFileSync(path, join(folder, `${key.name}.pem`));
+  }
 }
 
 /** Every applet under its name, where a program of the packages has not taken it. */

@@ -4,8 +4,10 @@
  */
 import { closeSync, copyFileSync, mkdirSync, openSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { slotConfig, slotWords } from "../../firmware/update/bundle_format.ts";
 import { BuildError } from "../debian/build_error.ts";
 import { kernelOf } from "../debian/packages.ts";
+import { repositoryRoot } from "../tools.ts";
 import { makeInitrd } from "./initrd.ts";
 import { runProgram } from "./program.ts";
 import type { Release } from "./release.ts";
@@ -18,28 +20,44 @@ export interface Slot {
   readonly initrd: string;
   readonly config: string;
   readonly rootHash: string;
+  /** Of the root without its tree, 4,096 bytes each. */
+  readonly rootBlocks: number;
   /** Of the kernel's command line: `goldcopy.root=...`. */
   readonly words: string;
 }
 
 const blockBytes = 4096;
 
-export async function makeSlot(work: string, tree: string, release: Release): Promise<Slot> {
+/** Anybody has its other half (images/update_keys/README.md): for trying things out. */
+export const developmentKey = join(repositoryRoot, "images/update_keys/development.pem");
+
+/** `updateKeys`: PEM files. */
+export async function makeSlot(
+  work: string,
+  tree: string,
+  release: Release,
+  updateKeys: readonly string[] = [developmentKey],
+): Promise<Slot> {
   const dir = join(work, "slot");
   mkdirSync(dir, { recursive: true });
   const rootDir = join(work, "root");
-  await fillRoot(rootDir, tree, release);
+  await fillRoot(rootDir, tree, release, updateKeys);
   const root = join(dir, "root.img");
-  makeSquashfs(rootDir, root, release);
-  const { rootHash, blocks } = addVerityTree(root, release);
+  const { rootHash, rootBlocks } = packRoot(rootDir, root, release);
   const kernel = join(dir, "vmlinuz");
   copyFileSync(kernelOf(tree), kernel);
   const initrd = join(dir, "initrd");
   makeInitrd(work, tree, initrd);
-  const words = `goldcopy.root=${rootHash}:${blocks}`;
+  const words = slotWords(rootHash, rootBlocks);
   const config = join(dir, "slot.cfg");
-  writeFileSync(config, `set words="${words}"\n`);
-  return { root, kernel, initrd, config, rootHash, words };
+  writeFileSync(config, slotConfig(rootHash, rootBlocks));
+  return { root, kernel, initrd, config, rootHash, rootBlocks, words };
+}
+
+/** A folder as a root with its tree, into `path`. */
+export function packRoot(rootDir: string, path: string, release: Release): { rootHash: string; rootBlocks: number } {
+  makeSquashfs(rootDir, path, release);
+  return addVerityTree(path, release);
 }
 
 /**
@@ -56,7 +74,7 @@ function makeSquashfs(rootDir: string, path: string, { epoch }: Release): void {
 }
 
 /** Behind the data, without a header: what it would say is on the kernel's command line. */
-function addVerityTree(path: string, { epoch }: Release): { rootHash: string; blocks: number } {
+function addVerityTree(path: string, { epoch }: Release): { rootHash: string; rootBlocks: number } {
   const blocks = Math.ceil(statSync(path).size / blockBytes);
   truncateSync(path, blocks * blockBytes);
   const sizes = ["--data-block-size", String(blockBytes), "--hash-block-size", String(blockBytes)];
@@ -64,7 +82,7 @@ function addVerityTree(path: string, { epoch }: Release): { rootHash: string; bl
   const said = runProgram("veritysetup", ["format", ...sizes, ...where, path, path], epoch);
   const rootHash = /Root hash:\s+([0-9a-f]{64})/.exec(said)?.[1];
   if (rootHash === undefined) throw new BuildError(`veritysetup names no root hash:\n${said}`);
-  return { rootHash, blocks };
+  return { rootHash, rootBlocks: blocks };
 }
 
 /** An empty file of this size. */

@@ -1,7 +1,7 @@
 /** The two halves of a pair's array: each appliance owns one, both are reached through either, and one appliance can have both. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { HostJson, PairStatusJson, VolumeJson } from "../../firmware/manage/status_json.ts";
+import type { HostJson, PairStatusJson, TrialJson, VolumeJson } from "../../firmware/manage/status_json.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
 import { cdb } from "./support/scsi_bench.ts";
 import { assertReads, blocks, filled, luns, mebibyte, owners, twoHalves, write } from "./support/two_halves.ts";
@@ -42,6 +42,20 @@ test("both start -> each appliance owns a half; new groups go to the half that h
   }
   bench.call(bench.b, "POST", "/v1/groups", { name: "three", owner: "oak-b" });
   assert.is(owners(bench)["three"], "oak-b");
+});
+
+test("a version on trial -> either appliance says so of itself, and of its partner; a partner that is gone says nothing", () => {
+  const bench = twoHalves(83);
+  const told = (machine: (typeof bench)["a"], path: string) => bench.call<TrialJson>(machine, "GET", path).trial;
+  assert.is(told(bench.a, "/v1/pair/trial"), null);
+  bench.b.trial = "group two has not found its role yet";
+  assert.is(told(bench.a, "/v1/pair/trial"), "group two has not found its role yet");
+  assert.is(told(bench.a, "/v1/trial"), null);
+  assert.is(told(bench.b, "/v1/trial"), "group two has not found its role yet");
+  assert.is(told(bench.b, "/v1/pair/trial"), null);
+  bench.b.machine.crash();
+  bench.until("the partner is lost", () => bench.call<PairStatusJson>(bench.a, "GET", "/v1/pair").state === "degraded");
+  assert.is(bench.refusal(bench.a, "GET", "/v1/pair/trial", {}), "starting");
 });
 
 test("names are the array's -> a second volume, group or host of one name is refused, whichever half it would go to", () => {

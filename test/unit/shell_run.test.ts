@@ -5,6 +5,7 @@ import { EventLog } from "../../firmware/manage/events.ts";
 import type { Answer } from "../../firmware/shell/command.ts";
 import { runGoldcopy } from "../../firmware/shell/run.ts";
 import { fakeControl, fakeGroup, fakeLab, fakeStatus, ManualClock } from "./fake_control.ts";
+import { noImage } from "./support/update_bench.ts";
 
 const test = suite("shell_run");
 
@@ -51,6 +52,7 @@ function setUp(options: { terminal?: boolean; colour?: boolean } = {}) {
         const text = files.get(path);
         return text === undefined ? { fault: "no such file" } : { text };
       },
+      updates: noImage,
     });
   return {
     fake,

@@ -41,6 +41,8 @@ export class PairMachine {
   readonly machine: MockAppliance;
   appliance: PairAppliance | null = null;
   api: Api | null = null;
+  /** What its version, which is on trial, waits for. */
+  trial: string | null = null;
   /** Why the process ended by itself. */
   ended: string | null = null;
   readonly events: { readonly code: string; readonly text: string; readonly atMs: number }[] = [];
@@ -182,6 +184,7 @@ export class PairBench {
         events: new EventLog(hal.clock, () => {}),
         clock: hal.clock,
         lab: null,
+        trial: () => which.trial,
       });
       void appliance.start().then((trouble) => {
         if (trouble !== null) throw new Error(trouble);
