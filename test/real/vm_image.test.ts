@@ -305,7 +305,8 @@ testWith(
     }
     await appliance.shows(/goldcopy: elm-a of array elm serves/);
 
-    // It has served: it is not counted out any more.
+    // It works: it is not counted out any more.
+    await appliance.shows(/goldcopy: \S+ in slot b works/);
     await appliance.type("p");
     await appliance.type("yes");
     await appliance.whenGone();
