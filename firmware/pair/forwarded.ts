@@ -17,7 +17,7 @@ import type { PairMessageOf } from "./frame.ts";
 import { pairLimits } from "./limits.ts";
 import type { Seat } from "./seat.ts";
 import { blockOf, encodeExtents, errorCode, outcomeCode } from "./work_codes.ts";
-import { type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
+import { copiedBytesMax, type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
 
 interface Channel {
   asked(head: WorkHead, meta: Uint8Array, data: Uint8Array): void;
@@ -36,7 +36,7 @@ export class Forwarded {
 
   constructor(clock: Clock, send: SendMessage) {
     this.#clock = clock;
-    this.#writer = new WorkWriter(clock, (payload) => send({ kind: "told" }, payload));
+    this.#writer = new WorkWriter(clock, (payload, release) => send({ kind: "told" }, payload, release));
     this.#reader = new WorkReader((head, meta, data) => this.#channels.get(head.channel)?.asked(head, meta, data));
   }
 
@@ -99,6 +99,24 @@ function ended(writer: WorkWriter, channel: number, why: string): void {
   writer.put({ kind: workKinds.ended, code: 0, channel, id: 0, first: 0, second: 0, wide: 0 }, [meta], []);
 }
 
+/** For reads that are answered at once. */
+const scratch = new Uint8Array(copiedBytesMax);
+let scratchIsInUse = false;
+
+/**
+ * Reads and answers at once; false: a medium has to be waited for. The answer has copied what it is given, up to `copiedBytesMax`, when it
+ * returns: that memory is used again. An answer may lead to another one, which gets memory of its own.
+ */
+function answerNow(target: BlockTarget, startLba: number, bytes: number, answer: (data: Uint8Array) => void): boolean {
+  const isFree = bytes <= copiedBytesMax && !scratchIsInUse;
+  const into = isFree ? scratch.subarray(0, bytes) : new Uint8Array(bytes);
+  if (!target.tryRead(startLba, into)) return false;
+  if (isFree) scratchIsInUse = true;
+  answer(into);
+  if (isFree) scratchIsInUse = false;
+  return true;
+}
+
 // -------------------------------------------------------------------- SCSI
 
 class ServedNexus implements Channel, NexusHost {
@@ -149,17 +167,18 @@ class ServedNexus implements Channel, NexusHost {
   read(task: ServedTask): void {
     const { target, startLba, blockCount } = task.medium;
     const wanted = Math.min(blockCount * logicalBlockBytes, task.dataInBytesMax);
-    const bytes = new Uint8Array(wanted + (-wanted & (logicalBlockBytes - 1)));
-    const done = (error: BlockError | null): void => {
+    const readBytes = wanted + (-wanted & (logicalBlockBytes - 1));
+    const done = (error: BlockError | null, bytes: Uint8Array): void => {
       this.nexus.readDone(task, error);
       this.ended(task, error === null ? bytes : noBytes);
     };
-    if (wanted === 0 || target.tryRead(startLba, bytes)) return done(null);
-    const request = new PlainRequest(() => done(request.error));
+    if (wanted === 0) return done(null, noBytes);
+    if (answerNow(target, startLba, readBytes, (bytes) => done(null, bytes))) return;
+    const request = new PlainRequest(() => done(request.error, request.target));
     request.kind = "read";
     request.startLba = startLba;
-    request.blockCount = bytes.byteLength / logicalBlockBytes;
-    request.target = bytes;
+    request.blockCount = readBytes / logicalBlockBytes;
+    request.target = new Uint8Array(readBytes);
     target.submit(request);
   }
 
@@ -265,8 +284,9 @@ class ServedVolume implements Channel {
     request.blockCount = head.first;
     if (code.kind === "read") {
       if (!isWhole) return this.#answer(head, "out-of-range");
-      request.target = new Uint8Array(head.first * logicalBlockBytes);
-      if (this.#target.tryRead(head.wide, request.target)) return this.#answered(head, request);
+      const bytes = head.first * logicalBlockBytes;
+      if (answerNow(this.#target, head.wide, bytes, (present) => this.#answer(head, null, 0, present))) return;
+      request.target = new Uint8Array(bytes);
     }
     request.payload = data.byteLength === 0 ? [] : [data];
     this.#target.submit(request);

@@ -28,7 +28,8 @@ import { pairLimits } from "./limits.ts";
 import { blockCode, decodeExtents, errorOf, outcomeOf } from "./work_codes.ts";
 import { type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
 
-export type SendMessage = (message: PairMessage, payload?: readonly Uint8Array[]) => void;
+/** `release`: called when the payload's memory is not needed any more, unless the session ends before. */
+export type SendMessage = (message: PairMessage, payload?: readonly Uint8Array[], release?: () => void) => void;
 
 /** What the partner says of an export. */
 export interface ExportFacts {
@@ -59,7 +60,7 @@ export class Forwarder implements DeviceServer {
   constructor(clock: Clock, send: SendMessage, proofOf: (host: HostIdentity) => string) {
     this.#send = send;
     this.#proofOf = proofOf;
-    this.#writer = new WorkWriter(clock, (payload) => send({ kind: "ask" }, payload));
+    this.#writer = new WorkWriter(clock, (payload, release) => send({ kind: "ask" }, payload, release));
     this.#reader = new WorkReader((head, meta, data) => this.#channels.get(head.channel)?.answered(head, meta, data));
   }
 

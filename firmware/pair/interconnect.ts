@@ -85,6 +85,7 @@ interface Unconfirmed {
   readonly number: number;
   readonly message: PairMessage;
   readonly payload: readonly Uint8Array[];
+  readonly release: (() => void) | undefined;
 }
 
 export class Interconnect {
@@ -186,11 +187,14 @@ export class Interconnect {
     if (this.#met) this.#lost(why, null);
   }
 
-  /** Nothing happens while apart: what it was about is gone with the session. */
-  send(message: PairMessage, payload: readonly Uint8Array[] = []): void {
+  /**
+   * Nothing happens while apart: what it was about is gone with the session. Calls `release` when the partner has it: until then the
+   * payload may have to go once more. A session that ends calls nothing.
+   */
+  send(message: PairMessage, payload: readonly Uint8Array[] = [], release?: () => void): void {
     if (!this.#met) return;
     const number = ++this.#sent;
-    this.#unconfirmed.push({ number, message, payload });
+    this.#unconfirmed.push({ number, message, payload, release });
     this.#active?.link?.send({ kind: "message", number, received: this.#received, message }, payload);
   }
 
@@ -423,7 +427,7 @@ export class Interconnect {
   #confirm(received: number): void {
     const entries = this.#unconfirmed;
     while (this.#unconfirmedAt < entries.length && entries[this.#unconfirmedAt]!.number <= received)
-      this.#unconfirmedAt++;
+      entries[this.#unconfirmedAt++]!.release?.();
     if (this.#unconfirmedAt === entries.length) {
       entries.length = 0;
       this.#unconfirmedAt = 0;

@@ -86,7 +86,7 @@ export class Partnership implements PairPort {
     this.mirror = new MirroredCache(cache, clock, digests);
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
-    const send: SendMessage = (message, payload) => this.#interconnect.send(message, payload);
+    const send: SendMessage = (...sent) => this.#interconnect.send(...sent);
     const { partner } = pair;
     const service = { clock, front: options.front, part: options.half, appliance, partner, ownPorts: hal.hbaPorts };
     this.#hosts = new HostService({ ...service, send, partnerOwns: this.#partnerOwns });

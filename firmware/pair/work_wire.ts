@@ -16,7 +16,8 @@
  *               attention, ended (meta: why)
  *
  * Invariants:
- * - Records of a turn go as few messages of at most `payloadBytesMax`; a longer record goes over several.
+ * - Records of a turn go as few messages of at most `payloadBytesMax`; only a record with more data than is copied goes over several.
+ * - Memory that is gathered in is used again when the partner has every message of it: fresh pages cost more than the copying.
  * - What arrives is judged for shape here; whether a channel or an id is known is for whoever keeps them.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -27,10 +28,11 @@ const kindMax = 5;
 export const headerBytes = 32;
 /** Data of one record: what a host may send or ask for with one command, and room for its CDB. */
 const recordBytesMax = pairLimits.workBytesMax + 4096;
-/** Small things are gathered: 4 KiB reads at depth 32 go as two messages instead of 32 of two parts each. */
-const gatherBytes = 128 * 1024;
-const gatheredPartBytesMax = 16 * 1024;
-const noBytes = new Uint8Array(0);
+/** Small things are gathered: 4 KiB reads at depth 32, with their heads, go as one message instead of 32 of two parts each. */
+const gatherBytes = 144 * 1024;
+/** Data up to this are copied by `put`, and belong to the caller again when it returns. */
+export const copiedBytesMax = 16 * 1024;
+const freeBuffersMax = 4;
 
 export interface WorkHead {
   readonly kind: number;
@@ -42,31 +44,40 @@ export interface WorkHead {
   readonly wide: number;
 }
 
+class GatherBuffer {
+  readonly bytes = new Uint8Array(gatherBytes);
+  readonly view = new DataView(this.bytes.buffer);
+  /** Messages from it that the partner may not have yet. */
+  messages = 0;
+}
+
 /** Gathers the records of a turn. */
 export class WorkWriter {
   readonly #clock: Clock;
-  readonly #send: (payload: readonly Uint8Array[]) => void;
-  #buffer = noBytes;
-  #view = new DataView(noBytes.buffer);
+  readonly #send: (payload: readonly Uint8Array[], release: () => void) => void;
+  #buffer = new GatherBuffer();
+  readonly #free: GatherBuffer[] = [];
   #start = 0;
   #end = 0;
   #parts: Uint8Array[] = [];
   #partBytes = 0;
   #isDue = false;
 
-  constructor(clock: Clock, send: (payload: readonly Uint8Array[]) => void) {
+  constructor(clock: Clock, send: (payload: readonly Uint8Array[], release: () => void) => void) {
     this.#clock = clock;
     this.#send = send;
   }
 
-  /** `data` is read when the message goes, at the end of the turn, and again when it has to be repeated. */
+  /** More data than `copiedBytesMax` are read when the message goes, at the end of the turn, and again when it has to be repeated. */
   put(head: WorkHead, meta: readonly Uint8Array[], data: readonly Uint8Array[]): void {
     let metaBytes = 0;
     for (const part of meta) metaBytes += part.byteLength;
     let dataBytes = 0;
     for (const part of data) dataBytes += part.byteLength;
+    const isCopied = dataBytes <= copiedBytesMax;
+    this.#makeRoom(headerBytes + metaBytes + (isCopied ? dataBytes : 0));
     const at = this.#reserve(headerBytes + metaBytes);
-    const view = this.#view;
+    const { bytes, view } = this.#buffer;
     view.setUint32(at, headerBytes + metaBytes + dataBytes, true);
     view.setUint8(at + 4, head.kind);
     view.setUint8(at + 5, head.code);
@@ -78,10 +89,13 @@ export class WorkWriter {
     view.setFloat64(at + 24, head.wide, true);
     let to = at + headerBytes;
     for (const part of meta) {
-      this.#buffer.set(part, to);
+      bytes.set(part, to);
       to += part.byteLength;
     }
-    for (const part of data) this.#putData(part);
+    for (const part of data) {
+      if (isCopied) bytes.set(part, this.#reserve(part.byteLength));
+      else this.#putView(part);
+    }
     if (this.#isDue) return;
     this.#isDue = true;
     this.#clock.defer(() => {
@@ -90,33 +104,33 @@ export class WorkWriter {
     });
   }
 
-  /** Where so many bytes may be written; they go with the message. */
+  /** So many bytes go with the same message. */
+  #makeRoom(bytes: number): void {
+    if (this.#partBytes + (this.#end - this.#start) + bytes > pairLimits.payloadBytesMax) this.#flush();
+    // A turn that begins in the second half of a buffer would not fit into the rest of it as one message.
+    const isRest = this.#end > gatherBytes / 2 && this.#end === this.#start && this.#parts.length === 0;
+    if (!isRest && this.#end + bytes <= gatherBytes) return;
+    this.#flush();
+    const former = this.#buffer;
+    this.#buffer = this.#free.pop() ?? new GatherBuffer();
+    this.#start = 0;
+    this.#end = 0;
+    this.#unused(former);
+  }
+
+  #unused(buffer: GatherBuffer): void {
+    if (buffer === this.#buffer || buffer.messages > 0) return;
+    if (this.#free.length < freeBuffersMax) this.#free.push(buffer);
+  }
+
+  /** After `#makeRoom`. */
   #reserve(bytes: number): number {
-    if (
-      this.#end + bytes > this.#buffer.byteLength ||
-      this.#partBytes + (this.#end - this.#start) + bytes > pairLimits.payloadBytesMax
-    ) {
-      this.#flush();
-      if (this.#end + bytes > this.#buffer.byteLength) this.#renew();
-    }
     const at = this.#end;
     this.#end += bytes;
     return at;
   }
 
-  #renew(): void {
-    this.#buffer = new Uint8Array(gatherBytes);
-    this.#view = new DataView(this.#buffer.buffer);
-    this.#start = 0;
-    this.#end = 0;
-  }
-
-  #putData(part: Uint8Array): void {
-    if (part.byteLength <= gatheredPartBytesMax) {
-      const at = this.#reserve(part.byteLength);
-      this.#buffer.set(part, at);
-      return;
-    }
+  #putView(part: Uint8Array): void {
     for (let from = 0; from < part.byteLength; ) {
       const room = pairLimits.payloadBytesMax - this.#partBytes - (this.#end - this.#start);
       if (room === 0) {
@@ -133,7 +147,7 @@ export class WorkWriter {
 
   #closePart(): void {
     if (this.#end === this.#start) return;
-    this.#parts.push(this.#buffer.subarray(this.#start, this.#end));
+    this.#parts.push(this.#buffer.bytes.subarray(this.#start, this.#end));
     this.#partBytes += this.#end - this.#start;
     this.#start = this.#end;
   }
@@ -144,7 +158,12 @@ export class WorkWriter {
     const parts = this.#parts;
     this.#parts = [];
     this.#partBytes = 0;
-    this.#send(parts);
+    const buffer = this.#buffer;
+    buffer.messages++;
+    this.#send(parts, () => {
+      buffer.messages--;
+      this.#unused(buffer);
+    });
   }
 }
 

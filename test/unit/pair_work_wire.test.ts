@@ -78,6 +78,36 @@ test("many small ones in one turn → few messages", () => {
   assertSame(readAll(messages).records, records);
 });
 
+test("the partner has every message soon → a few buffers serve for ever; it has not → what it lacks stays as it was", () => {
+  const clock = new ManualClock();
+  const sent: { parts: readonly Uint8Array[]; was: Buffer; release: () => void }[] = [];
+  const writer = new WorkWriter(clock, (parts, release) => sent.push({ parts, was: Buffer.concat(parts), release }));
+  const buffers = new Set<ArrayBufferLike>();
+  const turn = (number: number): void => {
+    for (let index = 0; index < 32; index++) {
+      const { head, meta, data } = record(1000 * number + index, 24, 4096);
+      writer.put(head, [meta], [data]);
+    }
+    clock.runDeferred();
+    for (const { parts } of sent) for (const part of parts) buffers.add(part.buffer);
+  };
+  for (let number = 0; number < 50; number++) {
+    turn(number);
+    assert.is(sent.length, 1, "a turn goes as one message");
+    assertSame(
+      readAll(sent.map(({ was }) => was)).records,
+      Array.from({ length: 32 }, (_, index) => record(1000 * number + index, 24, 4096)),
+    );
+    sent.shift()!.release();
+  }
+  assert.ok(buffers.size <= 2, `${buffers.size} buffers`);
+  for (let number = 100; number < 110; number++) turn(number);
+  // Released in any order, while others are still needed.
+  for (const at of [3, 5, 0]) sent.splice(at, 1)[0]!.release();
+  for (let number = 200; number < 210; number++) turn(number);
+  for (const { parts, was } of sent) assert.is(Buffer.compare(Buffer.concat(parts), was), 0);
+});
+
 test("messages cut anywhere → the same records", () => {
   const records = [record(1, 24, 70), record(2, 18, 0), record(3, 8, 5000), record(4, 0, 1)];
   const whole = Buffer.concat(written(records));
