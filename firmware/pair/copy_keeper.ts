@@ -83,6 +83,8 @@ export class CopyKeeper {
     } else if (mirror.isTrusted && isCopyWanted()) {
       this.#free = false;
       mirror.distrust();
+      // Where the battery has failed before, write-through is on already, and nobody else calls.
+      this.look();
     } else if (this.#free && mirror.state === "alone" && !mirror.isTrusted && writesBackAlone && !isCopyWanted()) {
       this.#run(
         (done) => this.#parts.need(done),

@@ -65,6 +65,20 @@ test("the partner dies -> the shelf gets everything once, then write-back alone,
   assert.is(host.verify(), null);
 });
 
+test("its battery fails while it writes alone -> the partner still gets a copy when it is back", () => {
+  const { bench, host } = benchWith(405);
+  bench.b.machine.crash();
+  untilAlone(bench, bench.a);
+  bench.a.machine.nvram.failBattery();
+  bench.until("write-through", () => cacheOf(bench, bench.a).mode === "write-through");
+  untilWrites(bench, host);
+  bench.start(bench.b);
+  bench.untilAllMirrored();
+  untilWrites(bench, host);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test("the partner comes back, and the owner dies at any moment of its copying -> the partner serves all, or refuses to serve without", () => {
   const outcomes = new Set<string>();
   for (let step = 0; step < 12; step++) {
