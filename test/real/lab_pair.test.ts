@@ -4,15 +4,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { type BoardProfile, parseBoardProfile } from "../../firmware/manage/board_profile.ts";
+import type { BoardProfile } from "../../firmware/manage/board_profile.ts";
 import type { PairJson, StatusJson } from "../../firmware/manage/status_json.ts";
 import { changeLinks, type LinkChange, readLinks } from "../../scripts/lab_site/links.ts";
-import { profileText } from "../../scripts/lab_site/profile.ts";
 import { timeLeft, whenOneSettled, whenSettled, whenWhole } from "../../scripts/lab_site/settling.ts";
 import { applianceOf, builtInSite, createLab, type Lab, loadLab, socketOf } from "../../scripts/lab_site/site.ts";
 import { siteOf } from "../../scripts/lab_site/site_file.ts";
 import { labView } from "../../scripts/lab_site/views.ts";
 import { waitUntil } from "../../scripts/lab_site/wait.ts";
+import { profileOf } from "./support/lab_profile.ts";
 
 const root = join(import.meta.dir, "../..");
 
@@ -30,12 +30,6 @@ test.before.each(async (context) => {
 test.after.each(({ dir }) => {
   rmSync(dir, { recursive: true, force: true });
 });
-
-function profileOf(lab: Lab, name: string): BoardProfile {
-  const outcome = parseBoardProfile(name, Bun.TOML.parse(profileText(lab, applianceOf(lab, name))));
-  if (!outcome.ok) throw new Error(outcome.text);
-  return outcome.profile;
-}
 
 test("the pair's site -> two interconnect ports for each partner, every port its own; kept when loaded", ({ lab }) => {
   const { appliances } = lab.site;

@@ -1,15 +1,23 @@
 /** The lab of virtual machines before any of them runs: sites, profiles, command lines, and what is refused. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { type BoardProfile, parseBoardProfile } from "../../firmware/manage/board_profile.ts";
 import { machineArguments, plainMachine } from "../../scripts/image_build/machine.ts";
-import { profileText } from "../../scripts/lab_site/profile.ts";
-import { applianceOf, atOf, builtInSite, createLab, diskPath, type Lab, loadLab } from "../../scripts/lab_site/site.ts";
+import {
+  applianceOf,
+  atOf,
+  builtInSite,
+  createLab,
+  diskPath,
+  type Lab,
+  loadLab,
+  pathIn,
+} from "../../scripts/lab_site/site.ts";
 import { machineWords, socketWords } from "../../scripts/lab_site/vm_files.ts";
 import { run } from "./support/clients.ts";
+import { profileOf } from "./support/lab_profile.ts";
 
 const root = join(import.meta.dir, "../..");
 
@@ -27,12 +35,6 @@ test.before.each(async (context) => {
 test.after.each(({ dir }) => {
   rmSync(dir, { recursive: true, force: true });
 });
-
-function profileOf(lab: Lab, name: string): BoardProfile {
-  const outcome = parseBoardProfile(name, Bun.TOML.parse(profileText(lab, applianceOf(lab, name))));
-  if (!outcome.ok) throw new Error(outcome.text);
-  return outcome.profile;
-}
 
 const refusal = (words: () => unknown): string => {
   try {
@@ -121,6 +123,10 @@ test("the monitor for the partner -> on loopback alone", ({ lab }) => {
 
 test("the interconnect -> forwarded for its messages and for its heartbeats", ({ lab }) => {
   const oak = applianceOf(lab, "oak-a");
+  // It has run before: no image is needed.
+  const system = pathIn(lab, "oak-a", "system.qcow2");
+  mkdirSync(dirname(system), { recursive: true });
+  writeFileSync(system, "");
   const network = machineWords(lab, oak).find((word) => word.startsWith("user,")) ?? "";
   for (const port of oak.interconnectPorts)
     for (const protocol of ["tcp", "udp"]) assert.match(network, `,hostfwd=${protocol}:127.0.0.1:${port}-:${port}`);
