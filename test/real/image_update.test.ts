@@ -22,6 +22,7 @@ import { makeEmpty, makeSlot, packRoot, type Slot } from "../../scripts/image_bu
 import { freePorts, mebibyte } from "./support/appliance.ts";
 import { runOk, testWith } from "./support/clients.ts";
 import { consoleLimitMs, VirtualAppliance } from "./support/virtual_appliance.ts";
+import { shelfSerial, virtualProfile } from "./support/virtual_profile.ts";
 
 // The builder's tools lie where a plain user's PATH does not look.
 process.env["PATH"] = clientEnvironment["PATH"];
@@ -30,51 +31,10 @@ const test = suite("image_update");
 const programs = [...imagePrograms, emulator, "nbdcopy", "apt-get", "dpkg-deb"];
 const nbdPort = 10809;
 const volumeBytes = 4 * mebibyte;
-const shelfSerial = "SHELF-0-0";
 /** Where QEMU's network has this machine's loopback. */
 const hostOfGuest = "10.0.2.2";
 
-const profile = `[array]
-name = "oak"
-appliance = "oak-a"
-
-[manage]
-socket = "/run/goldcopy/oak-a.sock"
-
-[log]
-file = "/var/log/goldcopy/oak-a.log"
-
-[cache]
-path = "/var/lib/goldcopy/nvram"
-size = "64MiB"
-persistence = "flush"
-
-[[hba]]
-name = "hba0"
-listen = "0.0.0.0:${nbdPort}"
-protocol = "nbd"
-
-[[hba]]
-name = "hba1"
-listen = "0.0.0.0:10810"
-protocol = "nbd"
-
-[[nic]]
-name = "nic0"
-listen = "0.0.0.0:7000"
-
-[[nic]]
-name = "nic1"
-listen = "0.0.0.0:7001"
-
-[[shelf]]
-name = "shelf0"
-fencing = "none"
-
-[[shelf.disk]]
-slot = 0
-path = "/dev/shelf/${shelfSerial}"
-`;
+const profile = virtualProfile(`0.0.0.0:${nbdPort}`, { listen: "0.0.0.0:10810", protocol: "nbd" });
 
 const dir = mkdtempSync(join(tmpdir(), "goldcopy-update-"));
 const raw = join(dir, "system.raw");

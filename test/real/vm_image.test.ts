@@ -31,6 +31,7 @@ import { makeEmpty } from "../../scripts/image_build/slot.ts";
 import { freePorts, mebibyte } from "./support/appliance.ts";
 import { runOk, testWith } from "./support/clients.ts";
 import { consoleLimitMs, VirtualAppliance } from "./support/virtual_appliance.ts";
+import { shelfSerial, virtualProfile } from "./support/virtual_profile.ts";
 
 // The builder's tools lie where a plain user's PATH does not look.
 process.env["PATH"] = clientEnvironment["PATH"];
@@ -40,55 +41,9 @@ const programs = [emulator, "qemu-img", "nbdcopy", "nbdinfo", "iscsi-ls", "mcopy
 const target = "iqn.2026-11.org.goldcopy:oak";
 const volumeBytes = 16 * mebibyte;
 const compressedBytesMax = 150 * mebibyte;
-const shelfSerial = "SHELF-0-0";
 /** The address that QEMU's network gives. */
 const guestAddress = "10.0.2.15";
 const guestPorts = { nbd: 10809, iscsi: 3260 } as const;
-
-/** The one of docs/images.md, with a smaller cache. */
-function profileText(nbdListen: string): string {
-  return `[array]
-name = "oak"
-appliance = "oak-a"
-
-[manage]
-socket = "/run/goldcopy/oak-a.sock"
-
-[log]
-file = "/var/log/goldcopy/oak-a.log"
-
-[cache]
-path = "/var/lib/goldcopy/nvram"
-size = "64MiB"
-persistence = "flush"
-
-[[hba]]
-name = "hba0"
-listen = "${nbdListen}"
-protocol = "nbd"
-
-[[hba]]
-name = "hba1"
-listen = "${guestAddress}:${guestPorts.iscsi}"
-protocol = "iscsi"
-
-[[nic]]
-name = "nic0"
-listen = "0.0.0.0:7000"
-
-[[nic]]
-name = "nic1"
-listen = "0.0.0.0:7001"
-
-[[shelf]]
-name = "shelf0"
-fencing = "none"
-
-[[shelf.disk]]
-slot = 0
-path = "/dev/shelf/${shelfSerial}"
-`;
-}
 
 const dir = mkdtempSync(join(tmpdir(), "goldcopy-image-"));
 let manifest: Manifest;
@@ -111,7 +66,10 @@ async function systemDisk(name: string, base = raw): Promise<string> {
 function seed(name: string, nbdListen: string): string {
   const folder = join(dir, name);
   mkdirSync(folder);
-  writeFileSync(join(folder, "goldcopy.toml"), profileText(nbdListen));
+  writeFileSync(
+    join(folder, "goldcopy.toml"),
+    virtualProfile(nbdListen, { listen: `${guestAddress}:${guestPorts.iscsi}`, protocol: "iscsi" }),
+  );
   writeFileSync(join(folder, "meta-data"), "instance-id: oak-a-1\nlocal-hostname: oak-a\n");
   const path = join(dir, `${name}.img`);
   makeSeed(folder, path);
