@@ -470,7 +470,8 @@ function adopt(
     commitPlace: destagedPlace,
   });
   log.knownCommitSeq = Math.min(walked.commitSeq, walked.headSeq);
-  const durableLost = Math.max(start.commitSeq, walked.commitSeq, durableBehind(candidates, walked)) > walked.headSeq;
+  // Not `walked.commitSeq`: a golden copy's cells tell what its primary has committed, which may never have been durable here.
+  const durableLost = Math.max(start.commitSeq, durableBehind(candidates, walked)) > walked.headSeq;
   return { headSeq: walked.headSeq, records, droppedRecords: walked.dropped, durableLost };
 }
 
