@@ -2,6 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { GroupBench } from "./support/group_bench.ts";
+import { recordOf } from "./support/log_surgery.ts";
 import { PlainCache } from "./support/plain_cache.ts";
 
 const test = suite("log_commit_cells");
@@ -65,5 +66,40 @@ for (let seed = 1; seed <= 6; seed++) {
     assert.ok(bench.group.log.commitSeq >= shown, `${bench.group.log.commitSeq} is shown, and it was ${shown}`);
   });
 }
+
+/** A golden copy with records of which it has heard that the primary has committed them all; returns its head. */
+function heardToTheHead(bench: GroupBench): number {
+  bench.start();
+  bench.serve();
+  const { log } = bench.group;
+  log.require("a peer", log.commitSeq);
+  for (let at = 0; at < 3; at++) bench.request("write", 8 * at, 8, new Uint8Array(4096).fill(at + 1));
+  bench.until(() => log.persistedSeq === log.headSeq);
+  log.followPrimary(log.commitSeq);
+  log.hearCommit(log.headSeq);
+  bench.until(() => log.commitSeq === log.headSeq);
+  let persisted = false;
+  bench.nvram.persistAll(() => (persisted = true));
+  bench.until(() => persisted);
+  return log.headSeq;
+}
+
+/** As when the power fails during the batch that carried the record: no more of it has become durable than a commit heard meanwhile. */
+function tearNewest(bench: GroupBench, seq: number): void {
+  const { at, header } = recordOf(bench.cache.memory, bench.nvram, seq);
+  bench.cache.memory.fill(0, at, at + header.totalBytes);
+}
+
+test("a golden copy has heard its newest record to be committed, which power loss has torn -> no loss of its cache, the primary sends it again", () => {
+  const bench = new GroupBench(7, "flush");
+  const head = heardToTheHead(bench);
+  bench.group.destager.close();
+  bench.crash();
+  tearNewest(bench, head);
+  bench.start();
+  assert.is(bench.group.log.headSeq, head - 1);
+  assert.is(bench.group.cacheWasLost, false);
+  assert.is(bench.group.log.knownCommitSeq, head - 1, "what is shown ends with what is there");
+});
 
 test.run();
