@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { parseDuration } from "../firmware/shell/quantities.ts";
 import type { Finding, Probe } from "./benchmarks/findings.ts";
 import { hostBenches, type Protocol } from "./benchmarks/host_works.ts";
+import { heedInterruptions, ifInterrupted } from "./benchmarks/interruption.ts";
 import { type RoundsOptions, type Run, runRounds } from "./benchmarks/rounds.ts";
 import { type Summary, summarize, table } from "./benchmarks/summary.ts";
 import { judgeFinding, judgeWorks, type Verdict, verdictTable } from "./benchmarks/verdicts.ts";
@@ -179,6 +180,8 @@ if (missing.length > 0) {
 
 mkdirSync(values.dir, { recursive: true });
 const folder = mkdtempSync(join(values.dir, "goldcopy-bench-"));
+ifInterrupted(() => rmSync(folder, { recursive: true, force: true }));
+heedInterruptions(say);
 const answers: Answer[] = [];
 const findings: Finding[] = [];
 const verdicts: Verdict[] = [];

@@ -1,8 +1,9 @@
 /** A lab of real appliance processes for a benchmark: started, asked and taken down by the commands that people use. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import type { StatusJson } from "../../firmware/manage/status_json.ts";
 import { repositoryRoot } from "../tools.ts";
+import { ifInterrupted } from "./interruption.ts";
 import type { LoadKind, LoadPlan } from "./load/plan.ts";
 
 export interface LabAppliance {
@@ -26,10 +27,12 @@ export interface BenchLab {
 export const settleLimitMs = 120_000;
 
 export async function labUp(dir: string, options: readonly string[]): Promise<BenchLab> {
-  const run = (args: readonly string[]) =>
-    output(join(repositoryRoot, "scripts", "lab"), [...args, "--dir", dir, "--json"]);
+  const program = join(repositoryRoot, "scripts", "lab");
+  const run = (args: readonly string[]) => output(program, [...args, "--dir", dir, "--json"]);
+  const isDown = ifInterrupted(() => spawnSync(program, ["down", "--wipe", "--dir", dir], { stdio: "ignore" }));
   const down = async () => {
     await run(["down", "--wipe"]);
+    isDown();
   };
   try {
     const { appliances } = JSON.parse(await run(["up", ...options])) as { appliances: LabAppliance[] };

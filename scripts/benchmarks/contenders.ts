@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
+import { ifInterrupted } from "./interruption.ts";
 
 export interface Running {
   /** `nbd://HOST:PORT/EXPORT` or `iscsi://HOST:PORT/IQN/LUN`. */
@@ -31,7 +32,15 @@ export function emptyFile(path: string, sizeBytes: number): string {
 }
 
 export function spawnQuiet(program: string, args: readonly string[]): ChildProcess {
-  return spawn(program, [...args], { stdio: ["ignore", "ignore", "inherit"] });
+  return killedIfInterrupted(spawn(program, [...args], { stdio: ["ignore", "ignore", "inherit"] }));
+}
+
+export function killedIfInterrupted<Child extends ChildProcess>(child: Child): Child {
+  child.once(
+    "exit",
+    ifInterrupted(() => child.kill("SIGKILL")),
+  );
+  return child;
 }
 
 export function running(child: ChildProcess, url: string): Running {

@@ -2,7 +2,15 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { repositoryRoot } from "../tools.ts";
-import { type Contender, emptyFile, freePort, running, serving, spawnQuiet } from "./contenders.ts";
+import {
+  type Contender,
+  emptyFile,
+  freePort,
+  killedIfInterrupted,
+  running,
+  serving,
+  spawnQuiet,
+} from "./contenders.ts";
 
 export const nbdkit: Contender = {
   name: "nbdkit",
@@ -35,7 +43,9 @@ export const frontEnd: Contender = {
   what: "our NBD front end over plain memory (no log, no store)",
   start(_folder, sizeBytes) {
     const program = join(repositoryRoot, "test", "real", "support", "nbd_memory_server.ts");
-    const child = spawn(process.execPath, [program, `demo-1=${sizeBytes}`], { stdio: ["pipe", "pipe", "inherit"] });
+    const child = killedIfInterrupted(
+      spawn(process.execPath, [program, `demo-1=${sizeBytes}`], { stdio: ["pipe", "pipe", "inherit"] }),
+    );
     return new Promise((resolve, reject) => {
       let out = "";
       child.on("error", reject);
