@@ -21,7 +21,7 @@ import type { Control } from "./manage/control.ts";
 import type { EventSink } from "./manage/events.ts";
 import { ExportRegistry } from "./manage/exports.ts";
 import { GroupTransfers } from "./manage/group_transfers.ts";
-import { GroupRegistry } from "./manage/groups.ts";
+import { GroupRegistry, groupsHere } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
 import { LunRegistry } from "./manage/luns.ts";
@@ -157,9 +157,10 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const cacheTrusted = verdict.kind === "trusted";
   if (!cacheTrusted) nvram.giveUp();
   const bySlot = cacheTrusted ? cacheSlotsOf(nvram, digests) : new Map<string, number[]>();
-  const known = new Set(pool.groupIds());
-  nvram.roots.keepOnly(new Set([...known, poolRootId]));
-  nvram.setUsed(new Map([...bySlot].filter(([id]) => known.has(id))));
+  // Of a group that was leaving the shelf has all (`group_transfers.ts`), wherever it is found to be.
+  const here = new Set(groupsHere(pool));
+  nvram.roots.keepOnly(new Set([...here, poolRootId]));
+  nvram.setUsed(new Map([...bySlot].filter(([id]) => here.has(id))));
 
   const groups = new GroupRegistry({
     hal,

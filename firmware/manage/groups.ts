@@ -98,9 +98,7 @@ export class GroupRegistry {
    * cache without the newest writes) may end once the hardware is put right, so it stops the start: a sentence says why.
    */
   async openAll(found: FoundHardware): Promise<string | null> {
-    // One that is leaving for the other half is not to be opened before it is known where it is.
-    const leaving = new Set(this.#options.pool.groupClaims().flatMap((one) => (one.leaving ? [one.id] : [])));
-    const ids = this.#options.pool.groupIds().filter((id) => !leaving.has(id));
+    const ids = groupsHere(this.#options.pool);
     for (const id of ids) this.#options.nvram.credits.join(id);
     for (const id of ids) {
       const stored = await whenAnswered<StoreError, GroupStore | null>((done) =>
@@ -339,6 +337,8 @@ export class GroupRegistry {
 
   /** Opens a group that the shelf has all of: one that has come from the partner, or that was to go to it. */
   async takeUp(id: string, inherits: boolean): Promise<Result<GroupEntry>> {
+    // Of an attempt that came to nothing.
+    this.#options.nvram.releaseAllOf(id);
     const stored = await whenAnswered<StoreError, GroupStore | null>((done) => this.#options.pool.openGroup(id, done));
     if (stored.error !== null || stored.value === null)
       return refused("shelf-failed", `group ${id}: ${stored.error?.text ?? "it cannot be opened"}`);
@@ -444,6 +444,11 @@ export class GroupRegistry {
   closeAll(): void {
     for (const { group } of this.#entries.values()) group.close();
   }
+}
+
+/** Those that a start opens: one that is leaving for the other half is nobody's before it is known where it is. */
+export function groupsHere(pool: Pool): readonly string[] {
+  return pool.groupClaims().flatMap(({ id, leaving }) => (leaving ? [] : [id]));
 }
 
 function isPrimary({ replication }: GroupEntry): boolean {

@@ -50,7 +50,9 @@ export class LogSlots {
     const { slotsPerSlab } = this.#disks.geometry;
     const slots: LogSlot[] = [];
     for (const slab of [...this.#slabs.keys()].sort((a, b) => a - b)) {
-      for (let index = 0; index < slotsPerSlab; index += 1) slots.push({ index: slab * slotsPerSlab + index });
+      const used = this.#slabs.get(slab)!;
+      for (let index = 0; index < slotsPerSlab; index += 1)
+        if (used[index] === true) slots.push({ index: slab * slotsPerSlab + index });
     }
     return slots;
   }

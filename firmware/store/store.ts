@@ -134,8 +134,8 @@ export interface GroupStore {
   loadMap(volume: number, firstBlock: number, blockCount: number, done: StoreDone): void;
 
   /**
-   * Slots that hold, or once held, a segment of this group: what recovery scans. After a start all of them count as in use until they
-   * are freed; some may never have been written, and hold anything.
+   * Slots in use, which may hold a segment of this group: what recovery scans. After a start all of them count as in use until they are
+   * freed; some may never have been written, and hold anything.
    */
   logSlots(): readonly LogSlot[];
   readonly logSlotBytes: number;

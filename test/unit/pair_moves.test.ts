@@ -2,7 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { FailoverJson } from "../../firmware/manage/control.ts";
-import type { PairBench, PairMachine } from "./support/pair_bench.ts";
+import type { PairBench, PairMachine, PathHost } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
 import { assertReads, filled, luns, mebibyte, owners, twoHalves, write } from "./support/two_halves.ts";
 
@@ -62,15 +62,21 @@ test("a group moves under load -> every write is answered, nothing acknowledged 
   }
 });
 
-test("a group moves whose log on the shelf has more than one slab -> all of it goes along", () => {
+/** A host that writes to a group whose log has six segments by now. */
+function longLog(seed: number, cacheBytes: number): { readonly bench: PairBench; readonly host: PathHost } {
   const store = { slabBytes: mebibyte, logSlotBytes: 262144, mapCacheBytes: 4 * mebibyte };
-  const bench = twoHalves(94, { store, cacheBytes: 6 * mebibyte });
+  const bench = twoHalves(seed, { store, cacheBytes });
   const host = bench.host("one", 400);
   host.run();
   // The shelf takes the log, and is slow with what is scattered: much is in the log alone.
   for (const disk of bench.shelf.slots) disk!.faults.writeMs = 20;
   const entry = bench.owner.partnership!.engine!.groups.find("one")!;
   bench.until("a long log", () => entry.group.log.list.segments.length >= 6);
+  return { bench, host };
+}
+
+test("a group moves whose log on the shelf has more than one slab -> all of it goes along", () => {
+  const { bench, host } = longLog(94, 6 * mebibyte);
   assert.ok(move(bench, bench.a, "one", "oak-b"));
   const acks = host.acks;
   bench.until("writes go on", () => host.acks > acks + 100);
@@ -122,6 +128,24 @@ test("an appliance dies anywhere in a move -> the group is in one half, whole, a
     bench.untilAllMirrored();
     assert.equal(Object.keys(owners(bench)), ["one", "two"]);
     assertReads(session, 0, filled(step + 1));
+  }
+});
+
+test("an appliance dies while a group with a long log leaves it -> the partner takes it back, though its cache has the segments too", () => {
+  for (let step = 0; step < 8; step++) {
+    // Room for eleven segments in each half.
+    const { bench, host } = longLog(950 + step, 3 * mebibyte);
+    const { groups } = bench.owner.partnership!.engine!;
+    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
+    bench.until("it leaves", () => groups.find("one") === null);
+    bench.runFor(step * 8);
+    bench.a.machine.crash();
+    bench.untilHalves("b", "b");
+    bench.until("the group is served", () => owners(bench)["one"] === "oak-b");
+    const acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 100);
+    host.rest();
+    assert.is(host.verify(), null);
   }
 });
 
