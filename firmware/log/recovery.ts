@@ -493,12 +493,12 @@ function countAfter(candidates: readonly Candidate[], walked: Walked, place: Log
 /**
  * Segments that are not at home must be in the cache, and are brought in first; those at home that are in memory may be: also the one
  * at whose end `destagedPlace` stands, whose place in the cache may have gone to others. The slots and places of unused candidates are
- * given back.
+ * given back. `ordered` loses what is at home and has to make room.
  */
 function bringIn(
   log: WriteLog,
   candidates: readonly Candidate[],
-  ordered: readonly LogSegment[],
+  ordered: LogSegment[],
   destagedPlace: LogPlace,
 ): string | null {
   const used = new Set(ordered.map((segment) => segment.ordinal));
@@ -510,10 +510,10 @@ function bringIn(
   for (const segment of [...ordered].reverse()) {
     const candidate = candidates.find((one) => one.header.ordinal === segment.ordinal)!;
     const { region } = candidate;
-    if (!candidate.fromShelf || region === null) continue;
+    if (!candidate.fromShelf || region === null || !ordered.includes(segment)) continue;
     if (segment.slot < 0) {
       const atHome = endsBefore(segment, destagedPlace);
-      const slot = atHome ? log.nvram.allocate(log.groupId) : log.nvram.allocateForRecovery(log.groupId);
+      const slot = atHome ? log.nvram.allocate(log.groupId) : allocateNeeded(log, ordered, destagedPlace);
       if (slot < 0 && atHome) continue;
       if (slot < 0)
         return "the write cache is too small for the log found on the shelf; restore its former size in the profile";
@@ -524,4 +524,29 @@ function bringIn(
     log.nvram.wrote(segment.base, alignUp(segment.usedBytes, 4096));
   }
   return null;
+}
+
+/**
+ * A slot in the cache for what is not at home. An older content of the cache, from before it failed, may fill it with what is at home:
+ * that leaves it for its copy on the shelf, or, where it has none, is forgotten with all before it, as it had been when the cache failed.
+ * -1: what is not at home fills the cache.
+ */
+function allocateNeeded(log: WriteLog, ordered: LogSegment[], destagedPlace: LogPlace): number {
+  const isAtHome = (segment: LogSegment) => endsBefore(segment, destagedPlace);
+  for (;;) {
+    const slot = log.nvram.allocateForRecovery(log.groupId);
+    if (slot >= 0) return slot;
+    const spare = ordered.find((one) => one.slot >= 0 && isAtHome(one) && one.shelfBytes >= one.usedBytes);
+    if (spare !== undefined) {
+      log.nvram.release(spare.slot);
+      spare.slot = -1;
+      spare.base = 0;
+      continue;
+    }
+    const oldest = ordered[0];
+    if (oldest === undefined || !isAtHome(oldest)) return -1;
+    ordered.shift();
+    if (oldest.slot >= 0) log.nvram.release(oldest.slot);
+    if (oldest.shelfSlot !== null) log.list.onShelfSlotFree(oldest.shelfSlot);
+  }
 }

@@ -357,4 +357,42 @@ test("bit rot in a spilled segment -> it is reported as unreadable, and the walk
   assert.is(answer, null);
 });
 
+for (const kept of ["on the shelf", "for nobody"] as const) {
+  test(`the cache fails and its old content is full of what is at home, kept ${kept} -> the log that the shelf has since fits`, () => {
+    const bench = new GroupBench(8, "flush");
+    bench.shelfLogBytes = 8 << 20;
+    bench.start();
+    bench.serve();
+    const { log } = bench.group;
+    // A peer that has nothing: what is at home stays in the log, and goes to the shelf when the cache needs the room.
+    bench.group.room.retain("elm", 0);
+    const { list } = log;
+    const stamps: number[] = [];
+    const next = (): void => {
+      stamps.push(stamps.length + 1);
+      const tracked = bench.request("write", 128 * (stamps.length % 8), 128, stamped(stamps.length, 128));
+      bench.until(() => tracked.done);
+      assert.is(tracked.error, null);
+    };
+    const isSpilled = kept === "on the shelf";
+    while (list.segments.length < bench.nvram.segmentCount + (isSpilled ? 2 : -1)) next();
+    destage(bench);
+    assert.ok(list.segments.filter(({ slot }) => slot >= 0).length >= bench.nvram.segmentCount - 2);
+    assert.is(
+      list.segments.some(({ slot, shelfSlot }) => slot < 0 && shelfSlot !== null),
+      isSpilled,
+    );
+    bench.cache.failPersist = true;
+    if (!isSpilled) bench.group.room.release("elm");
+    next();
+    const wide = list.segments.at(-1)!.ordinal + 4;
+    bench.store.commit = () => {};
+    while (list.segments.at(-1)!.ordinal < wide) next();
+    bench.crash();
+    bench.start();
+    bench.serve();
+    for (const stamp of stamps.slice(-8)) assert.is(stampAt(bench, 128 * (stamp % 8)), stamp);
+  });
+}
+
 test.run();
