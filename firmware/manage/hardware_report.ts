@@ -78,6 +78,11 @@ export function hardwareWarnings(parts: HardwareParts): WarningJson[] {
   const cache = cacheJson(parts);
   if (cache.battery === "failed")
     warnings.push({ code: "battery-failed", text: "the write cache's battery has failed; replace it" });
+  if (parts.nvram.failed)
+    warnings.push({
+      code: "cache-persist-failed",
+      text: `${parts.appliance}'s write cache has failed to persist what it was given; replace it, and restart ${parts.appliance}`,
+    });
   if (cache.mode === "write-through") {
     const risk = cache.cacheAtRiskBytes > 0 ? `; ${cache.cacheAtRiskBytes} acknowledged bytes lie in it alone` : "";
     warnings.push({ code: "write-through", text: `every acknowledgement waits for the shelf${risk}` });

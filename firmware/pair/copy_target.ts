@@ -24,6 +24,9 @@ export interface CopyTargetOptions {
   broken(text: string): void;
 }
 
+/** To the owner, of the cache here. */
+const cacheFailed = "its write cache has failed to persist what it was given; replace it, and restart that appliance";
+
 export class CopyTarget {
   readonly #options: CopyTargetOptions;
   #open = false;
@@ -63,7 +66,7 @@ export class CopyTarget {
     cache.wrote(0, headerAreaBytes);
     cache.persist((outcome) => {
       if (outcome === "persisted") accept();
-      else send({ kind: "attached", refusal: "the write cache could not be persisted; replace it" });
+      else send({ kind: "attached", refusal: cacheFailed });
     });
   }
 
@@ -83,7 +86,7 @@ export class CopyTarget {
       if (!this.#open) return;
       if (outcome === "persisted") return send({ kind: "mirrored", frame: message.frame });
       this.#open = false;
-      send({ kind: "mirrorFailed", text: "a persist of the partner's write cache has failed; replace it" });
+      send({ kind: "mirrorFailed", text: cacheFailed });
     });
   }
 

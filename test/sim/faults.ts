@@ -9,6 +9,7 @@
  * Wrong data is never excused.
  */
 import { Errno } from "../../firmware/frontend/nbd/constants.ts";
+import { halfNumbers } from "../../firmware/pair/limits.ts";
 import type { MockDisk } from "../../hal/mock/disk.ts";
 import { eventKind } from "../../hal/mock/event_heap.ts";
 import { FaultPlan, type FaultRates } from "../../hal/mock/fault_plan.ts";
@@ -62,7 +63,7 @@ export interface DrawnFaults {
 }
 
 /** Classes whose excuses are worked out for single appliances alone: a site with pairs has none of them. */
-const singleClasses: readonly FaultClass[] = ["persist", "oldCache", "oldDisk"];
+const singleClasses: readonly FaultClass[] = ["oldDisk"];
 
 /** How many pairs a run has: none where a class that is asked for knows single appliances alone. */
 export function pairsFor(prng: Prng, always: readonly FaultClass[]): PairCount {
@@ -131,7 +132,7 @@ export class SiteFaults {
   readonly #cacheStruck = new Set<SimArray>();
   readonly #cacheGivenUp = new Set<SimArray>();
   /** Images of caches, with the boot from which they are. */
-  readonly #images = new Map<SimArray, { image: CacheImage; boot: number }>();
+  readonly #images = new Map<SimMachine, { image: CacheImage; boot: number }>();
   /** Images of disks, with the boot from which they are. */
   readonly #diskImages = new Map<SimArray, { disk: MockDisk; image: MediumImage; boot: number }>();
   readonly #diskPrng: Prng;
@@ -157,6 +158,7 @@ export class SiteFaults {
     });
     this.#pairs = new PairFaults(site);
     this.#lookAfterShelves();
+    if (hasPairs && drawn.classes.some((name) => name === "persist" || name === "oldCache")) this.#lookAfterPairs();
     site.onPowerLost = (array, machine) => this.#powerLost(array, machine);
     site.onStarted.push((array) => this.#started(array));
     site.onEnded = (machine, text) => this.#ended(machine, text);
@@ -278,19 +280,29 @@ export class SiteFaults {
 
   #takeImage(): void {
     const array = this.#prng.pick(this.#site.arrays);
-    const live = array.live;
-    if (live !== null) this.#images.set(array, { image: array.appliance.nvram.image(), boot: live.number });
+    const machine = array.isPair ? this.#prng.pick(array.machines) : array.machine;
+    if (array.live === null || !machine.runs) return;
+    const { nvram, bootCount } = machine.appliance;
+    this.#images.set(machine, { image: nvram.image(), boot: bootCount });
   }
 
   /** An image from before the last completed start: its nonce is no longer the array's. */
   #restoreImage(): void {
     const array = this.#prng.pick(this.#site.arrays);
-    const kept = this.#images.get(array);
-    if (kept === undefined || array.completedBoot <= kept.boot) return;
+    const machine = array.isPair ? this.#prng.pick(array.machines) : array.machine;
+    const kept = this.#images.get(machine);
+    if (kept === undefined) return;
+    if (array.isPair ? !this.#pairs.isFormer(array, machine, kept.image.bytes) : array.completedBoot <= kept.boot)
+      return;
     // Restored as a whole machine is: it is switched off for that.
-    array.appliance.crash();
-    this.#site.chronicle.note(array.name, `an image of the cache from start ${kept.boot} is put back`);
-    array.appliance.nvram.restore(kept.image);
+    machine.appliance.crash();
+    this.#site.chronicle.note(machine.name, `an image of the cache from start ${kept.boot} is put back`);
+    machine.appliance.nvram.restore(kept.image);
+    if (array.isPair) {
+      // The partner's is as good. Where it is not, the array may refuse to start; silently it never starts from this one (D1, D2).
+      if (this.#pairs.hasLostAll(array)) this.#cacheStruck.add(array);
+      return;
+    }
     this.#cacheStruck.add(array);
     // Unless the operator has given the cache up already, whatever is in it.
     if (!array.acceptCacheLoss) array.mustRefuse = true;
@@ -335,6 +347,22 @@ export class SiteFaults {
         array.appliance.crash();
       }
       this.#lookAfterShelves();
+    });
+  }
+
+  /**
+   * As with shelves: the appliance of a pair whose cache is told to have failed gets another one, and is restarted; and so is the one that
+   * refuses a half for its disks, when its partner refuses that half too.
+   */
+  #lookAfterPairs(): void {
+    const { world, arrays, chronicle } = this.#site;
+    world.schedule(lookEveryMs, eventKind.host, null, () => {
+      for (const { machine, text } of arrays.flatMap((array) => [...failedCaches(array), ...refusedForDisks(array)])) {
+        if (!machine.runs || !this.#prng.chance(restartRate)) continue;
+        chronicle.note(machine.name, `the operator restarts it: ${text}`);
+        machine.appliance.crash();
+      }
+      this.#lookAfterPairs();
     });
   }
 
@@ -385,9 +413,11 @@ export class SiteFaults {
   #ended(machine: SimMachine, text: string): void {
     const array = this.#site.arrays.find(({ machines }) => machines.includes(machine))!;
     if (this.#cacheStruck.has(array) && text.includes("--accept-cache-loss")) {
+      if (this.drawn.classes.includes("oldCache")) this.#site.forgetLicences.add(array.name);
       array.acceptCacheLoss = true;
       this.#cacheGivenUp.add(array);
-    } else if (!this.#diskStruck.has(array)) this.#pairs.judgeEnd(array, machine, text);
+    } else if (!this.#diskStruck.has(array) && !this.drawn.classes.includes("persist"))
+      this.#pairs.judgeEnd(array, machine, text);
     this.#site.world.schedule(500, eventKind.host, null, () => this.#site.startMachine(machine));
   }
 
@@ -399,4 +429,30 @@ export class SiteFaults {
     if (array.mustRefuseDisk) this.#site.chronicle.fail("D5", `${array.name} started with an old disk`);
     this.#cacheStruck.delete(array);
   }
+}
+
+/** Appliances of a pair whose write cache has failed, as the owners' warnings tell. */
+function failedCaches(array: SimArray): { machine: SimMachine; text: string }[] {
+  return array.machines
+    .filter(({ runs }) => runs)
+    .flatMap((machine) => machine.lives.map((life) => ({ machine, life })))
+    .flatMap(({ machine, life }) => {
+      const warnings = (life?.alive() === true ? life.running?.control.status().warnings : null) ?? [];
+      return warnings.flatMap(({ code, text }) => {
+        if (code === "cache-persist-failed") return [{ machine, text }];
+        const partner = array.partnerOf(machine);
+        const isTheirs = code === "pair-degraded" && text.includes("replace it");
+        return isTheirs && partner?.runs === true ? [{ machine: partner, text }] : [];
+      });
+    });
+}
+
+function refusedForDisks(array: SimArray): { machine: SimMachine; text: string }[] {
+  return halfNumbers.flatMap((half) => {
+    const both = array.machines.map((machine) => ({ machine, partnership: machine.pairAppliance?.halves[half] }));
+    if (!both.every(({ machine, partnership }) => machine.runs && partnership?.role === "refused")) return [];
+    return both
+      .map(({ machine, partnership }) => ({ machine, text: partnership!.refusal }))
+      .filter(({ text }) => text.includes("start again"));
+  });
 }

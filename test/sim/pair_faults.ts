@@ -174,6 +174,18 @@ export class PairFaults {
     );
   }
 
+  /** Whether no half of the array can take this content of a cache for what its firmware had last. */
+  isFormer(array: SimArray, machine: SimMachine, bytes: Uint8Array): boolean {
+    const { hostClock } = this.#site.world;
+    const lives = array.machines.flatMap(({ lives }) => lives).filter((life) => life !== null);
+    return lives.every((life) => {
+      const startBytes = life.memory.byteOffset;
+      const own = bytes.subarray(startBytes, startBytes + life.memory.byteLength);
+      const { domain } = machine.appliance.nvram;
+      return nonceIn(hostClock, own, domain) !== nonceIn(hostClock, life.memory, life.machine.appliance.nvram.domain);
+    });
+  }
+
   /**
    * D1: the loss of one cache excuses nothing, for the partner's is a copy. Whether there is none: no cache of the two holds what the
    * firmware had that has, or had last, the group.
