@@ -7,7 +7,9 @@
  * Invariants:
  * - Frames go out in the order of `send`, at the end of the turn. Small parts are gathered and written together (a system call
  *   costs more than copying 32 KiB); a large payload is handed to the stream as the view that it is, and what the stream does not
- *   take at once is copied: the memory of a payload belongs to its owner again when `send` returns.
+ *   take at once is copied: the memory of a payload belongs to its owner again when `send` returns. A frame's head goes in front of its
+ *   payload where the sender has left room for it: only that room is written to.
+ * - A chunk goes back to the stream as soon as nothing refers to it.
  * - `onLost` is called exactly once, after which nothing is called.
  * - A link on which no byte has arrived for `peerTimeoutMs` is lost. A timer that fires late (a stopped process, a long pause)
  *   gives what waits in the socket one more interval to be heard.
@@ -42,6 +44,14 @@ const noBytes = new Uint8Array(0);
 const gatherBytes = 64 * 1024;
 /** Parts up to this are copied. */
 const gatheredPartBytesMax = 32 * 1024;
+
+/** Both in one piece: a system call less, and the other end does not wake for the head alone. */
+function putInFront(head: Uint8Array, part: Uint8Array): Uint8Array {
+  const bytes = head.byteLength + part.byteLength;
+  const whole = new Uint8Array(part.buffer, part.byteOffset - head.byteLength, bytes);
+  whole.set(head);
+  return whole;
+}
 
 export class FrameLink<Frame extends { readonly kind: string }> {
   readonly stream: ByteStream;
@@ -85,7 +95,7 @@ export class FrameLink<Frame extends { readonly kind: string }> {
       onData: (chunk) => {
         if (this.#state !== "open") return;
         this.#lastHeardMs = clock.nowMs();
-        this.#parser.feed(chunk);
+        if (this.#parser.feed(chunk)) stream.giveBack(chunk);
       },
       onDrain: () => {
         this.#waitingForDrain = false;
@@ -119,12 +129,16 @@ export class FrameLink<Frame extends { readonly kind: string }> {
     return this.#queue.length - this.#queueAt;
   }
 
-  send(frame: Frame, payload: readonly Uint8Array[] = []): void {
+  /** `headroomBytes`: so many bytes in front of the first part, in its buffer, may be overwritten. */
+  send(frame: Frame, payload: readonly Uint8Array[] = [], headroomBytes = 0): void {
     if (this.#state !== "open") return;
     let payloadBytes = 0;
     for (const part of payload) payloadBytes += part.byteLength;
-    this.#push(this.#codec.encode(frame, payloadBytes));
-    for (const part of payload) if (part.byteLength > 0) this.#push(part);
+    const head = this.#codec.encode(frame, payloadBytes);
+    const isInFront = payload.length > 0 && head.byteLength <= headroomBytes;
+    this.#push(isInFront ? putInFront(head, payload[0]!) : head);
+    for (let index = isInFront ? 1 : 0; index < payload.length; index++)
+      if (payload[index]!.byteLength > 0) this.#push(payload[index]!);
     if (this.queuedEntries > outputEntriesMax) this.abort("backlog", "the other end does not read");
   }
 

@@ -6,7 +6,8 @@
  * Invariants:
  * - The two lengths are judged before anything behind them is kept: at most `headerBytesMax + payloadBytesMax` are buffered.
  * - A part that lies wholly in one chunk is given out as a view of it; one that does not is assembled once. Either way the bytes
- *   belong to whoever gets the frame.
+ *   belong to whoever gets the frame, except of a payload that is lent: it is the receiver's until `onFrame` returns. What is lent is
+ *   assembled in memory that is used again, and a chunk of which nothing else was given out is free when it has been fed.
  */
 
 /** Two length words: of the header and of the payload. */
@@ -19,11 +20,13 @@ export interface FrameCodec<Frame> {
   readonly payloadBytesMax: number;
   /** Length words and header of `frame`; `payloadBytes` of payload are sent behind them. */
   encode(frame: Frame, payloadBytes: number): Uint8Array;
-  /** The header's frame, judged, or what is wrong with it. */
+  /** The header's frame, judged, or what is wrong with it. Neither refers to the header's memory. */
   decode(
     header: Uint8Array,
   ): { readonly kind: "frame"; readonly frame: Frame } | { readonly kind: "malformed"; readonly text: string };
   mayCarryPayload(frame: Frame): boolean;
+  /** Whoever gets the frame is through with its payload, or has copied it, when `onFrame` returns. */
+  lendsPayload(frame: Frame): boolean;
 }
 
 /** The two length words and the header; the payload follows as it is. */
@@ -37,12 +40,16 @@ export function framed(header: Uint8Array, payloadBytes: number): Uint8Array {
 }
 
 export interface FrameReceiver<Frame> {
+  /** `payload`: the receiver's to keep, unless the codec says that it is lent. */
   onFrame(frame: Frame, payload: Uint8Array): void;
   /** At most once; nothing follows. */
   onMalformed(text: string): void;
 }
 
 const noBytes = new Uint8Array(0);
+
+/** Lent payloads up to this are assembled in the same memory: all that a turn of forwarded 4 KiB commands makes. */
+const loanBytes = 256 * 1024;
 
 export class FrameParser<Frame extends { readonly kind: string }> {
   readonly #codec: FrameCodec<Frame>;
@@ -54,6 +61,9 @@ export class FrameParser<Frame extends { readonly kind: string }> {
   #haveBytes = 0;
   #payloadBytes = 0;
   #frame: Frame | null = null;
+  /** What lent payloads are assembled in. */
+  #loan: Uint8Array = noBytes;
+  #chunkIsFree = true;
 
   constructor(codec: FrameCodec<Frame>, receiver: FrameReceiver<Frame>) {
     this.#codec = codec;
@@ -68,31 +78,49 @@ export class FrameParser<Frame extends { readonly kind: string }> {
   stop(): void {
     this.#part = "broken";
     this.#assembled = noBytes;
+    this.#loan = noBytes;
     this.#frame = null;
   }
 
-  feed(chunk: Uint8Array): void {
+  /** True: nothing refers to the chunk any more. */
+  feed(chunk: Uint8Array): boolean {
+    this.#chunkIsFree = true;
     let at = 0;
     while (this.#part !== "broken") {
       const missing = this.#wantedBytes - this.#haveBytes;
       const available = chunk.byteLength - at;
       if (available < missing) {
         if (available > 0) this.#keep(chunk.subarray(at));
-        return;
+        return this.#chunkIsFree;
       }
-      const part =
-        this.#haveBytes === 0 ? chunk.subarray(at, at + missing) : this.#complete(chunk.subarray(at, at + missing));
+      const isView = this.#haveBytes === 0;
+      const rest = chunk.subarray(at, at + missing);
+      const part = isView ? rest : this.#complete(rest);
       at += missing;
       this.#haveBytes = 0;
       this.#assembled = noBytes;
+      if (isView && this.#part === "payload" && !this.#isLent()) this.#chunkIsFree = false;
       this.#take(part);
     }
+    return this.#chunkIsFree;
+  }
+
+  #isLent(): boolean {
+    return this.#codec.lendsPayload(this.#frame!);
   }
 
   #keep(bytes: Uint8Array): void {
-    if (this.#haveBytes === 0) this.#assembled = new Uint8Array(this.#wantedBytes);
+    if (this.#haveBytes === 0) this.#assembled = this.#memory();
     this.#assembled.set(bytes, this.#haveBytes);
     this.#haveBytes += bytes.byteLength;
+  }
+
+  /** For the part that begins. */
+  #memory(): Uint8Array {
+    const bytes = this.#wantedBytes;
+    if (this.#part !== "payload" || bytes > loanBytes || !this.#isLent()) return new Uint8Array(bytes);
+    if (this.#loan.byteLength === 0) this.#loan = new Uint8Array(loanBytes);
+    return this.#loan.subarray(0, bytes);
   }
 
   #complete(rest: Uint8Array): Uint8Array {

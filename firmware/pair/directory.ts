@@ -121,9 +121,12 @@ export class PartnerSeat implements Seat {
     const access = found === undefined ? null : this.#hosts.accessOf(host, found.volume);
     if (found === undefined || access === null) return "unknown";
     if (!found.shown) return "not-ready";
+    // Asked for each command: looked for once per directory.
+    let foundIn = this.#directory;
     const now = () => {
-      found = find() ?? found!;
-      return found;
+      if (foundIn !== this.#directory) found = find() ?? found!;
+      foundIn = this.#directory;
+      return found!;
     };
     return this.device.open(name, host, {
       blockCount: () => now().blockCount,

@@ -5,8 +5,10 @@
  * Invariants:
  * - Every task and request is answered once, also when its channel has been closed meanwhile.
  * - A channel whose firmware has ended here answers nothing more.
+ * - A short read lands where its answer is sent from; a longer one in memory of its own, which nothing else is put into.
  */
 import type { Clock } from "../../hal/api/clock.ts";
+import { assert } from "../codec/assert.ts";
 import { type Nexus, type NexusHost, TaskFunction } from "../frontend/scsi/device_server.ts";
 import { type MediumRead, ScsiStatus, type ScsiTask, TaskAttribute } from "../frontend/scsi/task.ts";
 import { type BlockError, type BlockRequest, type BlockTarget, logicalBlockBytes } from "../volume/block_request.ts";
@@ -36,7 +38,7 @@ export class Forwarded {
 
   constructor(clock: Clock, send: SendMessage) {
     this.#clock = clock;
-    this.#writer = new WorkWriter(clock, (payload, release) => send({ kind: "told" }, payload, release));
+    this.#writer = new WorkWriter(clock, (payload, memory) => send({ kind: "told" }, payload, memory));
     this.#reader = new WorkReader((head, meta, data) => this.#channels.get(head.channel)?.asked(head, meta, data));
   }
 
@@ -99,24 +101,6 @@ function ended(writer: WorkWriter, channel: number, why: string): void {
   writer.put({ kind: workKinds.ended, code: 0, channel, id: 0, first: 0, second: 0, wide: 0 }, [meta], []);
 }
 
-/** For reads that are answered at once. */
-const scratch = new Uint8Array(copiedBytesMax);
-let scratchIsInUse = false;
-
-/**
- * Reads and answers at once; false: a medium has to be waited for. The answer has copied what it is given, up to `copiedBytesMax`, when it
- * returns: that memory is used again. An answer may lead to another one, which gets memory of its own.
- */
-function answerNow(target: BlockTarget, startLba: number, bytes: number, answer: (data: Uint8Array) => void): boolean {
-  const isFree = bytes <= copiedBytesMax && !scratchIsInUse;
-  const into = isFree ? scratch.subarray(0, bytes) : new Uint8Array(bytes);
-  if (!target.tryRead(startLba, into)) return false;
-  if (isFree) scratchIsInUse = true;
-  answer(into);
-  if (isFree) scratchIsInUse = false;
-  return true;
-}
-
 // -------------------------------------------------------------------- SCSI
 
 class ServedNexus implements Channel, NexusHost {
@@ -136,11 +120,12 @@ class ServedNexus implements Channel, NexusHost {
   asked(head: WorkHead, meta: Uint8Array, data: Uint8Array): void {
     if (head.kind === workKinds.manage) return this.#manage(head, meta);
     if (head.kind !== workKinds.task || meta.byteLength < lunBytes + 6 || head.code > TaskAttribute.aca) return;
-    const task = new ServedTask(head, meta, this);
+    const task = kept.pop() ?? new ServedTask();
+    task.take(this, head, meta);
     this.#tasks.add(task);
     if (this.nexus.judge(task) === "rejected") return this.ended(task);
     const bytes = Math.min(task.dataOutBytes, data.byteLength);
-    task.dataOut = bytes === 0 ? [] : [data.subarray(0, bytes)];
+    if (bytes > 0) task.dataOut = [data.subarray(0, bytes)];
     const outcome = this.nexus.execute(task);
     if (outcome === "done") this.ended(task);
     else if (outcome === "reads") this.read(task);
@@ -160,26 +145,47 @@ class ServedNexus implements Channel, NexusHost {
         wide: task.aborted ? 1 : 0,
       },
       [task.sense],
-      [dataIn.subarray(0, task.dataInBytesMax)],
+      [dataIn.byteLength <= task.dataInBytesMax ? dataIn : dataIn.subarray(0, task.dataInBytesMax)],
     );
+    release(task);
   }
 
   read(task: ServedTask): void {
     const { target, startLba, blockCount } = task.medium;
     const wanted = Math.min(blockCount * logicalBlockBytes, task.dataInBytesMax);
     const readBytes = wanted + (-wanted & (logicalBlockBytes - 1));
-    const done = (error: BlockError | null, bytes: Uint8Array): void => {
-      this.nexus.readDone(task, error);
-      this.ended(task, error === null ? bytes : noBytes);
+    const place = readBytes <= copiedBytesMax && !task.aborted ? this.#writer.placeForData(readBytes) : null;
+    if (place !== null && (wanted === 0 || target.tryRead(startLba, place))) return this.#readInPlace(task, wanted);
+    const done = (): void => {
+      this.nexus.readDone(task, request.error);
+      this.ended(task, request.error === null ? request.target : noBytes);
     };
-    if (wanted === 0) return done(null, noBytes);
-    if (answerNow(target, startLba, readBytes, (bytes) => done(null, bytes))) return;
-    const request = new PlainRequest(() => done(request.error, request.target));
+    const request: PlainRequest = new PlainRequest(done);
     request.kind = "read";
     request.startLba = startLba;
     request.blockCount = readBytes / logicalBlockBytes;
     request.target = new Uint8Array(readBytes);
+    if (readBytes > copiedBytesMax && target.tryRead(startLba, request.target)) return done();
     target.submit(request);
+  }
+
+  /** The answer comes first: the device server may end other tasks within `readDone`, and their answers lie behind this one. */
+  #readInPlace(task: ServedTask, dataBytes: number): void {
+    this.#tasks.delete(task);
+    this.#writer.putPlaced(
+      {
+        kind: workKinds.task,
+        code: ScsiStatus.good,
+        channel: this.#channel,
+        id: task.tag,
+        first: task.dataInBytes,
+        second: task.dataOutBytes,
+        wide: 0,
+      },
+      dataBytes,
+    );
+    this.nexus.readDone(task, null);
+    release(task);
   }
 
   #manage(head: WorkHead, lun: Uint8Array): void {
@@ -217,44 +223,83 @@ class ServedNexus implements Channel, NexusHost {
 
 const lunBytes = 8;
 const cdbBytesMin = 16;
+const noTarget = null as unknown as BlockTarget;
 
+function servedDone(task: ScsiTask): void {
+  const served = task as ServedTask;
+  assert(served.nexus !== null, "forwarded: a task ends once");
+  served.nexus.ended(served);
+}
+
+function servedReads(task: ScsiTask): void {
+  const served = task as ServedTask;
+  assert(served.nexus !== null, "forwarded: a task reads before it ends");
+  served.nexus.read(served);
+}
+
+/** Pooled: it is its nexus's from `take` until its answer has been put. */
 class ServedTask implements ScsiTask {
-  readonly lun: Uint8Array;
-  readonly cdb: Uint8Array;
-  readonly attribute: TaskAttribute;
+  nexus: ServedNexus | null = null;
+  readonly lun = new Uint8Array(lunBytes);
+  cdb: Uint8Array = noBytes;
+  attribute: TaskAttribute = TaskAttribute.untagged;
   /** Unique in its channel: the record's id. */
-  readonly tag: number;
-  readonly dataOutBytesMax: number;
-  readonly dataInBytesMax: number;
+  tag = 0;
+  dataOutBytesMax = 0;
+  dataInBytesMax = 0;
   dataOutBytes = 0;
   dataOut: Uint8Array[] = [];
   status: ScsiStatus = ScsiStatus.good;
   sense: Uint8Array = noBytes;
   dataIn: Uint8Array = noBytes;
   dataInBytes = 0;
-  medium: MediumRead = { target: null as unknown as BlockTarget, startLba: 0, blockCount: 0 };
+  medium: MediumRead = { target: noTarget, startLba: 0, blockCount: 0 };
   aborted = false;
   standing: unknown = null;
-  readonly #nexus: ServedNexus;
-  onDone = (): void => this.#nexus.ended(this);
-  onReads = (): void => this.#nexus.read(this);
+  onDone: (task: ScsiTask) => void = servedDone;
+  onReads: (task: ScsiTask) => void = servedReads;
+  readonly #plainCdb = new Uint8Array(cdbBytesMin);
 
-  constructor(head: WorkHead, meta: Uint8Array, nexus: ServedNexus) {
-    this.#nexus = nexus;
-    this.lun = meta.subarray(0, lunBytes);
-    const cdb = meta.subarray(lunBytes);
-    this.cdb = cdb.byteLength >= cdbBytesMin ? cdb : padded(cdb);
+  take(nexus: ServedNexus, head: WorkHead, meta: Uint8Array): void {
+    this.nexus = nexus;
     this.attribute = head.code as TaskAttribute;
     this.tag = head.id;
     this.dataInBytesMax = Math.min(head.first, pairLimits.workBytesMax);
     this.dataOutBytesMax = head.second;
+    for (let index = 0; index < lunBytes; index++) this.lun[index] = meta[index]!;
+    const cdbBytes = meta.byteLength - lunBytes;
+    if (cdbBytes > cdbBytesMin) {
+      this.cdb = meta.subarray(lunBytes);
+      return;
+    }
+    // Byte by byte: a view of each would cost more than the copying, and the garbage collector with it.
+    for (let index = 0; index < cdbBytesMin; index++)
+      this.#plainCdb[index] = index < cdbBytes ? meta[lunBytes + index]! : 0;
+    this.cdb = this.#plainCdb;
+  }
+
+  clear(): void {
+    this.nexus = null;
+    this.cdb = noBytes;
+    this.dataOutBytes = 0;
+    if (this.dataOut.length > 0) this.dataOut = [];
+    this.status = ScsiStatus.good;
+    this.sense = noBytes;
+    this.dataIn = noBytes;
+    this.dataInBytes = 0;
+    this.medium.target = noTarget;
+    this.aborted = false;
+    this.standing = null;
   }
 }
 
-function padded(cdb: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(cdbBytesMin);
-  bytes.set(cdb);
-  return bytes;
+/** Kept at most: 1,024 objects of about 400 bytes. */
+const keptMax = 1024;
+const kept: ServedTask[] = [];
+
+function release(task: ServedTask): void {
+  task.clear();
+  if (kept.length < keptMax) kept.push(task);
 }
 
 // -------------------------------------------------------------------- volumes
@@ -274,8 +319,13 @@ class ServedVolume implements Channel {
   asked(head: WorkHead, _meta: Uint8Array, data: Uint8Array): void {
     const code = blockOf(head.code);
     if (head.kind !== workKinds.block) return;
-    const isWhole = head.first * logicalBlockBytes <= pairLimits.workBytesMax;
+    const bytes = head.first * logicalBlockBytes;
     if (code === null || !Number.isSafeInteger(head.wide)) return this.#answer(head, "closed");
+    if (code.kind === "read") {
+      if (bytes > pairLimits.workBytesMax) return this.#answer(head, "out-of-range");
+      if (bytes <= copiedBytesMax && this.#target.tryRead(head.wide, this.#writer.placeForData(bytes)))
+        return this.#writer.putPlaced(this.#head(head.id, null, 0), bytes);
+    }
     const request: PlainRequest = new PlainRequest(() => this.#answered(head, request));
     request.kind = code.kind;
     request.keepAllocated = code.keepAllocated;
@@ -283,10 +333,9 @@ class ServedVolume implements Channel {
     request.startLba = head.wide;
     request.blockCount = head.first;
     if (code.kind === "read") {
-      if (!isWhole) return this.#answer(head, "out-of-range");
-      const bytes = head.first * logicalBlockBytes;
-      if (answerNow(this.#target, head.wide, bytes, (present) => this.#answer(head, null, 0, present))) return;
       request.target = new Uint8Array(bytes);
+      if (bytes > copiedBytesMax && this.#target.tryRead(head.wide, request.target))
+        return this.#answered(head, request);
     }
     request.payload = data.byteLength === 0 ? [] : [data];
     this.#target.submit(request);
@@ -299,12 +348,11 @@ class ServedVolume implements Channel {
   }
 
   #answer(head: WorkHead, error: BlockError | null, first = 0, data: Uint8Array = noBytes): void {
-    const { channel: _, id } = head;
-    this.#writer.put(
-      { kind: workKinds.block, code: errorCode(error), channel: this.#channel, id, first, second: 0, wide: 0 },
-      [],
-      data.byteLength === 0 ? [] : [data],
-    );
+    this.#writer.put(this.#head(head.id, error, first), [], data.byteLength === 0 ? [] : [data]);
+  }
+
+  #head(id: number, error: BlockError | null, first: number): WorkHead {
+    return { kind: workKinds.block, code: errorCode(error), channel: this.#channel, id, first, second: 0, wide: 0 };
   }
 
   close(): void {

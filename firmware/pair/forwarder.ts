@@ -21,15 +21,15 @@ import type {
 } from "../frontend/scsi/device_server.ts";
 import { TaskFunction as Functions } from "../frontend/scsi/device_server.ts";
 import type { ScsiStatus, ScsiTask } from "../frontend/scsi/task.ts";
-import type { BlockError, BlockRequest, BlockTarget } from "../volume/block_request.ts";
+import { type BlockError, type BlockRequest, type BlockTarget, logicalBlockBytes } from "../volume/block_request.ts";
 import type { HostIdentity } from "../volume/host_access.ts";
 import type { PairMessage } from "./frame.ts";
+import type { PayloadMemory } from "./interconnect.ts";
 import { pairLimits } from "./limits.ts";
 import { blockCode, decodeExtents, errorOf, outcomeOf } from "./work_codes.ts";
 import { type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
 
-/** `release`: called when the payload's memory is not needed any more, unless the session ends before. */
-export type SendMessage = (message: PairMessage, payload?: readonly Uint8Array[], release?: () => void) => void;
+export type SendMessage = (message: PairMessage, payload?: readonly Uint8Array[], memory?: PayloadMemory) => void;
 
 /** What the partner says of an export. */
 export interface ExportFacts {
@@ -60,7 +60,7 @@ export class Forwarder implements DeviceServer {
   constructor(clock: Clock, send: SendMessage, proofOf: (host: HostIdentity) => string) {
     this.#send = send;
     this.#proofOf = proofOf;
-    this.#writer = new WorkWriter(clock, (payload, release) => send({ kind: "ask" }, payload, release));
+    this.#writer = new WorkWriter(clock, (payload, memory) => send({ kind: "ask" }, payload, memory));
     this.#reader = new WorkReader((head, meta, data) => this.#channels.get(head.channel)?.answered(head, meta, data));
   }
 
@@ -267,6 +267,8 @@ class ForwardedNexus implements Nexus, Channel {
 
 class ForwardedTarget implements BlockTarget, Channel {
   readonly name: string;
+  /** The data goes from the answer straight to the reply: a copy and two views less than by a buffer. */
+  readonly lendsReads = true;
   readonly #channel: number;
   readonly #facts: ExportFacts;
   readonly #writer: WorkWriter;
@@ -364,7 +366,7 @@ function answerOf(
   if (error !== null) return error;
   if (request.kind === "status") request.extents = decodeExtents(data);
   if (request.kind !== "read") return null;
-  if (data.byteLength !== request.target.byteLength) return "closed";
-  request.target.set(data);
+  if (data.byteLength !== request.blockCount * logicalBlockBytes) return "closed";
+  request.target = data;
   return null;
 }

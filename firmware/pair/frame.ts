@@ -129,3 +129,11 @@ export function mayCarryPayload(frame: PairFrame): boolean {
   if (frame.kind !== "message") return false;
   return carriers.has(frame.message.kind);
 }
+
+/** Stores are copied into the cache, digests compared, and answers handed to front ends that copy them, before `onMessage` returns. */
+const lent: ReadonlySet<string> = new Set(["mirror", "compare", "told"]);
+
+/** See `FrameCodec`. */
+export function lendsPayload(frame: PairFrame): boolean {
+  return frame.kind === "message" && lent.has(frame.message.kind);
+}

@@ -6,6 +6,7 @@ import { fromHex } from "../codec/bytes.ts";
 import { type FrameCodec, framed } from "../codec/frame_parser.ts";
 import { HeaderCheck, type Wide } from "../codec/header_check.ts";
 import {
+  lendsPayload,
   mayCarryPayload,
   type PairFrame,
   type PairHello,
@@ -27,6 +28,7 @@ export const pairCodec: FrameCodec<PairFrame> = {
   encode,
   decode,
   mayCarryPayload,
+  lendsPayload,
 };
 
 function encode(frame: PairFrame, payloadBytes: number): Uint8Array {

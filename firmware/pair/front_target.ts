@@ -36,6 +36,7 @@ export interface TargetKeeper {
 
 export class FrontTarget implements BlockTarget {
   readonly uuid: string;
+  readonly lendsReads: boolean;
   readonly #inner: BlockTarget;
   readonly #keeper: TargetKeeper;
   readonly #closed: () => void;
@@ -46,6 +47,7 @@ export class FrontTarget implements BlockTarget {
   /** `uuid`: of the volume; empty where its logical unit knows that. */
   constructor(inner: BlockTarget, keeper: TargetKeeper, uuid: string, closed: () => void = () => {}) {
     this.uuid = uuid;
+    this.lendsReads = inner.lendsReads;
     this.#inner = inner;
     this.#keeper = keeper;
     this.#closed = closed;
@@ -95,6 +97,7 @@ export class FrontTarget implements BlockTarget {
   done(relay: RelayRequest): void {
     const request = relay.outer!;
     request.error = relay.error;
+    if (this.lendsReads) request.target = relay.target;
     request.miscompareOffset = relay.miscompareOffset;
     if (relay.extents.length > 0) {
       request.extents = relay.extents;

@@ -28,9 +28,18 @@ import { pairCodec } from "./frame_codec.ts";
 import { type PairTimes, pairLimits } from "./limits.ts";
 import { NicPulse } from "./nic_pulse.ts";
 
+/** What a payload lies in, when that is used again. */
+export interface PayloadMemory {
+  /** So many bytes in front of the first part, in its buffer, may be overwritten. */
+  readonly headroomBytes: number;
+  /** The partner has the message: until then it may have to go once more. A session that ends calls nothing. */
+  released(): void;
+}
+
 export interface InterconnectOwner {
   onMet(theirs: PairHello): void;
   onLost(why: string): void;
+  /** `payload`: see `lendsPayload`. */
   onMessage(message: PairMessage, payload: Uint8Array): void;
   /** Whether the partner is proven dead now; asked while no connection is left. */
   partnerIsDead(): boolean;
@@ -85,7 +94,7 @@ interface Unconfirmed {
   readonly number: number;
   readonly message: PairMessage;
   readonly payload: readonly Uint8Array[];
-  readonly release: (() => void) | undefined;
+  readonly memory: PayloadMemory | null;
 }
 
 export class Interconnect {
@@ -187,15 +196,17 @@ export class Interconnect {
     if (this.#met) this.#lost(why, null);
   }
 
-  /**
-   * Nothing happens while apart: what it was about is gone with the session. Calls `release` when the partner has it: until then the
-   * payload may have to go once more. A session that ends calls nothing.
-   */
-  send(message: PairMessage, payload: readonly Uint8Array[] = [], release?: () => void): void {
+  /** Nothing happens while apart: what it was about is gone with the session. */
+  send(message: PairMessage, payload: readonly Uint8Array[] = [], memory: PayloadMemory | null = null): void {
     if (!this.#met) return;
-    const number = ++this.#sent;
-    this.#unconfirmed.push({ number, message, payload, release });
-    this.#active?.link?.send({ kind: "message", number, received: this.#received, message }, payload);
+    const unconfirmed = { number: ++this.#sent, message, payload, memory };
+    this.#unconfirmed.push(unconfirmed);
+    this.#transmit(this.#active, unconfirmed);
+  }
+
+  #transmit(wire: Wire | null, { number, message, payload, memory }: Unconfirmed): void {
+    const frame: PairFrame = { kind: "message", number, received: this.#received, message };
+    wire?.link?.send(frame, payload, memory?.headroomBytes);
   }
 
   // ---------------------------------------------------------------- connections
@@ -418,16 +429,14 @@ export class Interconnect {
 
   #activate(wire: Wire): void {
     this.#active = wire;
-    for (let index = this.#unconfirmedAt; index < this.#unconfirmed.length; index++) {
-      const { number, message, payload } = this.#unconfirmed[index]!;
-      wire.link?.send({ kind: "message", number, received: this.#received, message }, payload);
-    }
+    for (let index = this.#unconfirmedAt; index < this.#unconfirmed.length; index++)
+      this.#transmit(wire, this.#unconfirmed[index]!);
   }
 
   #confirm(received: number): void {
     const entries = this.#unconfirmed;
     while (this.#unconfirmedAt < entries.length && entries[this.#unconfirmedAt]!.number <= received)
-      entries[this.#unconfirmedAt++]!.release?.();
+      entries[this.#unconfirmedAt++]!.memory?.released();
     if (this.#unconfirmedAt === entries.length) {
       entries.length = 0;
       this.#unconfirmedAt = 0;

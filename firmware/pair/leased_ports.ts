@@ -53,6 +53,10 @@ class LeasedStream<Stream extends ByteStream> implements ByteStream, StreamHandl
     this.stream.resume();
   }
 
+  giveBack(chunk: Uint8Array): void {
+    this.stream.giveBack(chunk);
+  }
+
   onData(chunk: Uint8Array): void {
     this.#handler!.onData(chunk);
   }

@@ -18,9 +18,12 @@
  * Invariants:
  * - Records of a turn go as few messages of at most `payloadBytesMax`; only a record with more data than is copied goes over several.
  * - Memory that is gathered in is used again when the partner has every message of it: fresh pages cost more than the copying.
- * - What arrives is judged for shape here; whether a channel or an id is known is for whoever keeps them.
+ * - In front of a message that begins in gathered memory there is room for its frame's head, which nothing else lies in.
+ * - What arrives is judged for shape here; whether a channel or an id is known is for whoever keeps them. A payload that has been fed
+ *   is not referred to from here any more: a record in several messages is assembled in memory of its own.
  */
 import type { Clock } from "../../hal/api/clock.ts";
+import type { PayloadMemory } from "./interconnect.ts";
 import { pairLimits } from "./limits.ts";
 
 export const workKinds = { task: 1, manage: 2, block: 3, attention: 4, ended: 5 } as const;
@@ -33,6 +36,8 @@ const gatherBytes = 144 * 1024;
 /** Data up to this are copied by `put`, and belong to the caller again when it returns. */
 export const copiedBytesMax = 16 * 1024;
 const freeBuffersMax = 4;
+/** Two length words, and in protobuf the kind and two numbers of at most 9 bytes: 28. */
+const headroomBytes = 32;
 
 export interface WorkHead {
   readonly kind: number;
@@ -51,21 +56,41 @@ class GatherBuffer {
   messages = 0;
 }
 
+const noBytes = new Uint8Array(0);
+
 /** Gathers the records of a turn. */
 export class WorkWriter {
   readonly #clock: Clock;
-  readonly #send: (payload: readonly Uint8Array[], release: () => void) => void;
+  readonly #send: (payload: readonly Uint8Array[], memory: PayloadMemory) => void;
   #buffer = new GatherBuffer();
   readonly #free: GatherBuffer[] = [];
   #start = 0;
   #end = 0;
+  /** Where the last headroom ends: the next message's, while nothing lies behind it. */
+  #headroomEnd = -1;
   #parts: Uint8Array[] = [];
   #partBytes = 0;
   #isDue = false;
 
-  constructor(clock: Clock, send: (payload: readonly Uint8Array[], release: () => void) => void) {
+  constructor(clock: Clock, send: (payload: readonly Uint8Array[], memory: PayloadMemory) => void) {
     this.#clock = clock;
     this.#send = send;
+  }
+
+  /**
+   * Where the data of a record without meta may be put, up to `copiedBytesMax`. `putPlaced` makes a record of it, before anything else is
+   * put; without that nothing has happened.
+   */
+  placeForData(bytes: number): Uint8Array {
+    this.#makeRoom(headerBytes + bytes);
+    const at = this.#end + headerBytes;
+    return this.#buffer.bytes.subarray(at, at + bytes);
+  }
+
+  /** Of what lies in the place, the first `dataBytes`. */
+  putPlaced(head: WorkHead, dataBytes: number): void {
+    this.#putHead(this.#reserve(headerBytes + dataBytes), head, 0, dataBytes);
+    this.#sendSoon();
   }
 
   /** More data than `copiedBytesMax` are read when the message goes, at the end of the turn, and again when it has to be repeated. */
@@ -77,16 +102,8 @@ export class WorkWriter {
     const isCopied = dataBytes <= copiedBytesMax;
     this.#makeRoom(headerBytes + metaBytes + (isCopied ? dataBytes : 0));
     const at = this.#reserve(headerBytes + metaBytes);
-    const { bytes, view } = this.#buffer;
-    view.setUint32(at, headerBytes + metaBytes + dataBytes, true);
-    view.setUint8(at + 4, head.kind);
-    view.setUint8(at + 5, head.code);
-    view.setUint16(at + 6, metaBytes, true);
-    view.setUint32(at + 8, head.channel, true);
-    view.setUint32(at + 12, head.id, true);
-    view.setUint32(at + 16, head.first, true);
-    view.setUint32(at + 20, head.second, true);
-    view.setFloat64(at + 24, head.wide, true);
+    this.#putHead(at, head, metaBytes, dataBytes);
+    const { bytes } = this.#buffer;
     let to = at + headerBytes;
     for (const part of meta) {
       bytes.set(part, to);
@@ -96,6 +113,23 @@ export class WorkWriter {
       if (isCopied) bytes.set(part, this.#reserve(part.byteLength));
       else this.#putView(part);
     }
+    this.#sendSoon();
+  }
+
+  #putHead(at: number, head: WorkHead, metaBytes: number, dataBytes: number): void {
+    const { view } = this.#buffer;
+    view.setUint32(at, headerBytes + metaBytes + dataBytes, true);
+    view.setUint8(at + 4, head.kind);
+    view.setUint8(at + 5, head.code);
+    view.setUint16(at + 6, metaBytes, true);
+    view.setUint32(at + 8, head.channel, true);
+    view.setUint32(at + 12, head.id, true);
+    view.setUint32(at + 16, head.first, true);
+    view.setUint32(at + 20, head.second, true);
+    view.setFloat64(at + 24, head.wide, true);
+  }
+
+  #sendSoon(): void {
     if (this.#isDue) return;
     this.#isDue = true;
     this.#clock.defer(() => {
@@ -108,14 +142,24 @@ export class WorkWriter {
   #makeRoom(bytes: number): void {
     if (this.#partBytes + (this.#end - this.#start) + bytes > pairLimits.payloadBytesMax) this.#flush();
     // A turn that begins in the second half of a buffer would not fit into the rest of it as one message.
-    const isRest = this.#end > gatherBytes / 2 && this.#end === this.#start && this.#parts.length === 0;
-    if (!isRest && this.#end + bytes <= gatherBytes) return;
-    this.#flush();
-    const former = this.#buffer;
-    this.#buffer = this.#free.pop() ?? new GatherBuffer();
-    this.#start = 0;
-    this.#end = 0;
-    this.#unused(former);
+    const isRest = this.#end > gatherBytes / 2 && this.#isEmpty;
+    if (isRest || this.#end + headroomBytes + bytes > gatherBytes) {
+      this.#flush();
+      const former = this.#buffer;
+      this.#buffer = this.#free.pop() ?? new GatherBuffer();
+      this.#end = 0;
+      this.#start = 0;
+      this.#headroomEnd = -1;
+      this.#unused(former);
+    }
+    if (!this.#isEmpty || this.#headroomEnd === this.#end) return;
+    this.#end += headroomBytes;
+    this.#start = this.#end;
+    this.#headroomEnd = this.#end;
+  }
+
+  get #isEmpty(): boolean {
+    return this.#end === this.#start && this.#parts.length === 0;
   }
 
   #unused(buffer: GatherBuffer): void {
@@ -160,9 +204,12 @@ export class WorkWriter {
     this.#partBytes = 0;
     const buffer = this.#buffer;
     buffer.messages++;
-    this.#send(parts, () => {
-      buffer.messages--;
-      this.#unused(buffer);
+    this.#send(parts, {
+      headroomBytes: parts[0]!.buffer === buffer.bytes.buffer ? headroomBytes : 0,
+      released: () => {
+        buffer.messages--;
+        this.#unused(buffer);
+      },
     });
   }
 }
@@ -170,9 +217,9 @@ export class WorkWriter {
 /** Takes records out of the messages' payloads, in order. */
 export class WorkReader {
   readonly #onRecord: (head: WorkHead, meta: Uint8Array, data: Uint8Array) => void;
-  #kept: Uint8Array[] = [];
-  #keptBytes = 0;
-  #wantedBytes = headerBytes;
+  /** Where a record is assembled that no message has brought whole: room for its head, and once that is there for all of it. */
+  #begun: Uint8Array = noBytes;
+  #begunBytes = 0;
 
   constructor(onRecord: (head: WorkHead, meta: Uint8Array, data: Uint8Array) => void) {
     this.#onRecord = onRecord;
@@ -180,58 +227,87 @@ export class WorkReader {
 
   /** The text says what is wrong; nothing after it can be understood. */
   feed(payload: Uint8Array): string | null {
-    if (this.#keptBytes > 0) {
-      this.#kept.push(payload);
-      this.#keptBytes += payload.byteLength;
-      if (this.#keptBytes < this.#wantedBytes) return null;
-      payload = joined(this.#kept, this.#keptBytes);
-      this.#kept = [];
-      this.#keptBytes = 0;
-    }
-    this.#wantedBytes = headerBytes;
     let at = 0;
-    const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+    while (this.#begunBytes > 0 && at < payload.byteLength) {
+      at = this.#append(payload, at);
+      if (this.#begunBytes < this.#begun.byteLength) return null;
+      const view = viewOf(this.#begun);
+      const fault = faultOf(view, 0);
+      if (fault !== null) return fault;
+      const totalBytes = view.getUint32(0, true);
+      if (this.#begunBytes < totalBytes) this.#begun = grown(this.#begun, totalBytes);
+      else this.#giveBegun(view);
+    }
+    const view = viewOf(payload);
     while (payload.byteLength - at >= headerBytes) {
+      const fault = faultOf(view, at);
+      if (fault !== null) return fault;
       const totalBytes = view.getUint32(at, true);
-      const metaBytes = view.getUint16(at + 6, true);
-      const kind = view.getUint8(at + 4);
-      if (totalBytes > recordBytesMax || totalBytes < headerBytes + metaBytes || kind < 1 || kind > kindMax)
-        return `a record of ${totalBytes} bytes and kind ${kind}`;
       if (payload.byteLength - at < totalBytes) {
-        this.#wantedBytes = totalBytes;
-        break;
+        this.#begin(payload, at, totalBytes);
+        return null;
       }
-      const metaAt = at + headerBytes;
-      const head = {
-        kind,
-        code: view.getUint8(at + 5),
-        channel: view.getUint32(at + 8, true),
-        id: view.getUint32(at + 12, true),
-        first: view.getUint32(at + 16, true),
-        second: view.getUint32(at + 20, true),
-        wide: view.getFloat64(at + 24, true),
-      };
-      this.#onRecord(
-        head,
-        payload.subarray(metaAt, metaAt + metaBytes),
-        payload.subarray(metaAt + metaBytes, at + totalBytes),
-      );
+      this.#give(payload, view, at);
       at += totalBytes;
     }
-    if (at < payload.byteLength) {
-      this.#kept = [payload.subarray(at)];
-      this.#keptBytes = payload.byteLength - at;
-    }
+    if (at < payload.byteLength) this.#begin(payload, at, headerBytes);
     return null;
+  }
+
+  #begin(payload: Uint8Array, at: number, bytes: number): void {
+    this.#begun = new Uint8Array(bytes);
+    this.#begun.set(payload.subarray(at));
+    this.#begunBytes = payload.byteLength - at;
+  }
+
+  #append(payload: Uint8Array, at: number): number {
+    const end = Math.min(payload.byteLength, at + this.#begun.byteLength - this.#begunBytes);
+    this.#begun.set(payload.subarray(at, end), this.#begunBytes);
+    this.#begunBytes += end - at;
+    return end;
+  }
+
+  #giveBegun(view: DataView): void {
+    const whole = this.#begun;
+    this.#begun = noBytes;
+    this.#begunBytes = 0;
+    this.#give(whole, view, 0);
+  }
+
+  #give(bytes: Uint8Array, view: DataView, at: number): void {
+    const head = {
+      kind: view.getUint8(at + 4),
+      code: view.getUint8(at + 5),
+      channel: view.getUint32(at + 8, true),
+      id: view.getUint32(at + 12, true),
+      first: view.getUint32(at + 16, true),
+      second: view.getUint32(at + 20, true),
+      wide: view.getFloat64(at + 24, true),
+    };
+    const metaAt = at + headerBytes;
+    const dataAt = metaAt + view.getUint16(at + 6, true);
+    const end = at + view.getUint32(at, true);
+    this.#onRecord(
+      head,
+      dataAt === metaAt ? noBytes : bytes.subarray(metaAt, dataAt),
+      end === dataAt ? noBytes : bytes.subarray(dataAt, end),
+    );
   }
 }
 
-function joined(parts: readonly Uint8Array[], bytes: number): Uint8Array {
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function faultOf(view: DataView, at: number): string | null {
+  const totalBytes = view.getUint32(at, true);
+  const kind = view.getUint8(at + 4);
+  const isSound = totalBytes >= headerBytes + view.getUint16(at + 6, true) && totalBytes <= recordBytesMax;
+  return isSound && kind >= 1 && kind <= kindMax ? null : `a record of ${totalBytes} bytes and kind ${kind}`;
+}
+
+function grown(bytes: Uint8Array, size: number): Uint8Array {
+  const larger = new Uint8Array(size);
+  larger.set(bytes);
+  return larger;
 }

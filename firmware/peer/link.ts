@@ -14,6 +14,8 @@ export const peerCodec: FrameCodec<Frame> = {
   encode: encodeFrame,
   decode: decodeFrame,
   mayCarryPayload: (frame) => mayCarryPayload(frame.kind),
+  // Records lie in the log until they are at home.
+  lendsPayload: () => false,
 };
 
 export class Link extends FrameLink<Frame> {

@@ -34,7 +34,10 @@ export interface BlockRequest {
   blockCount: number;
   /** Write: the payload as it arrived, in order; read-only until `onDone`. Empty otherwise. */
   payload: readonly Uint8Array[];
-  /** Read: where the data goes, exactly `blockCount * 512` bytes, provided by the front end. */
+  /**
+   * Read: where the data goes, exactly `blockCount * 512` bytes, provided by the front end. Of a target that `lendsReads`: where the
+   * data lies, provided by the target, and to be read until `onDone` returns.
+   */
   target: Uint8Array;
   /** Zero: the range must stay allocated (NBD_CMD_FLAG_NO_HOLE). */
   keepAllocated: boolean;
@@ -58,6 +61,8 @@ export interface BlockExtent {
 /** An open volume as a front end sees it. */
 export interface BlockTarget {
   readonly name: string;
+  /** A read that is submitted needs no memory of the front end's. */
+  readonly lendsReads: boolean;
   /** In logical blocks; may grow while open. */
   blockCount(): number;
   readOnly(): boolean;

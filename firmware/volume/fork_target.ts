@@ -9,6 +9,7 @@ const extentsMax = 1024;
 
 export class ForkTarget implements BlockTarget {
   readonly name: string;
+  readonly lendsReads = false;
   readonly #group: Group;
   readonly #fork: Version;
   readonly #volume: number;

@@ -16,6 +16,7 @@ const statusExtentsMax = 1024;
 
 export class VolumeTarget implements BlockTarget {
   readonly name: string;
+  readonly lendsReads = false;
   readonly #group: Group;
   readonly #volume: number;
   readonly #exportReadOnly: boolean;

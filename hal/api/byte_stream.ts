@@ -4,7 +4,7 @@
  * Invariants:
  * - `write` takes a prefix of the bytes and says how many; what it took is copied, so the caller may reuse its buffer.
  * - After a short `write`, `onDrain` is called once there is room again.
- * - A chunk given to `onData` belongs to the receiver: the stream never touches it again.
+ * - A chunk given to `onData` belongs to the receiver: the stream never touches it again, unless the receiver gives it back.
  * - `onClose` is called exactly once and is the last call.
  */
 export interface ByteStream {
@@ -19,6 +19,11 @@ export interface ByteStream {
   /** Stops `onData` (the sender feels it as back-pressure). */
   pause(): void;
   resume(): void;
+  /**
+   * Gives back a chunk of `onData`, whole as it came. Nobody may read it afterwards, nor any view of it: its memory is used again.
+   * Nobody has to: what is not given back is left to the garbage collector.
+   */
+  giveBack(chunk: Uint8Array): void;
 }
 
 export interface StreamHandler {

@@ -83,6 +83,10 @@ export class NicStream implements ByteStream, StreamHandler {
     this.#raw.resume();
   }
 
+  giveBack(chunk: Uint8Array): void {
+    this.#raw.giveBack(chunk);
+  }
+
   /** null: a plain link. */
   reshape(shaping: Shaping | null): void {
     const wasCut = this.#isCut();

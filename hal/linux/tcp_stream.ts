@@ -3,7 +3,7 @@
  *
  * Measured on Bun 1.4.5: `write` hands bytes to the kernel and keeps none back; `shutdown` sends a FIN and leaves the other
  * direction open, while `end` closes both; data arrives as buffers of exactly their size (512 KiB at most) that are never used
- * again; after `pause` neither a further buffer nor the FIN is reported, also from within a callback; TCP_NODELAY is on; an
+ * again, and that `ArrayBuffer.transfer(0)` frees at once (4,000 page faults per GB received before, 400 with it); after `pause` neither a further buffer nor the FIN is reported, also from within a callback; TCP_NODELAY is on; an
  * exception in a callback goes to the `error` callback. After `upgradeTLS` the plain socket's callbacks repeat the ciphertext and
  * are not listened to; a client certificate that is missing or of another CA ends the handshake without success (40 of 40 times),
  * and is judged here once more.
@@ -20,6 +20,12 @@ import type { Clock, Timer } from "../api/clock.ts";
 import type { HostStream, TlsOutcome } from "../api/hba.ts";
 import { plainHost } from "./address.ts";
 import type { TlsCredentials } from "./tls_files.ts";
+
+/**
+ * Chunks from this size on are worth giving back: their memory is freed at once, and the next chunk lies in it, instead of in pages
+ * that have to be faulted in. At 4 KiB reads forwarded by a partner that was 18 % of its main thread.
+ */
+const givenBackBytesMin = 4096;
 
 /** How long an ended stream waits for the other end's FIN before it is closed hard. */
 const lingerMs = 10_000;
@@ -78,6 +84,13 @@ export class TcpStream implements HostStream {
     if (!this.#paused || this.#state === "closed") return;
     this.#paused = false;
     this.#socket.resume();
+  }
+
+  giveBack(chunk: Uint8Array): void {
+    const { buffer } = chunk;
+    // A part of a chunk is not ours to free.
+    if (chunk.byteLength < givenBackBytesMin || chunk.byteLength !== buffer.byteLength) return;
+    (buffer as ArrayBuffer).transfer(0);
   }
 
   startTls(done: (outcome: TlsOutcome) => void): void {

@@ -28,6 +28,8 @@ import { crc32Of } from "./runtime.ts";
 
 /** What one delivery carries at most, as a real socket's. */
 const deliveryBytesMax = 524288;
+/** What a chunk that was given back is full of. */
+const givenBackByte = 0xdb;
 /** Between two pieces that have both arrived. */
 const pieceGapMsMax = 0.01;
 
@@ -160,6 +162,11 @@ export class StreamEnd implements HostStream, CutWaiter {
     if (!this.#paused || !this.#mayAct()) return;
     this.#paused = false;
     this.#schedulePump();
+  }
+
+  /** Whoever still reads it reads nonsense. */
+  giveBack(chunk: Uint8Array): void {
+    chunk.fill(givenBackByte);
   }
 
   /** A fault: the connection breaks; both ends learn it at once. */

@@ -120,6 +120,22 @@ test("reads of every size, at once and later -> the same bytes", () => {
   }
 });
 
+test("reads of a target that lends its data -> the same bytes, though nothing is left of them when the request is done", () => {
+  const bench = new NbdBench({ requestBytesMax: 1048576 });
+  bench.volume.lendsReads = true;
+  bench.volume.bytes.set(pattern(volumeBytes, 5));
+  const stream = bench.open({ extended: true });
+  for (const length of [512, 4096, 33280, 1048576]) {
+    stream.send(command({ command: READ, cookie: 2n, offset: volumeBytes - length, length }));
+    const { data } = takeReply(stream);
+    const expected = bench.volume.bytes.subarray(volumeBytes - length);
+    assert.is(Buffer.compare(data.subarray(8), expected), 0, String(length));
+  }
+  bench.volume.failing.set("read", "medium-error");
+  stream.send(command({ command: READ, cookie: 3n, offset: 0, length: 4096 }));
+  assert.is.not(takeReply(stream).error, 0);
+});
+
 test("lengths of 64 bits -> judged whole, never by their low half; the next command works", () => {
   const bench = new NbdBench();
   const stream = bench.open({ extended: true, blockStatus: true });

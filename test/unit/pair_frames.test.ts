@@ -100,6 +100,76 @@ test("every frame -> arrives as it was", () => {
   for (const frame of frames) assert.equal(received(pairCodec.encode(frame, 0)), { frames: [frame], faults: [] });
 });
 
+/** Frames with payloads that are lent and that are not, as bytes; `contents`: what each payload holds. */
+function stream(prng: Prng): { bytes: Uint8Array; sent: { kind: string; payload: Uint8Array }[] } {
+  const carried: readonly PairMessage[] = [
+    { kind: "told" },
+    { kind: "mirror", frame: 1, offsets: [0], lengths: [1] },
+    { kind: "ask" },
+    { kind: "answer", id: 1, status: 200 },
+  ];
+  const pieces: Uint8Array[] = [];
+  const sent: { kind: string; payload: Uint8Array }[] = [];
+  for (let number = 1; number <= 12; number++) {
+    const message = prng.pick(carried);
+    const payload = new Uint8Array(prng.pick([0, 1, 100, 5000, 300_000])).fill(number);
+    pieces.push(pairCodec.encode({ kind: "message", number, received: 0, message }, payload.byteLength), payload);
+    sent.push({ kind: message.kind, payload });
+  }
+  return { bytes: Buffer.concat(pieces), sent };
+}
+
+test("a chunk is free once it has been fed -> whoever has a payload that is not lent still has it; lent ones were whole", () => {
+  const prng = new Prng(3, "lending");
+  let freed = 0;
+  let kept = 0;
+  for (let round = 0; round < 300; round++) {
+    const { bytes, sent } = stream(prng);
+    const held: { index: number; payload: Uint8Array }[] = [];
+    let count = 0;
+    const parser = new FrameParser(pairCodec, {
+      onFrame: (frame, payload) => {
+        const expected = sent[count]!;
+        assert.is(frame.kind === "message" && frame.message.kind, expected.kind);
+        assert.is(Buffer.compare(payload, expected.payload), 0, "as it was sent");
+        if (!pairCodec.lendsPayload(frame)) held.push({ index: count, payload });
+        count++;
+      },
+      onMalformed: (text) => assert.unreachable(text),
+    });
+    for (let at = 0; at < bytes.byteLength; ) {
+      const end = Math.min(bytes.byteLength, at + 1 + prng.below(prng.pick([10, 2000, 400_000])));
+      const chunk = bytes.slice(at, end);
+      if (parser.feed(chunk)) {
+        chunk.fill(0xdb);
+        freed++;
+      } else kept++;
+      at = end;
+    }
+    assert.is(count, sent.length);
+    for (const { index, payload } of held) assert.is(Buffer.compare(payload, sent[index]!.payload), 0, "as it was");
+  }
+  assert.ok(freed > 100 && kept > 100, `${freed} free, ${kept} not`);
+});
+
+test("lent payloads over several chunks -> assembled in one memory; others in memory of their own", () => {
+  const memoryOf = (message: PairMessage): number => {
+    const buffers = new Set<ArrayBufferLike>();
+    const parser = new FrameParser(pairCodec, {
+      onFrame: (_, payload) => buffers.add(payload.buffer),
+      onMalformed: (text) => assert.unreachable(text),
+    });
+    for (let number = 1; number <= 20; number++) {
+      const head = pairCodec.encode({ kind: "message", number, received: 0, message }, 100_000);
+      assert.ok(parser.feed(Buffer.concat([head, new Uint8Array(60_000)])));
+      assert.ok(parser.feed(new Uint8Array(40_000)));
+    }
+    return buffers.size;
+  };
+  assert.is(memoryOf({ kind: "told" }), 1);
+  assert.is(memoryOf({ kind: "ask" }), 20);
+});
+
 test("headers that break a promise -> malformed, with the reason", () => {
   const session = new Uint8Array(16);
   const good = { magic: 0x47435052, version: 1, versionMin: 1, array: "oak", appliance: "oak-a", session, domain: 1 };

@@ -27,6 +27,7 @@ class FakeStream implements ByteStream {
   }
   pause(): void {}
   resume(): void {}
+  giveBack(): void {}
 }
 
 class FakeNic implements Nic {

@@ -29,6 +29,7 @@ class FakeStream implements HostStream {
   resume(): void {
     this.calls.push("resume");
   }
+  giveBack(): void {}
   startTls(): void {}
 }
 

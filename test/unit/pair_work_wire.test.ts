@@ -1,6 +1,7 @@
 /** Records between partners (`work_wire.ts`): whole whatever the messages' borders are, bounded, and judged. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import type { PayloadMemory } from "../../firmware/pair/interconnect.ts";
 import { pairLimits } from "../../firmware/pair/limits.ts";
 import { headerBytes, type WorkHead, WorkReader, WorkWriter, workKinds } from "../../firmware/pair/work_wire.ts";
 import { ManualClock } from "./support/manual_clock.ts";
@@ -48,7 +49,12 @@ function readAll(messages: readonly Uint8Array[]): { records: Record[]; fault: s
   const records: Record[] = [];
   const reader = new WorkReader((head, meta, data) => records.push({ head, meta: meta.slice(), data: data.slice() }));
   let fault: string | null = null;
-  for (const message of messages) fault ??= reader.feed(message);
+  for (const message of messages) {
+    const fed = Uint8Array.from(message);
+    fault ??= reader.feed(fed);
+    // It belongs to somebody else from here on.
+    fed.fill(0xdb);
+  }
   return { records, fault };
 }
 
@@ -81,7 +87,9 @@ test("many small ones in one turn → few messages", () => {
 test("the partner has every message soon → a few buffers serve for ever; it has not → what it lacks stays as it was", () => {
   const clock = new ManualClock();
   const sent: { parts: readonly Uint8Array[]; was: Buffer; release: () => void }[] = [];
-  const writer = new WorkWriter(clock, (parts, release) => sent.push({ parts, was: Buffer.concat(parts), release }));
+  const writer = new WorkWriter(clock, (parts, { released }) =>
+    sent.push({ parts, was: Buffer.concat(parts), release: released }),
+  );
   const buffers = new Set<ArrayBufferLike>();
   const turn = (number: number): void => {
     for (let index = 0; index < 32; index++) {
@@ -106,6 +114,58 @@ test("the partner has every message soon → a few buffers serve for ever; it ha
   for (const at of [3, 5, 0]) sent.splice(at, 1)[0]!.release();
   for (let number = 200; number < 210; number++) turn(number);
   for (const { parts, was } of sent) assert.is(Buffer.compare(Buffer.concat(parts), was), 0);
+});
+
+test("heads are written in front of messages -> nothing that was gathered is touched, also when a message goes once more", () => {
+  const clock = new ManualClock();
+  const sent: { parts: readonly Uint8Array[]; was: Buffer; memory: PayloadMemory }[] = [];
+  const writer = new WorkWriter(clock, (parts, memory) => sent.push({ parts, was: Buffer.concat(parts), memory }));
+  let id = 0;
+  let inFront = 0;
+  for (let turn = 0; turn < 21; turn++) {
+    for (let count = 1 + (turn % 7); count > 0; count--) {
+      const { head, meta, data } = record(++id, id % 30, [0, 100, 4096, 20_000, 1_100_000][(turn + count) % 5]!);
+      // A place that nothing comes into.
+      if (id % 3 === 0) writer.placeForData(4096).fill(0xdb);
+      writer.put(head, [meta], [data]);
+    }
+    clock.runDeferred();
+    for (const { parts, memory } of sent) {
+      if (memory.headroomBytes === 0) continue;
+      const { buffer, byteOffset } = parts[0]!;
+      assert.ok(byteOffset >= memory.headroomBytes);
+      new Uint8Array(buffer, byteOffset - memory.headroomBytes, memory.headroomBytes).fill(turn);
+      inFront++;
+    }
+    for (const { parts, was } of sent) assert.is(Buffer.compare(Buffer.concat(parts), was), 0);
+    if (turn % 2 === 1) for (const { memory } of sent.splice(0, sent.length / 2)) memory.released();
+  }
+  assert.ok(inFront > 30, String(inFront));
+});
+
+test("data that is put into its place -> the same record as data that is copied; a place without a record is nothing", () => {
+  const clock = new ManualClock();
+  const messages: Uint8Array[] = [];
+  const writer = new WorkWriter(clock, (parts) => messages.push(Buffer.concat(parts)));
+  const records = Array.from({ length: 100 }, (_, index) => record(index, 0, index * 40));
+  for (const [index, { head, data }] of records.entries()) {
+    writer.placeForData(16384).fill(0xdb);
+    if (index % 2 === 0) writer.put(head, [], [data]);
+    else {
+      // More room than what comes, as of a read that is cut.
+      writer.placeForData(data.byteLength + 512).set(data);
+      writer.putPlaced(head, data.byteLength);
+    }
+  }
+  clock.runDeferred();
+  assertSame(readAll(messages).records, records);
+});
+
+test("reads that cannot be served at once, for ever -> no buffer is used up by their places", () => {
+  const buffers = new Set<ArrayBufferLike>();
+  const writer = new WorkWriter(new ManualClock(), () => assert.unreachable("nothing to send"));
+  for (let count = 0; count < 20_000; count++) buffers.add(writer.placeForData(4096).buffer);
+  assert.is(buffers.size, 1);
 });
 
 test("messages cut anywhere → the same records", () => {

@@ -116,6 +116,7 @@ test("the stream takes nothing for a while -> payloads arrive as they were when 
     abort: () => {},
     pause: () => {},
     resume: () => {},
+    giveBack: () => {},
   };
   const clock = new ManualClock();
   const link = new Link(stream, true, clock, defaultSettings);

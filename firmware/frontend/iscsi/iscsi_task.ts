@@ -60,6 +60,7 @@ function unexpected(): void {
 
 const noTarget: BlockTarget = {
   name: "",
+  lendsReads: false,
   blockCount: () => 0,
   readOnly: () => true,
   atomicBlocksMax: () => 0,

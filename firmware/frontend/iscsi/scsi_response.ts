@@ -44,7 +44,7 @@ function sendData(task: IscsiTask, writer: PduWriter, parameters: SessionParamet
     writer.u32(20, noTag);
     writer.u32(36, task.dataSn++);
     writer.u32(40, at);
-    writer.data(task.dataIn.subarray(at, at + bytes));
+    writer.data(bytes === task.dataIn.byteLength ? task.dataIn : task.dataIn.subarray(at, at + bytes));
     writer.close();
     at += bytes;
     if (burstLeft === 0) burstLeft = parameters.maxBurstBytes;

@@ -2,7 +2,8 @@
  * Replies of one session into its output queue (layouts: `reply_codec.ts`).
  *
  * Invariants:
- * - A READ's data is read, or lands, where it is sent from, except for short reads that completed later: those are copied once.
+ * - A READ's data is read, or lands, where it is sent from, except for short reads that completed later, and data that was lent: those
+ *   are copied once.
  * - Each call queues exactly one complete reply, and tells the host that there is something to send.
  */
 import { assert } from "../../codec/assert.ts";
@@ -94,6 +95,17 @@ export class ReplyWriter {
     this.placeForRead(request.length).set(request.target);
     this.readInPlace(request);
     this.buffers.release(buffer);
+  }
+
+  /** The data is the target's, and is copied. */
+  lentRead(request: NbdRequest): void {
+    const replyBytes = this.readHeaderBytes + request.length;
+    const segment = this.output.reserve(replyBytes);
+    putReadHeader(segment.view, segment.end, this.form, request);
+    segment.bytes.set(request.target, segment.end + this.readHeaderBytes);
+    this.output.commit(replyBytes);
+    this.host.workDone();
+    if (request.length > copiedReadBytesMax) this.host.longReplyReady();
   }
 
   done(command: Command): void {

@@ -16,6 +16,7 @@
  */
 import { assert } from "../../codec/assert.ts";
 import { type BlockTarget, logicalBlockBytes } from "../../volume/block_request.ts";
+import { noBytes } from "../../volume/plain_request.ts";
 import { type BufferPool, headroomBytes, type PooledBuffer } from "../buffer_pool.ts";
 import type { BudgetWaiter, MemoryBudget } from "../memory_budget.ts";
 import type { OutputQueue } from "../output_queue.ts";
@@ -291,6 +292,10 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     const parser = this.parser;
     const length = parser.length;
     const startLba = parser.offset / logicalBlockBytes;
+    if (this.target.lendsReads) {
+      this.submitRead(startLba, null, noBytes);
+      return;
+    }
     if (length > gatheredReadBytesMax) {
       const buffer = this.buffers.acquire(length);
       const target = buffer.bytes.subarray(headroomBytes, headroomBytes + length);
@@ -306,7 +311,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     this.submitRead(startLba, buffer, buffer.bytes.subarray(headroomBytes, headroomBytes + length));
   }
 
-  private submitRead(startLba: number, buffer: PooledBuffer, target: Uint8Array): void {
+  private submitRead(startLba: number, buffer: PooledBuffer | null, target: Uint8Array): void {
     const request = this.newRequest();
     request.kind = "read";
     request.startLba = startLba;
@@ -423,6 +428,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
       if (this.closed) this.settle();
       else if (request.error !== null) this.replies.error(request, errnoOf(request.error, request.command));
     } else if (buffer !== null) this.replies.laterRead(request, buffer);
+    else if (request.kind === "read") this.replies.lentRead(request);
     else if (request.kind === "status") this.replies.blockStatus(request);
     else this.replies.done(request);
     this.requests.release(request);

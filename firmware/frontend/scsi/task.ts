@@ -11,7 +11,8 @@
  * - A task belongs to its transport until `judge`, to the device server until `onDone` (or "done"), then to its transport again.
  * - Between `judge` and its end it stands in its logical unit's task set, so that task management finds it; a task that was aborted
  *   still ends exactly once, with `aborted` set.
- * - `dataIn` and `sense` are read-only for the transport and valid until the task is released.
+ * - `dataIn` and `sense` are read-only for the transport and valid until the task is released; when it ends by `onDone`, until that
+ *   returns.
  */
 import type { BlockTarget } from "../../volume/block_request.ts";
 

@@ -29,6 +29,8 @@ export class MemoryVolume {
   /** One per 4 KiB: 1 holds data. */
   allocated: Uint8Array;
   readOnly = false;
+  /** Of its targets: what they lend is filled with `0xdb` as soon as its request is done. */
+  lendsReads = false;
   /** What hosts are told, when the memory is not really there. */
   blockCountTold: number | null = null;
   ready = true;
@@ -81,7 +83,7 @@ export class MemoryVolume {
 
   tryRead(startLba: number, target: Uint8Array): boolean {
     this.tryReads++;
-    if (this.cold || this.gate || this.failing.has("read")) return false;
+    if (this.lendsReads || this.cold || this.gate || this.failing.has("read")) return false;
     const start = startLba * logicalBlockBytes;
     target.set(this.bytes.subarray(start, start + target.byteLength));
     return true;
@@ -91,7 +93,9 @@ export class MemoryVolume {
     const error = this.failing.get(request.kind);
     if (error !== undefined) request.error = error;
     else this.execute(request);
+    const lent = this.lendsReads && request.kind === "read" ? request.target : null;
     request.onDone(request);
+    lent?.fill(0xdb);
   }
 
   private execute(request: BlockRequest): void {
@@ -101,7 +105,8 @@ export class MemoryVolume {
     const endHole = Math.ceil((request.startLba + request.blockCount) / holeBlocks);
     switch (request.kind) {
       case "read":
-        request.target.set(this.bytes.subarray(start, end));
+        if (this.lendsReads) request.target = this.bytes.slice(start, end);
+        else request.target.set(this.bytes.subarray(start, end));
         break;
       case "write": {
         let at = start;
@@ -151,12 +156,14 @@ export class MemoryVolume {
 
 export class MemoryTarget implements BlockTarget {
   readonly name: string;
+  readonly lendsReads: boolean;
   closed = false;
   private readonly volume: MemoryVolume;
   private listener: ((reason: string, isLost: boolean) => void) | null = null;
 
   constructor(volume: MemoryVolume) {
     this.name = volume.name;
+    this.lendsReads = volume.lendsReads;
     this.volume = volume;
     volume.targets.add(this);
   }

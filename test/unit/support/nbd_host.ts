@@ -70,6 +70,8 @@ export class HostStream implements ServedStream {
     this.handler.onClose();
   }
 
+  giveBack(): void {}
+
   pause(): void {
     this.paused = true;
     this.pauses++;

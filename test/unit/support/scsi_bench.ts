@@ -14,6 +14,7 @@ const empty = new Uint8Array(0);
 
 const noTarget: BlockTarget = {
   name: "",
+  lendsReads: false,
   blockCount: () => 0,
   readOnly: () => true,
   atomicBlocksMax: () => 0,
