@@ -8,6 +8,8 @@ import { PathSocket } from "./path_socket.ts";
 
 const Opcode = { nopIn: 0x20, response: 0x21, dataIn: 0x25, async: 0x32, reject: 0x3f } as const;
 const Status = { good: 0, check: 2, busy: 8, taskSetFull: 0x28 } as const;
+/** RFC 7143, 11.9.1: an asynchronous message that leaves the session as it is. */
+const scsiEvent = 0;
 const unitAttention = 6;
 const abortedCommand = 0xb;
 const noTag = 0xffffffff;
@@ -163,6 +165,9 @@ export class IscsiPath implements PathClient {
     if (hasStatus) {
       this.#expStatSn = (view.getUint32(24) + 1) >>> 0;
       this.#judge(slot, opcode);
+    } else if (opcode === Opcode.async && head[36] === scsiEvent) {
+      // There is news of the target's volumes: nothing that this one looks at.
+      this.#expStatSn = (view.getUint32(24) + 1) >>> 0;
     } else if (opcode === Opcode.nopIn) {
       if (view.getUint32(20) !== noTag) this.#answerPing();
     } else if (opcode !== Opcode.dataIn) {
