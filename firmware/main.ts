@@ -34,8 +34,6 @@ const exitCrashed = 3;
 /** An orderly stop waits for disks at most this long; what is not done then is left to recovery. */
 const stopLimitMs = 30_000;
 
-const rehearsalAfterMs = 2000;
-
 /** The last lines of the log wait this long for their device. */
 const logLimitMs = 2000;
 /** A profile of 256 disks with long paths has 100 KiB. */
@@ -201,7 +199,8 @@ async function main(): Promise<void> {
     running = started.control;
   } else {
     const end = (text: string) => void refuse(outlets, text);
-    const appliance = new PairAppliance({ hal, config, pair, events, version, diskProblems, end });
+    const given = { hal, config, pair, events, version, diskProblems, end };
+    const appliance = new PairAppliance({ ...given, rehearse: () => rehearse(hal) });
     api = createPairApi({
       pair: appliance,
       array: array.name,
@@ -212,15 +211,6 @@ async function main(): Promise<void> {
       lab,
       trial: shownTrial,
     });
-    let isRehearsed = false;
-    appliance.onStandby = () => {
-      if (isRehearsed) return;
-      isRehearsed = true;
-      // Not while it starts.
-      clock.after(rehearsalAfterMs, () =>
-        rehearse(hal).catch((error) => events.emit("rehearsal-failed", String(error))),
-      );
-    };
     const trouble = await appliance.start();
     if (trouble !== null) return await refuse(outlets, trouble);
     running = appliance;

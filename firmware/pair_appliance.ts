@@ -24,6 +24,7 @@ import { Partnership } from "./pair/partnership.ts";
 import { type KnownGroups, lanesByGroup } from "./pair/peer_lanes.ts";
 import { portPlaceOf } from "./pair/port_groups.ts";
 import { ReadLease } from "./pair/read_lease.ts";
+import { Readiness } from "./pair/readiness.ts";
 import { lanesByMark, SharedNic } from "./pair/shared_nic.ts";
 import { ShelfEviction } from "./pair/shelf_eviction.ts";
 import { SpaceBalance } from "./pair/space_balance.ts";
@@ -38,6 +39,8 @@ export interface PairApplianceOptions {
   readonly diskProblems?: readonly string[];
   /** Starts the firmware of a half; `startAppliance` unless given (a simulation looks on). */
   readonly start?: (options: StartOptions) => Promise<StartOutcome>;
+  /** What makes the first start of a half as quick as later ones (`rehearsal.ts`); nothing unless given. */
+  readonly rehearse?: () => Promise<unknown>;
   /** The process is to end; the text says why, in one line. */
   end(text: string): void;
 }
@@ -50,8 +53,6 @@ interface HalfTraffic {
 
 export class PairAppliance {
   readonly halves: readonly Partnership[];
-  /** A half is followed here for the first time, or again. */
-  onStandby: () => void = () => {};
   /** The firmware of a half has begun, or has ended, to run here. */
   onEngine: (half: HalfNumber) => void = () => {};
   readonly #options: PairApplianceOptions;
@@ -63,6 +64,7 @@ export class PairAppliance {
   readonly #nics: readonly SharedNic[];
   #config: ApplianceConfig;
   readonly #refused = new Map<HalfNumber, string>();
+  readonly #readiness: Readiness;
   readonly #traffic: readonly HalfTraffic[];
   #isEnding = false;
   #isStopped = false;
@@ -95,12 +97,19 @@ export class PairAppliance {
     this.#nics = outward.nics.map(
       (nic) => new SharedNic(nic, halfNumbers.length, hal.clock, isOfPair(nic) ? rules.pair : rules.peers),
     );
+    this.#readiness = new Readiness(hal.clock, () => this.#rehearse());
     const caches = cacheHalves(hal.cache);
     this.halves = halfNumbers.map((half) => {
       const halfHal = { ...hal, cache: caches[half], nics: this.#nics.map(({ lanes }) => lanes[half]!) };
       return this.#half(half, halfHal);
     });
     this.#traffic = halfNumbers.map((half) => this.#trafficOf(half));
+  }
+
+  /** A defect that ends it leaves a first start that takes longer, and nothing else. */
+  async #rehearse(): Promise<void> {
+    const { rehearse, events } = this.#options;
+    await rehearse?.().catch((error) => events.emit("rehearsal-failed", String(error)));
   }
 
   #newEviction(): ShelfEviction {
@@ -137,6 +146,7 @@ export class PairAppliance {
       engine,
       front: this.#front,
       move: (group, timeoutMs) => mover.move(group, timeoutMs),
+      ready: () => this.#readiness.whenReady(),
     });
     const balance = new SpaceBalance({
       half,
@@ -199,7 +209,7 @@ export class PairAppliance {
       end: (text, isFatal) => this.#end(half, text, isFatal),
     });
     partnership.onRole = () => {
-      if (partnership.role === "standby") this.onStandby();
+      if (partnership.role === "standby") this.#readiness.follows();
       this.#judgeRefusals();
     };
     partnership.onEngine = () => {
@@ -275,7 +285,8 @@ export class PairAppliance {
   /** An orderly end: the partner gets what it can take, and everything else goes home. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    await Promise.all(this.halves.map((half) => half.handOverIfPossible()));
+    // One after the other, as whoever takes them is ready.
+    for (const half of this.halves) await half.handOverIfPossible();
     this.#front.close();
     await Promise.all(this.halves.map((half) => half.stop()));
     for (const nic of this.#nics) nic.stop();

@@ -182,6 +182,11 @@ export class GroupRegistry {
     this.host.start((errors) => done(errors.length === 0 ? null : errors.join("; ")));
   }
 
+  /** Resolves when everything that is committed now is at home, or cannot get there; hosts go on. */
+  async bringHome(): Promise<void> {
+    await Promise.all(this.all().map((group) => new Promise<void>((resolve) => group.destager.drain(() => resolve()))));
+  }
+
   async stop(): Promise<void> {
     await Promise.all(this.entries().map(({ replication }) => replication.stop(true)));
     this.host.stop();

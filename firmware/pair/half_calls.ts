@@ -29,6 +29,7 @@ const schemas = {
   cede: v.object({ slabs: v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(65536)) }),
   ceded: v.object({ slabs: v.array(v.number()) }),
   move: v.object({ group: name, timeoutMs: v.number() }),
+  prepare: v.object({}),
 };
 
 export interface Claims {
@@ -45,6 +46,8 @@ export interface HalfCallParts {
   readonly front: HostFront;
   /** Moves one of the half's groups to the other half. */
   move(group: string, timeoutMs: number): Promise<Result<unknown>>;
+  /** Resolves when this appliance can take the half over. */
+  ready(): Promise<void>;
 }
 
 export class HalfCalls {
@@ -94,7 +97,7 @@ export class HalfCalls {
     const parsed = schema === undefined ? null : v.safeParse(schema, asJson(body));
     if (parsed === null || !parsed.success) return bad(`${path}: the request cannot be understood`);
     const asked = parsed.output;
-    const { front, move } = this.#parts;
+    const { front, move, ready } = this.#parts;
     switch (what) {
       case "hold": {
         const { uuids, isHeld } = asked as v.InferOutput<typeof schemas.hold>;
@@ -140,6 +143,10 @@ export class HalfCalls {
       case "move": {
         const { group, timeoutMs } = asked as v.InferOutput<typeof schemas.move>;
         return answerOf(await move(group, timeoutMs));
+      }
+      case "prepare": {
+        await ready();
+        return ok(null);
       }
     }
   }

@@ -49,7 +49,7 @@ export class HostService {
   constructor(parts: HostServiceParts) {
     this.#parts = parts;
     this.#forwarded = new Forwarded(parts.clock, parts.send);
-    this.#knownRoles = new KnownRoles(parts.clock);
+    this.#knownRoles = new KnownRoles();
   }
 
   /** The firmware here serves hosts. */

@@ -33,6 +33,8 @@ export const pairLimits = {
   poolLookMs: 50,
   /** Between two looks whether a silent partner is dead. */
   lookMs: 5,
+  /** Between two looks whether what hosts had under way has ended, before their group moves: they wait. */
+  holdLookMs: 1,
   /** A start waits so long for a partner that is down, so that both of a site that gets its power back meet first. */
   meetMs: 500,
   /** A partner that was not met since the start, or that owns nothing, is waited for so many times the limit. */
@@ -41,6 +43,17 @@ export const pairLimits = {
   stillMs: 300,
   /** What the owner could not do for its copy (the shelf did not answer) is tried again after so long. */
   retryMs: 500,
+  /** A standby rehearses a start so long after it began to follow: not while it starts itself. */
+  rehearseAfterMs: 2000,
+  /** What was rehearsed is still compiled: measured with a full collection every second, it was after 30 s, and not after 60. */
+  rehearsalKeepsMs: 15_000,
+  /** A hand-over waits so long until partner and shelf are ready for it; a rehearsal takes 2 to 5 s. Hosts go on meanwhile. */
+  prepareMs: 10_000,
+  /**
+   * Before a hand-over hosts are answered for so long: what was done for it, and the taking of the other half, has kept them waiting too.
+   * What they write meanwhile the partner reads in its cache: 1,000 writes at 20,000 per second, some 10 ms.
+   */
+  breathMs: 50,
   /** A hand-over waits so long for disk operations under way. */
   quietMs: 5000,
   /** So long after an owner was heard last its successor goes on with the groups that it served: the limit, a kill, and the start. */

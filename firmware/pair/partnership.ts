@@ -26,6 +26,7 @@ import { elect } from "./election.ts";
 import { judgeFailover } from "./failover_judgement.ts";
 import type { SendMessage } from "./forwarder.ts";
 import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
+import { prepareHandOver } from "./hand_over_preparation.ts";
 import { HardwareLease } from "./hardware_lease.ts";
 import { HomePolicy } from "./home_policy.ts";
 import { HostService } from "./host_service.ts";
@@ -39,6 +40,7 @@ import { PartnerCopy } from "./partner_copy.ts";
 import { PartnerWatch } from "./partner_watch.ts";
 import type { Engine, PartnershipOptions } from "./partnership_options.ts";
 import { ShelfHeart } from "./shelf_heart.ts";
+import { whenSo } from "./when_so.ts";
 
 export class Partnership implements PairPort {
   readonly partner: string;
@@ -57,6 +59,8 @@ export class Partnership implements PairPort {
   readonly #calls: Calls;
   readonly #peerNics: readonly Nic[];
   #role: PairRole = "free";
+  /** The half is about to be handed over; hosts go on. */
+  #isPreparing = false;
   #refusal = "";
   #theirs: PairState | null = null;
   /** This side has been elected, and waits for the promise. */
@@ -376,12 +380,8 @@ export class Partnership implements PairPort {
     }
     this.#hosts.tellDirectory();
     const { clock } = this.#options.hal;
-    const isAway =
-      this.mirror.state === "mirrored" &&
-      this.#role === "owner" &&
-      this.#theirs?.role === "standby" &&
-      this.#theirs.preferred &&
-      !this.#options.pair.preferred;
+    const isTheirs = this.#theirs?.preferred === true && !this.#options.pair.preferred;
+    const isAway = this.#role === "owner" && this.#isTakeable && isTheirs;
     if (this.#home.isDue(isAway, clock.nowMs())) void this.failover(this.partner);
     if (this.#interconnect.met) this.#watch.heard(this.#interconnect.lastHeardMs);
     else this.#inheritance.seenAlive(this.#heart.movedMs);
@@ -430,17 +430,36 @@ export class Partnership implements PairPort {
   // ---------------------------------------------------------------- handing over
 
   async failover(to: string | null): Promise<Result<FailoverJson>> {
-    const answer = judgeFailover(to, {
-      ...this.#options,
-      partner: this.partner,
-      isOwner: this.#role === "owner" && this.#lease !== null,
-      isMirrored: this.mirror.state === "mirrored" && this.#theirs?.role === "standby",
-    });
+    const answer = this.#judgeFailover(to);
     if (answer !== null) return answer;
+    await this.#prepare();
+    // Much may have come about meanwhile.
+    const changed = this.#judgeFailover(to);
+    if (changed !== null) return changed;
     await this.#handOver();
     await this.#whenTaken();
     if (this.#partnerOwns()) return done({ changed: true, owner: this.partner });
     return refused("failed", `${this.partner} did not take the array over; goldcopy log tells why`);
+  }
+
+  #judgeFailover(to: string | null): Result<FailoverJson> | null {
+    return judgeFailover(to, {
+      ...this.#options,
+      partner: this.partner,
+      isOwner: this.#role === "owner" && this.#lease !== null && !this.#isPreparing,
+      isMirrored: this.#isTakeable,
+    });
+  }
+
+  /** The partner has all that it needs. */
+  get #isTakeable(): boolean {
+    return this.mirror.state === "mirrored" && this.#theirs?.role === "standby";
+  }
+
+  async #prepare(): Promise<void> {
+    this.#isPreparing = true;
+    await prepareHandOver(this.#options.hal.clock, this.#calls, async () => this.#engine?.groups.bringHome());
+    this.#isPreparing = false;
   }
 
   /** Everything of the array's firmware ends here; what it has stored is at the partner before the hand-over is. */
@@ -478,7 +497,9 @@ export class Partnership implements PairPort {
 
   /** Before an orderly end: the partner gets the half where it can. */
   async handOverIfPossible(): Promise<void> {
-    if (this.#engine === null || this.mirror.state !== "mirrored" || this.#theirs?.role !== "standby") return;
+    if (this.#engine === null || !this.#isTakeable) return;
+    await this.#prepare();
+    if (this.#engine === null || !this.#isTakeable) return;
     await this.#handOver();
     await this.#whenTaken();
   }
@@ -572,12 +593,7 @@ export class Partnership implements PairPort {
 
   /** After a hand-over: the partner has the array, or it has come to nothing. */
   #whenTaken(): Promise<void> {
-    return new Promise((resolve) => {
-      const look = (): void => {
-        if (this.#partnerOwns() || this.#role !== "standby") return resolve();
-        this.#options.hal.clock.after(pairLimits.lookMs, look);
-      };
-      look();
-    });
+    const isOver = () => this.#partnerOwns() || this.#role !== "standby";
+    return whenSo(this.#options.hal.clock, pairLimits.lookMs, isOver);
   }
 }

@@ -38,6 +38,8 @@ import {
 } from "./site_plan.ts";
 
 const version = "sim";
+/** How long a rehearsal takes. */
+const rehearsalsMs = [1, 10, 100, 1000] as const;
 /** The interconnect's NICs, and their ports. */
 const pairNics = [
   { name: "ic0", port: 7500 },
@@ -407,6 +409,7 @@ export class Site {
     const { bootCount } = machine.appliance;
     this.chronicle.note(machine.name, `boot ${bootCount}`);
     const isUp = () => machine.appliance.isUp && machine.appliance.bootCount === bootCount;
+    const rehearsals = this.world.prng(`rehearsal/${machine.name}/${bootCount}`);
     const pairAppliance = new PairAppliance({
       hal,
       config: this.#config(array, machine),
@@ -427,6 +430,8 @@ export class Site {
           if (isUp()) this.#heard(array, machine.name, code, text);
         },
       },
+      // It has no effect but that hand-overs wait for it.
+      rehearse: () => new Promise<void>((resolve) => hal.clock.after(rehearsals.pick(rehearsalsMs), resolve)),
       start: ({ hal: lent, pair: port, half }) => this.#beginLife(array, machine, lent, { pair: port!, half: half! }),
       end: (text) => {
         if (!isUp()) return;

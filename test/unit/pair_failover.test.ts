@@ -1,6 +1,7 @@
 /** A pair on one shelf: what hosts have been promised survives the loss of either appliance, and moves (D1 to D3, L1). */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { pairLimits } from "../../firmware/pair/limits.ts";
 import { benchWithHost, PairBench } from "./support/pair_bench.ts";
 
 const test = suite("pair_failover");
@@ -130,6 +131,107 @@ test("started once with --accept-cache-loss -> a later takeover by the same proc
   bench.start(bench.a);
   bench.start(bench.b);
   bench.untilMirrored();
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test("failover while the partner rehearses, or does not yet -> it waits for the rehearsal, and hosts do not wait", () => {
+  for (const hasBegun of [true, false]) {
+    const begun: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const rehearse = (name: string) => {
+      begun.push(name);
+      return promise;
+    };
+    const { bench, host } = benchWithHost(14, { rehearse });
+    if (hasBegun) bench.until("both rehearse", () => begun.length === 2);
+    else assert.equal(begun, []);
+    let isOver = false;
+    void bench.owner.partnership!.failover(null).then(() => {
+      isOver = true;
+    });
+    bench.until("the partner rehearses", () => begun.includes("oak-b"));
+    assert.is(bench.answer(bench.owner.partnership!.failover(null)).ok, false, "it is just being prepared");
+    const acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 500);
+    assert.is(bench.owner, bench.a);
+    assert.not(isOver);
+    host.longestGapMs = 0;
+    resolve();
+    bench.until("it is handed over", () => isOver);
+    assert.is(bench.owner, bench.b);
+    const more = host.acks;
+    bench.until("writes go on", () => host.acks > more + 500);
+    assert.ok(host.longestGapMs < 100, `the hosts waited ${host.longestGapMs} ms`);
+    assert.is(new Set(begun).size, begun.length, "each rehearses once");
+    host.rest();
+    assert.is(host.verify(), null);
+  }
+});
+
+test("hand-overs soon after each other, and a late one -> the partner rehearses again only for the late one", () => {
+  const begun: string[] = [];
+  const rehearse = async (name: string) => {
+    begun.push(name);
+  };
+  const bench = new PairBench(18, { rehearse });
+  bench.startBoth();
+  bench.until("both have rehearsed", () => begun.length === 2);
+  for (const owner of ["oak-b", "oak-a"]) {
+    bench.succeed(bench.owner.partnership!.failover(null));
+    assert.is(bench.owner.name, owner);
+  }
+  assert.is(begun.length, 2);
+  bench.runFor(pairLimits.rehearsalKeepsMs + 1);
+  bench.succeed(bench.owner.partnership!.failover(null));
+  assert.equal(begun.slice(2), ["oak-b"]);
+});
+
+test("a rehearsal that does not end, or fails -> the half is handed over all the same", () => {
+  for (const rehearse of [() => new Promise(() => {}), () => Promise.reject(new Error("a defect"))]) {
+    const { bench, host } = benchWithHost(15, { rehearse });
+    const startedMs = bench.world.nowMs;
+    bench.succeed(bench.owner.partnership!.failover(null));
+    assert.is(bench.owner, bench.b);
+    const hasFailed = bench.b.saw("rehearsal-failed");
+    assert.is(bench.world.nowMs - startedMs >= pairLimits.prepareMs, !hasFailed);
+    const acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 500);
+    host.rest();
+    assert.is(host.verify(), null);
+  }
+});
+
+test("the partner dies while a hand-over is prepared -> nothing is handed over, and hosts go on", () => {
+  const { bench, host } = benchWithHost(16, { rehearse: () => new Promise(() => {}) });
+  const answer = bench.owner.partnership!.failover(null);
+  bench.runFor(100);
+  bench.b.machine.crash();
+  assert.equal(bench.answer(answer).ok, false);
+  assert.is(bench.owner, bench.a);
+  const acks = host.acks;
+  bench.until("writes go on", () => host.acks > acks + 500);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
+test("failover of a half with much in the cache -> the partner finds it at home, and reads only what came last", () => {
+  const { bench, host } = benchWithHost(17);
+  const group = bench.owner.partnership!.engine!.groups.all()[0]!;
+  const notAtHome = () => group.log.commitSeq - group.log.destagedSeq;
+  bench.until("much is not at home", () => notAtHome() > 200);
+  const left = notAtHome();
+  let isOver = false;
+  let lastLeft = left;
+  void bench.owner.partnership!.failover(null).then(() => {
+    isOver = true;
+  });
+  // The log of a half that is handed over stands as it was then.
+  bench.until("it is handed over", () => {
+    if (bench.a.partnership!.engine !== null) lastLeft = notAtHome();
+    return isOver;
+  });
+  assert.ok(lastLeft * 2 < left, `${left} records were not at home, then ${lastLeft}`);
   host.rest();
   assert.is(host.verify(), null);
 });

@@ -17,7 +17,12 @@ test("the half is handed over while a group comes -> whoever brings it is told, 
   };
   const never = { pool: claims, transfers: { adopt: () => new Promise(() => {}) } } as unknown as Engine;
   let engine: Engine | null = never;
-  const calls = new HalfCalls({ engine: () => engine, front: {} as HostFront, move: () => Promise.reject() });
+  const calls = new HalfCalls({
+    engine: () => engine,
+    front: {} as HostFront,
+    move: () => Promise.reject(),
+    ready: async () => {},
+  });
   const adopting = calls.answer("/half/adopt", transfer);
   const asking = calls.answer("/half/claims", "{}");
   engine = null;

@@ -30,6 +30,8 @@ export interface PairBenchOptions {
   readonly fencing?: "atomic" | "power";
   /** The pool's geometry. */
   readonly store?: { readonly slabBytes: number; readonly logSlotBytes: number; readonly mapCacheBytes: number };
+  /** Of the appliance of that name; none unless given. */
+  readonly rehearse?: (name: string) => Promise<unknown>;
   /** The pair has `serviceAddress`, with a port. */
   readonly hasService?: boolean;
 }
@@ -142,7 +144,7 @@ export class PairBench {
   }
 
   start(which: PairMachine, words: { readonly acceptCacheLoss?: boolean } = {}): void {
-    const { heartbeatMs = 100, limitMs = 1000 } = this.#options;
+    const { heartbeatMs = 100, limitMs = 1000, rehearse } = this.#options;
     const { hungMs = 2 * limitMs } = this.#options;
     which.appliance = null;
     which.ended = null;
@@ -170,6 +172,7 @@ export class PairBench {
         },
         events: { emit: (code, text) => which.events.push({ code, text, atMs: this.world.nowMs }) },
         version: "test",
+        ...(rehearse === undefined ? {} : { rehearse: () => rehearse(which.name) }),
         end: (text) => {
           which.ended = text;
           which.machine.crash();
