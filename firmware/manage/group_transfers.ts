@@ -66,7 +66,12 @@ export class GroupTransfers {
       return refused("busy", `another operation of group ${name} is running; wait for its end`);
     entry.group.writeThrough.keep();
     const latestMs = clock.nowMs() + timeoutMs;
-    while (!entry.group.writeThrough.holdsAll) {
+    // What is at home the other half need not read in the log.
+    let isHome = false;
+    entry.group.destager.drain(() => {
+      isHome = true;
+    });
+    while (!isHome || !entry.group.writeThrough.holdsAll) {
       if (clock.nowMs() >= latestMs) {
         this.abandon(name);
         return refused(

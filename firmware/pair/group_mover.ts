@@ -2,8 +2,8 @@
  * Moves a group from one half of the array to the other, with hosts waiting for a moment and nothing copied; and settles moves that a
  * crash has interrupted.
  *
- *     prepare (the shelf has all; hosts go on) ─▶ hold (hosts' commands wait, at both appliances) ─▶ begin ─▶ the other half adopts
- *        ─▶ end ─▶ release                        any refusal: cancel, or nothing yet to cancel ─▶ release
+ *     prepare (the shelf has all; hosts go on, and get a moment to be answered) ─▶ hold (hosts' commands wait, at both appliances)
+ *        ─▶ begin ─▶ the other half adopts ─▶ end ─▶ release     any refusal: cancel, or nothing yet to cancel ─▶ release
  *
  * Invariants:
  * - From `begin` on the group is opened by nobody until the other half's claims are known: the higher claim has it.
@@ -59,6 +59,7 @@ export class GroupMover {
       return refused("not-connected", "the owner of the other half is not reached; see: goldcopy pair status");
     const prepared = await transfers.prepare(name, timeoutMs);
     if (!prepared.ok) return prepared;
+    await new Promise<void>((resolve) => clock.after(pairLimits.breathMs, resolve));
     const startedMs = clock.nowMs();
     await hold(prepared.value, true);
     let isKnown = true;

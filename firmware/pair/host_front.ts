@@ -83,13 +83,15 @@ export class HostFront {
     const unseated = () => this.#units.parts.filter((part) => !this.#units.isSeated(part));
     const mayCome = () => unseated().some((part) => isWorthWaiting(part));
     const isServed = () => unseated().length < this.#units.parts.length;
-    const find = () =>
-      unseated().length === 0 || (isServed() && !mayCome()) ? this.#servers.accept(port, stream) : null;
+    // An NBD session opens one volume, once: not while it may be on its way to the other part.
+    const mayMove = () => port.protocol === "nbd" && this.#units.holdsVolumes;
+    const isFound = () => !mayMove() && (unseated().length === 0 || (isServed() && !mayCome()));
+    const find = () => (isFound() ? this.#servers.accept(port, stream) : null);
     const served = find();
     if (served !== null) return served;
     // What is served is served also when the rest does not come in time.
     const late = () => (isServed() ? this.#servers.accept(port, stream) : null);
-    return (mayCome() ? this.#waiting.add(stream, find, late) : null) ?? turnedAway(hal.clock, stream);
+    return (mayCome() || mayMove() ? this.#waiting.add(stream, find, late) : null) ?? turnedAway(hal.clock, stream);
   }
 
   /** The part is served by `seat` from now on. */
@@ -115,6 +117,7 @@ export class HostFront {
 
   release(uuids: readonly string[]): void {
     this.#units.release(uuids);
+    this.#waiting.look();
   }
 
   /** Addresses that move come where their part is opened, and stay until the partner has them: hosts find somebody all the time. */

@@ -12,6 +12,7 @@ import { FrontNexus } from "./front_nexus.ts";
 import { FrontTarget, type TargetKeeper } from "./front_target.ts";
 import { pairLimits } from "./limits.ts";
 import type { Seat } from "./seat.ts";
+import { whenSo } from "./when_so.ts";
 
 /** What front ends have of one part. */
 class Part implements TargetKeeper {
@@ -116,7 +117,7 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
 
   /**
    * Commands to these volumes (UUIDs) wait until `release`; resolves when nothing of theirs is under way at a seat any more. NBD sessions
-   * of theirs break off, and their hosts ask anew.
+   * of theirs break off, and their hosts ask anew; those that come meanwhile are to wait (`holdsVolumes`).
    */
   async hold(uuids: readonly string[]): Promise<void> {
     for (const uuid of uuids) this.#held.add(uuid);
@@ -126,7 +127,11 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
     const isQuiet = () =>
       [...this.#nexuses].every((nexus) => !nexus.isBusyWithHeld) &&
       this.#parts.every((part) => !part.isBusyWith(uuids));
-    while (!isQuiet()) await new Promise<void>((resolve) => this.#clock.after(pairLimits.lookMs, resolve));
+    await whenSo(this.#clock, pairLimits.holdLookMs, isQuiet);
+  }
+
+  get holdsVolumes(): boolean {
+    return this.#held.size > 0;
   }
 
   release(uuids: readonly string[]): void {

@@ -56,7 +56,7 @@ export interface GroupOptions extends FoundHardware {
 }
 
 const drainRetryMs = 1000;
-const retireLookMs = 10;
+const retireLookMs = 1;
 
 type Ready = (error: StoreError | null) => void;
 

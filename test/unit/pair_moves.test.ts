@@ -2,6 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { FailoverJson } from "../../firmware/manage/control.ts";
+import { pairLimits } from "../../firmware/pair/limits.ts";
 import type { PairBench, PairMachine, PathHost } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
 import { assertReads, filled, luns, mebibyte, owners, twoHalves, write } from "./support/two_halves.ts";
@@ -94,7 +95,7 @@ test("moves to and fro, before the former has quite ended -> hosts' access goes 
     open++;
     const body = { group: "one", to: turn % 2 === 0 ? "oak-b" : "oak-a", timeoutMs: 3000 };
     void bench.machines[turn % 3 === 0 ? 0 : 1]!.api!("POST", "/v1/pair/move", JSON.stringify(body)).then(() => open--);
-    bench.runFor((turn % 7) * 3);
+    bench.runFor((turn % 7) * 3 + (turn % 2) * pairLimits.breathMs);
   }
   bench.until("all are answered", () => open === 0);
   assertReads(session, 0, filled(1));
@@ -117,7 +118,8 @@ test("an appliance dies anywhere in a move -> the group is in one half, whole, a
     session.login(survivor);
     write(session, 0, filled(step));
     void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
-    bench.runFor(step * 2.5);
+    // Two before hosts wait, the others while they do.
+    bench.runFor(step < 2 ? step * 20 : pairLimits.breathMs + (step - 2) * 2.5);
     victim.machine.crash();
     const both = survivor === bench.a ? "a" : "b";
     bench.untilHalves(both, both);
@@ -126,7 +128,8 @@ test("an appliance dies anywhere in a move -> the group is in one half, whole, a
     write(session, 0, filled(step + 1));
     bench.start(victim);
     bench.untilAllMirrored();
-    assert.equal(Object.keys(owners(bench)), ["one", "two"]);
+    // The half that it was to move to may have come to the survivor meanwhile, and the move may go on there.
+    bench.until("both groups are shown", () => Object.keys(owners(bench)).length === 2);
     assertReads(session, 0, filled(step + 1));
   }
 });

@@ -143,6 +143,23 @@ test("hosts come in at any time of a hand-over, to either appliance -> they wait
   assert.ok(hosts.every(({ greeted }) => greeted));
 });
 
+test("hosts come to an appliance while a group moves -> they wait until it has, or long enough", () => {
+  const bench = mirroredBench(24);
+  const { uuid } = bench.owner.partnership!.engine!.groups.all()[0]!.volumes()[0]!;
+  const hold = (isHeld: boolean) =>
+    bench.answer(bench.a.partnership!.askPartner("POST", "/half/hold", JSON.stringify({ uuids: [uuid], isHeld }))!);
+  assert.is(hold(true).status, 200);
+  const host = arrive(bench, bench.b);
+  bench.runFor(pairLimits.waitMs - 500);
+  assert.equal(host, { greeted: false, closed: false });
+  assert.is(hold(false).status, 200);
+  bench.until("it is served", () => host.greeted, 100);
+  hold(true);
+  const other = arrive(bench, bench.b);
+  bench.until("it has waited long enough", () => other.greeted, pairLimits.waitMs + 100);
+  assert.not(host.closed || other.closed);
+});
+
 test("a host comes to an appliance that is cut off for long -> it is served with what that one owns, at once", () => {
   const bench = mirroredBench(23);
   bench.world.cut("oak-a", "oak-b");
