@@ -39,7 +39,8 @@ export interface Disk {
  *
  * Invariants:
  * - The disk checks and writes in one step: when `evictOthers` has completed, whatever others had under way has landed or never will.
- *   What they ask for from then on changes nothing and reports `evicted`; reads are answered as before.
+ *   What they ask for from then on changes nothing and reports `evicted`; reads are answered as before, and a flush may report what it finds:
+ *   that earlier writes are durable.
  * - Registrations outlast the death of whoever made them, and the loss of power, the disk's too.
  * - A disk with which nobody is registered takes the writes of all.
  */

@@ -45,5 +45,6 @@ const causes: Record<string, string> = {
   ENOTFOUND: "the name is unknown (ENOTFOUND)",
   ENOENT: "no such file or directory (ENOENT)",
   ENOSPC: "no space left (ENOSPC)",
+  EBADE: "the disk takes it from others alone (EBADE)",
   ETIMEDOUT: "no answer (ETIMEDOUT)",
 };

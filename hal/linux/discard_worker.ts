@@ -10,13 +10,13 @@ export interface DiscardRequest {
 
 export interface DiscardAnswer {
   readonly id: number;
+  readonly isDone: boolean;
 }
 
 declare const self: Worker;
 
 self.onmessage = (event: MessageEvent<DiscardRequest>) => {
   const { id, fd, offsetBytes, lengthBytes } = event.data;
-  punchHole(fd, offsetBytes, lengthBytes);
-  const answer: DiscardAnswer = { id };
+  const answer: DiscardAnswer = { id, isDone: punchHole(fd, offsetBytes, lengthBytes) };
   postMessage(answer);
 };

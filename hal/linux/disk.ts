@@ -17,9 +17,9 @@
  */
 import { closeSync, writevSync } from "node:fs";
 import type { Clock } from "../api/clock.ts";
-import type { Disk, DiskError } from "../api/shelf.ts";
+import type { Disk, DiskError, DiskFence } from "../api/shelf.ts";
 import type { Discarder } from "./discard.ts";
-import { readAll, syncData, toDiskError, writeAll } from "./file_io.ts";
+import { type IoFailure, readAll, syncData, toDiskError, writeAll } from "./file_io.ts";
 import { isPageAligned, pageAligned, punchHole, readFully, readFullyNoWait } from "./libc.ts";
 import type { ReadLine } from "./read_share.ts";
 
@@ -32,6 +32,7 @@ const inlineBytesMax = 131072;
 export class FileDisk implements Disk {
   readonly place: string;
   readonly sizeBytes: number;
+  readonly fence?: DiskFence;
   readonly #fd: number;
   readonly #inMemory: boolean;
   readonly #direct: boolean;
@@ -56,6 +57,8 @@ export class FileDisk implements Disk {
     clock: Clock;
     discarder: Discarder;
     reads: ReadLine;
+    /** Of a disk that can evict. */
+    fence?: DiskFence;
   }) {
     this.place = options.place;
     this.sizeBytes = options.sizeBytes;
@@ -65,6 +68,21 @@ export class FileDisk implements Disk {
     this.#clock = options.clock;
     this.#discarder = options.discarder;
     this.#reads = options.reads;
+    const { fence } = options;
+    if (fence !== undefined) this.fence = this.#counted(fence);
+  }
+
+  /** As every operation: a disk that is away answers nothing, and one that is closed waits for what is under way. */
+  #counted(fence: DiskFence): DiskFence {
+    const begin = (operation: string, done: DiskDone, start: (done: DiskDone) => void): void => {
+      const settle = this.#begin(operation, done);
+      if (settle !== null) start(settle);
+    };
+    return {
+      register: (key, done) => begin("register", done, (settle) => fence.register(key, settle)),
+      look: (done) => begin("look", done, (settle) => fence.look(settle)),
+      evictOthers: (done) => begin("evict", done, (settle) => fence.evictOthers(settle)),
+    };
   }
 
   read(offsetBytes: number, target: Uint8Array, done: DiskDone): void {
@@ -142,9 +160,13 @@ export class FileDisk implements Disk {
     if (this.#inMemory) {
       punchHole(this.#fd, offsetBytes, lengthBytes);
       this.#clock.defer(() => settle(null));
-    } else {
-      this.#discarder.discard(this.#fd, offsetBytes, lengthBytes, () => settle(null));
+      return;
     }
+    this.#discarder.discard(this.#fd, offsetBytes, lengthBytes, (isDone) => {
+      // The call does not say why; the disk does.
+      if (isDone || this.fence === undefined) settle(null);
+      else this.fence.look((error) => settle(error?.code === "evicted" ? error : null));
+    });
   }
 
   /** For the lab: while on, the disk answers nothing but `absent`. */
@@ -164,7 +186,7 @@ export class FileDisk implements Disk {
   }
 
   /** Counts an operation in; null: it has failed already and `done` will be told. */
-  #begin(operation: string, done: DiskDone): ((failure: { readonly code: string } | null) => void) | null {
+  #begin(operation: string, done: DiskDone): ((failure: IoFailure | DiskError | null) => void) | null {
     if (this.#fault || !this.#isOpen) {
       this.#clock.defer(() => done(toDiskError(this.place, operation, { code: "ENODEV" })));
       return null;
@@ -173,7 +195,8 @@ export class FileDisk implements Disk {
     return (failure) => {
       this.#inFlight--;
       if (this.#fault) done(toDiskError(this.place, operation, { code: "ENODEV" }));
-      else done(failure === null ? null : toDiskError(this.place, operation, failure));
+      else if (failure === null || "text" in failure) done(failure);
+      else done(toDiskError(this.place, operation, failure));
       if (this.#inFlight === 0 && this.#onIdle !== null) {
         const finish = this.#onIdle;
         this.#onIdle = null;

@@ -81,6 +81,8 @@ const diskErrorCodes: Record<string, DiskError["code"]> = {
   ESHUTDOWN: "absent",
   EBADF: "absent",
   ETIMEDOUT: "timeout",
+  // What the kernel makes of RESERVATION CONFLICT.
+  EBADE: "evicted",
 };
 
 export function toDiskError(place: string, operation: string, failure: IoFailure): DiskError {

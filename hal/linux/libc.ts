@@ -4,7 +4,7 @@
  * errno cannot be read reliably here (the runtime makes calls of its own in between), so every function answers only whether it
  * worked; where the cause matters, node:fs is used instead.
  */
-import { dlopen, FFIType, ptr } from "bun:ffi";
+import { dlopen, FFIType, type Pointer, ptr } from "bun:ffi";
 
 const libc = dlopen("libc.so.6", {
   pread: { args: ["i32", "ptr", FFIType.u64_fast, FFIType.i64_fast], returns: FFIType.i64_fast },
@@ -13,6 +13,7 @@ const libc = dlopen("libc.so.6", {
   fstatfs: { args: ["i32", "ptr"], returns: "i32" },
   lseek: { args: ["i32", FFIType.i64_fast, "i32"], returns: FFIType.i64_fast },
   flock: { args: ["i32", "i32"], returns: "i32" },
+  ioctl: { args: ["i32", FFIType.u64_fast, "ptr"], returns: "i32" },
   madvise: { args: ["ptr", FFIType.u64_fast, "i32"], returns: "i32" },
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   sendto: { args: ["i32", "ptr", FFIType.u64_fast, "i32", "ptr", "u32"], returns: FFIType.i64_fast },
@@ -82,6 +83,11 @@ export function sizeOf(fd: number): number {
 /** Takes the exclusive lock of an open file, held until the file is closed or the process dies; false: another has it. */
 export function lockExclusive(fd: number): boolean {
   return libc.flock(fd, lockExclusiveNonBlocking) === 0;
+}
+
+/** A device's own call, with the memory that it reads and fills; false: the kernel refused it. */
+export function ioctl(fd: number, request: number, memory: Pointer): boolean {
+  return libc.ioctl(fd, request, memory) >= 0;
 }
 
 /** Maps the pages of a mapping at once instead of one fault each. Best effort. */

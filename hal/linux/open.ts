@@ -24,6 +24,7 @@ import { LinuxNic } from "./nic.ts";
 import { LinuxPowerPort } from "./power.ts";
 import { QmpPowerPort } from "./qmp_power.ts";
 import { ReadShare } from "./read_share.ts";
+import { ScsiPort } from "./scsi_port.ts";
 import { LinuxServiceAddress } from "./service_address.ts";
 import { readShapings, type ShapingTable, writeShapings } from "./shaping_file.ts";
 import { type LinuxShelf, openShelf } from "./shelf.ts";
@@ -85,14 +86,16 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
   const problems: string[] = [...(tls?.warnings ?? [])];
   const diskProblems: string[] = [];
   const discarder = new Discarder();
+  const scsi = new ScsiPort(clock);
   const reads = new ReadShare(poolThreads());
   // Whoever has used this cache had disks as well.
   const mayCreate = cache.memory.subarray(0, cacheHeadBytes).every((byte) => byte === 0);
-  const shelves = board.shelves.map((description) => {
-    const opened = openShelf(description, { clock, discarder, reads, mayCreate });
+  const shelves: LinuxShelf[] = [];
+  for (const description of board.shelves) {
+    const opened = await openShelf(description, { clock, discarder, reads, scsi, mayCreate });
     diskProblems.push(...opened.problems);
-    return opened.shelf;
-  });
+    shelves.push(opened.shelf);
+  }
   const hbaPorts = board.hbas.map(
     (hba) => new LinuxHbaPort({ ...hba, movesWithOwner: isAtService(board, hba.listen) }, clock, tls),
   );
@@ -138,6 +141,7 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
       heartbeats.close();
       await closeStorage(cache, shelves);
       discarder.close();
+      scsi.close();
       life?.release();
     },
   };

@@ -16,6 +16,7 @@ import { linuxDigests } from "../../hal/linux/digests.ts";
 import { Discarder } from "../../hal/linux/discard.ts";
 import { linuxEntropy } from "../../hal/linux/entropy.ts";
 import { ReadShare } from "../../hal/linux/read_share.ts";
+import { ScsiPort } from "../../hal/linux/scsi_port.ts";
 import { openShelf } from "../../hal/linux/shelf.ts";
 
 const blockBytes = 4096;
@@ -49,8 +50,9 @@ const profile = parseBoardProfile(basename(path), Bun.TOML.parse(readFileSync(pa
 if (!profile.ok) throw new Error(profile.text);
 const { board, config } = profile.profile;
 const discarder = new Discarder();
-const opened = board.shelves.map(
-  (description) => openShelf(description, { clock, discarder, reads: new ReadShare(16), mayCreate: false }).shelf,
+const shelfOptions = { clock, discarder, reads: new ReadShare(16), scsi: new ScsiPort(clock), mayCreate: false };
+const opened = await Promise.all(
+  board.shelves.map(async (description) => (await openShelf(description, shelfOptions)).shelf),
 );
 const shelves: Shelf[] = opened.map(({ name, fencing, disks }) => ({
   name,

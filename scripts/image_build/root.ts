@@ -31,6 +31,7 @@ export const bundles = [
   { source: "firmware/shell/main.ts", name: "goldcopy.js" },
   { source: "hal/linux/discard_worker.ts", name: "discard_worker.ts" },
   { source: "hal/linux/heartbeat_worker.ts", name: "heartbeat_worker.ts" },
+  { source: "hal/linux/scsi_worker.ts", name: "scsi_worker.ts" },
   { source: "images/network_main.ts", name: "network_config.js" },
 ] as const;
 
@@ -101,7 +102,7 @@ export function putBusybox(root: string, tree: string): void {
 }
 
 /** The paths of the native add-ons that came with them. */
-async function putBundles(dir: string): Promise<string[]> {
+export async function putBundles(dir: string): Promise<string[]> {
   for (const { source, name } of bundles) {
     const built = await Bun.build({
       entrypoints: [join(repositoryRoot, source)],

@@ -1,3 +1,5 @@
+import { newMockFenceBench } from "./fence_mock.ts";
+import { fenceSuite } from "./fence_suite.ts";
 import { halSuite } from "./hal_suite.ts";
 import { newMockBench } from "./mock_bench.ts";
 import { newMockPowerBench } from "./power_benches.ts";
@@ -10,3 +12,4 @@ let seed = 0;
 halSuite("mock", async () => newMockBench(++seed));
 powerSuite("mock", async () => newMockPowerBench(++seed));
 serviceSuite("mock", async () => newMockServiceBench(++seed));
+fenceSuite("mock", async () => newMockFenceBench(++seed));
