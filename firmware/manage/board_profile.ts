@@ -9,7 +9,7 @@
  */
 import * as v from "valibot";
 import { profileConflict } from "./board_profile_conflicts.ts";
-import { exampleOf, fieldText, profileDocument } from "./board_profile_schema.ts";
+import { exampleOf, fieldText, isDevicePath, profileDocument } from "./board_profile_schema.ts";
 
 export interface BoardProfile {
   /** For the HAL; assignable to hal/linux's `LinuxBoard`. */
@@ -145,7 +145,7 @@ function toProfile(document: ProfileDocument): BoardProfile {
           path,
           sizeBytes: size ?? null,
           // A device is never created; a file is, once its size is known.
-          create: create ?? (size !== undefined && (!path.startsWith("/dev/") || path.startsWith("/dev/shm/"))),
+          create: create ?? (size !== undefined && !isDevicePath(path)),
         })),
       })),
       tls: tls === undefined ? null : { certificate: tls.certificate, key: tls.key, ca: tls.ca ?? null },

@@ -1,6 +1,6 @@
 /** What is wrong between the fields of a board profile though each of them is right. */
 import type { BoardProfile } from "./board_profile.ts";
-import { exampleOf } from "./board_profile_schema.ts";
+import { exampleOf, isDevicePath } from "./board_profile_schema.ts";
 import { serviceConflict } from "./service_conflicts.ts";
 
 /** One peer heartbeat may be lost and another late before the peer counts as gone. */
@@ -143,16 +143,30 @@ function pairConflict(profile: BoardProfile): string | null {
 }
 
 function fencingConflict({ board, config }: BoardProfile): string | null {
+  const [first] = board.shelves;
   for (const [index, { fencing }] of board.shelves.entries()) {
     const field = `shelf[${index}].fencing`;
-    if (fencing === "atomic")
-      return `${field}: "atomic" (disks that evict a lost partner) exists for simulated shelves alone; this version asks no real device for it; write "power" in a pair, else "none"`;
-    if (config.pair !== null && fencing === "none")
-      return `${field}: \`none\` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power"`;
-    if (config.pair !== null && board.power === undefined)
+    if (config.pair === null && fencing !== "none")
+      return `${field}: "${fencing}" is for pairs and locks no disk, and there is no [pair]; write fencing = "none", or describe [pair]${fencing === "power" ? " and [power]" : ""}`;
+    if (config.pair === null) continue;
+    if (fencing === "none")
+      return `${field}: \`none\` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power", or "atomic" for disks that evict it`;
+    if (first !== undefined && fencing !== first.fencing)
+      return `${field}: "${fencing}", and shelf[0].fencing is "${first.fencing}"; a lost partner is fenced in one way: write the same for every shelf`;
+    if (fencing === "power" && board.power === undefined)
       return `power: missing, but ${field} = "power" needs it to switch the partner off; write for example ${exampleOf(["power"])}`;
-    if (config.pair === null && fencing === "power")
-      return `${field}: "power" is for pairs and locks no disk, and there is no [pair]; write fencing = "none", or describe [pair] and [power]`;
+    if (fencing === "atomic" && board.power !== undefined)
+      return `power: ${field} = "atomic" says that the disks evict a lost partner, so nobody is switched off; remove [power], or write fencing = "power"`;
+  }
+  return evictionConflict(board);
+}
+
+/** Which device can evict, the appliance finds out when it starts; a file never can. */
+function evictionConflict({ shelves }: BoardProfile["board"]): string | null {
+  for (const [index, { fencing, disks }] of shelves.entries()) {
+    const at = disks.findIndex(({ path }) => fencing === "atomic" && !isDevicePath(path));
+    if (at >= 0)
+      return `shelf[${index}].disk[${at}].path: "${disks[at]?.path}" is a file, and shelf[${index}].fencing = "atomic" needs disks that evict a lost partner (SCSI persistent reservations); name a device, or write fencing = "power"`;
   }
   return null;
 }

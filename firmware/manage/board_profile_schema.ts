@@ -53,6 +53,11 @@ const monitor = v.pipe(
   ),
 );
 
+/** Whether a disk at this path is a device. In /dev/shm lie files. */
+export function isDevicePath(value: string): boolean {
+  return value.startsWith("/dev/") && !value.startsWith("/dev/shm/");
+}
+
 function isAddress(value: string): boolean {
   const port = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):(\d{1,5})$/.exec(value)?.[1];
   return port !== undefined && Number(port) <= 65535;
@@ -269,7 +274,7 @@ const examples: Readonly<Record<string, string>> = {
   "service.interface": 'interface = "eth0"',
   shelf: 'a [[shelf]] table with name = "shelf0" and its [[shelf.disk]] tables',
   "shelf.name": 'name = "shelf0"',
-  "shelf.fencing": 'fencing = "none", or "power" in a pair',
+  "shelf.fencing": 'fencing = "none", or "power" or "atomic" in a pair',
   "shelf.disk": 'a [[shelf.disk]] table with slot = 0, path = "/srv/shelf0/0.disk" and size = "10GiB"',
   "shelf.disk.slot": "slot = 0",
   "shelf.disk.path": 'path = "/srv/shelf0/0.disk"',

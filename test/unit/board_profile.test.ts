@@ -338,6 +338,27 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
   assert.is(patient.pair?.hungMs, 5000);
 });
 
+test("disks that evict a lost partner -> a pair without a power port; not on files, and not without a pair", () => {
+  const evicting = paired
+    .slice(0, paired.indexOf("[power]"))
+    .replace('fencing = "power"', 'fencing = "atomic"')
+    .replace('path = "/shelf/0"', 'path = "/dev/sda"');
+  const { board } = accepted(evicting);
+  assert.is(board.power, undefined);
+  assert.is(board.shelves[0]?.fencing, "atomic");
+  assert.ok(board.shelves[0]?.disks.every(({ create }) => !create));
+  const withFile = evicting.replace('"/dev/sda"', '"/srv/shelf0.disk"');
+  assert.is(
+    refusal(withFile),
+    'oak-a.toml: shelf[0].disk[0].path: "/srv/shelf0.disk" is a file, and shelf[0].fencing = "atomic" needs disks that evict a lost partner (SCSI persistent reservations); name a device, or write fencing = "power"',
+  );
+  const alone = evicting.slice(0, evicting.indexOf("[pair]"));
+  assert.is(
+    refusal(alone),
+    'oak-a.toml: shelf[0].fencing: "atomic" is for pairs and locks no disk, and there is no [pair]; write fencing = "none", or describe [pair]',
+  );
+});
+
 test("a pair that could not be held together or apart -> one line with field, fault and remedy", () => {
   const power = paired.slice(paired.indexOf("[power]"));
   const pairAndPower = paired.slice(paired.indexOf("[pair]"));
@@ -352,17 +373,22 @@ test("a pair that could not be held together or apart -> one line with field, fa
     [
       'fencing = "power"',
       'fencing = "none"',
-      'shelf[0].fencing: `none` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power"',
+      'shelf[0].fencing: `none` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power", or "atomic" for disks that evict it',
     ],
     [
       '\nfencing = "power"',
       "",
-      'shelf[0].fencing: `none` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power"',
+      'shelf[0].fencing: `none` cannot hold a pair, because nothing keeps a lost partner from writing; write fencing = "power", or "atomic" for disks that evict it',
     ],
     [
       'fencing = "power"',
       'fencing = "atomic"',
-      'shelf[0].fencing: "atomic" (disks that evict a lost partner) exists for simulated shelves alone; this version asks no real device for it; write "power" in a pair, else "none"',
+      'power: shelf[0].fencing = "atomic" says that the disks evict a lost partner, so nobody is switched off; remove [power], or write fencing = "power"',
+    ],
+    [
+      'fencing = "power"',
+      'fencing = "power"\ndisk = [{ slot = 0, path = "/dev/sda" }]\n[[shelf]]\nname = "shelf1"\nfencing = "atomic"',
+      'shelf[1].fencing: "atomic", and shelf[0].fencing is "power"; a lost partner is fenced in one way: write the same for every shelf',
     ],
     [
       pairAndPower,
