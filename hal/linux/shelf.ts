@@ -78,7 +78,7 @@ async function openDisk(
 ): Promise<FileDisk | string> {
   const { path } = description;
   const { fencing } = options;
-  const opened = openOrCreate(description, options.mayCreate);
+  const opened = openOrCreate(description, options.mayCreate && fencing !== "atomic");
   if (typeof opened === "string") return opened;
   let { fd } = opened;
   const refuse = (why: string): string => {

@@ -462,6 +462,20 @@ test("disks are missing, of another size, no file, in a missing directory -> nul
   await opened.close();
 });
 
+test("disks that cannot evict on a shelf whose disks evict -> null slots, one problem each, nothing made or changed", async () => {
+  const board = boardIn(directory, options);
+  const path = (name: string) => join(directory, name);
+  writeFileSync(path("there"), new Uint8Array(1 << 20));
+  const disk = (slot: number, at: string) => ({ slot, path: at, sizeBytes: 1 << 20, create: true });
+  const disks = [disk(0, path("there")), disk(1, path("missing")), disk(2, "/dev/null")];
+  const opened = await openBoard({ ...board, shelves: [{ name: "shelf7", fencing: "atomic", disks }] });
+  assert.equal(opened.hal.shelves[0]!.disks, [null, null, null]);
+  assert.is(opened.diskProblems.length, 3);
+  assert.match(opened.diskProblems[0]!, /^shelf7\/0: .*there: it is a file, and no disk that could evict anybody/);
+  assert.not(existsSync(path("missing")));
+  await opened.close();
+});
+
 test("a shelf lies in memory -> tryRead always gives the bytes", async () => {
   // Every Linux has this tmpfs; the directory for temporary files may be anything.
   const inMemory = mkdtempSync("/dev/shm/goldcopy-hal-");
