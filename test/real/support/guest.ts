@@ -19,7 +19,17 @@ export const guestPrograms = [emulator, "cpio", "dpkg-deb", "apt-get"];
 const bootLimitMs = 180_000;
 const orderLimitMs = 120_000;
 /** Bun is 100 MB of the initramfs, which is there twice while it is unpacked. */
-const memoryMib = 768;
+const usualShape = { memoryMib: 768, cpus: 1, ports: [] } as const;
+const forward = (port: number): string => `hostfwd=tcp:127.0.0.1:${port}-:${port}`;
+
+/** What a guest has that is not as usual. */
+export interface GuestShape {
+  readonly image: GuestImage;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  /** Ports of this machine's loopback that lead to the same numbers in the guest. */
+  readonly ports: readonly number[];
+}
 
 interface Waiting {
   resolve(answer: unknown): void;
@@ -44,12 +54,12 @@ export class Guest {
   /** Errors that writers have met. */
   readonly broken: string[] = [];
 
-  private constructor(dir: string, image: GuestImage) {
+  private constructor(dir: string, { image, memoryMib, cpus, ports }: GuestShape) {
     this.#consolePath = join(dir, "console.log");
     const socketPath = join(dir, "agent.sock");
     this.#server = createServer((socket) => this.#serve(socket)).listen(socketPath);
     const args = [
-      ...["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", `${memoryMib}M`],
+      ...["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", String(cpus), "-m", `${memoryMib}M`],
       ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
       ...[
         "-kernel",
@@ -60,7 +70,8 @@ export class Guest {
         "console=ttyS0 loglevel=6 panic=-1 net.ifnames=0",
       ],
       ...["-serial", `file:${this.#consolePath}`],
-      ...["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="],
+      ...["-netdev", ["user,id=net0", ...ports.map(forward)].join(",")],
+      ...["-device", "virtio-net-pci,netdev=net0,romfile="],
       ...["-device", "virtio-serial-pci", "-chardev", `socket,id=agent,path=${socketPath}`],
       ...["-device", `virtserialport,chardev=agent,name=${portName}`],
     ];
@@ -74,8 +85,8 @@ export class Guest {
   }
 
   /** Done when the agent answers; `dir` is for its sockets and its console. */
-  static async boot(dir: string): Promise<Guest> {
-    const guest = new Guest(dir, guestImage());
+  static async boot(dir: string, shape: Partial<GuestShape> = {}): Promise<Guest> {
+    const guest = new Guest(dir, { image: shape.image ?? guestImage(), ...usualShape, ...shape });
     const ready = await waitUntil(bootLimitMs, 20, () => guest.#release ?? guest.#ended);
     if (ready !== null && guest.#ended === null) return guest;
     const why = guest.#ended ?? `nothing is heard from its agent after ${bootLimitMs} ms`;
