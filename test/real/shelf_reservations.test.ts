@@ -78,28 +78,42 @@ async function registered(shelf: Shelf): Promise<number> {
   return Number(/(\d+) registered reservation keys? follow/.exec(keys)?.[1] ?? 0);
 }
 
+type Fate = "open" | "answered" | "refused" | "over";
+
 /** A read that is sent to a stopped appliance: what comes of it when that wakes. */
-async function readWaitingAt(
-  url: string,
-): Promise<{ send(): void; outcome: Promise<"answered" | "refused" | "over"> }> {
-  const { promise, resolve } = Promise.withResolvers<"answered" | "refused" | "over">();
-  const path = new NbdPath(
-    { place: placeOf(url), blockBytes: 4096, depth: 1, index: 0 },
-    {
-      answered: () => resolve("answered"),
-      refused: () => resolve("refused"),
-      handled: () => {},
-      broken: () => resolve("over"),
-    },
-  );
-  await path.open();
-  return {
-    send: () => {
-      path.read(0, 0);
-      path.push();
-    },
-    outcome: promise,
-  };
+class WaitingRead {
+  readonly #path: NbdPath;
+  readonly #settled = Promise.withResolvers<Fate>();
+  fate: Fate = "open";
+
+  constructor(url: string) {
+    const settle = (fate: Fate): void => {
+      if (this.fate === "open") this.fate = fate;
+      this.#settled.resolve(this.fate);
+    };
+    this.#path = new NbdPath(
+      { place: placeOf(url), blockBytes: 4096, depth: 1, index: 0 },
+      {
+        answered: () => settle("answered"),
+        refused: () => settle("refused"),
+        handled: () => {},
+        broken: () => settle("over"),
+      },
+    );
+  }
+
+  async open(): Promise<void> {
+    await this.#path.open();
+  }
+
+  send(): void {
+    this.#path.read(0, 0);
+    this.#path.push();
+  }
+
+  whenSettled(): Promise<Fate> {
+    return this.#settled.promise;
+  }
 }
 
 async function pairUnderLoad(shelf: Shelf): Promise<void> {
@@ -118,7 +132,8 @@ async function pairUnderLoad(shelf: Shelf): Promise<void> {
     await host.start();
     await host.more(answers);
     assert.is(host.path, urls[0]);
-    const old = await readWaitingAt(urls[0]!);
+    const old = new WaitingRead(urls[0]!);
+    await old.open();
     tell("a load has begun at oak-a; it is stopped");
 
     await pair.signal("oak-a", "STOP");
@@ -133,8 +148,9 @@ async function pairUnderLoad(shelf: Shelf): Promise<void> {
     await host.more(answers);
     tell("oak-b has evicted it, and serves; oak-a is woken");
 
+    assert.is(old.fate, "open");
     await pair.signal("oak-a", "CONT");
-    assert.is(await old.outcome, "over", "the woken one says nothing that is old");
+    assert.is(await old.whenSettled(), "over", "the woken one says nothing that is old");
     await pair.whenEnded("oak-a");
     assert.match(
       await pair.said("oak-a"),
