@@ -107,7 +107,7 @@ export const grubModules = {
     "terminal",
     "sleep",
   ],
-  bios: ["biosdisk"],
+  bios: ["biosdisk", "linux16"],
   efi: ["efi_gop", "efi_uga", "all_video"],
 } as const;
 

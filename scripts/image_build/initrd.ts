@@ -1,5 +1,5 @@
 /** The initrd of a slot: what finds the root, and has it verified. */
-import { chmodSync, copyFileSync, cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { initrdModules, initrdPrograms } from "../../images/recipe.ts";
 import { packInitramfs } from "../debian/initramfs.ts";
@@ -8,6 +8,8 @@ import { repositoryRoot } from "../tools.ts";
 import { putModules } from "./module_tree.ts";
 
 const compressionLevel = 19;
+/** Whom the kernel calls for a module that it misses. */
+const kernelsHelper = "sbin/modprobe";
 
 export function makeInitrd(work: string, tree: string, path: string): void {
   const root = join(work, "initrd");
@@ -17,6 +19,7 @@ export function makeInitrd(work: string, tree: string, path: string): void {
     cpSync(join(tree, file), join(root, file), { dereference: true });
   };
   for (const file of ["bin/busybox", ...initrdPrograms, linker]) put(file);
+  symlinkSync("/bin/busybox", join(root, kernelsHelper));
   const libraries = initrdPrograms.flatMap((program) => librariesOf(join(tree, program), tree));
   for (const file of new Set(libraries)) put(file);
   putModules(root, tree, initrdModules);

@@ -27,14 +27,9 @@ slot() { cat "$run/slot" 2>/dev/null; }
 # The device of the partition NAME beside the root: on the same disk.
 sibling() {
   local own part
-  own=$(cat "$run/root_device" 2>/dev/null) || return 1
-  for part in "/sys/class/block/$own"/../*/uevent; do
-    if grep -q "^PARTNAME=$1\$" "$part" 2>/dev/null; then
-      sed -n 's/^DEVNAME=//p' "$part"
-      return 0
-    fi
-  done
-  return 1
+  read -r own <$run/root_device || return 1
+  part=$(grep -ls "^PARTNAME=$1\$" "/sys/class/block/$own"/../*/uevent | head -n 1)
+  [ -n "$part" ] && sed -n 's/^DEVNAME=//p' "$part"
 }
 
 # KEY of [TABLE] in a board profile: only for what is shown and for the management socket; the firmware reads profiles.
@@ -51,4 +46,8 @@ version() { sed -n 's/^NAME=//p' /etc/goldcopy-release; }
 addresses() { ip -4 -o addr show scope global 2>/dev/null | awk '{ print $2, $4 }'; }
 first_address() { addresses | sed -n '1{s/.* //;s,/.*,,;p;}'; }
 
-uptime_s() { cut -d. -f1 /proc/uptime; }
+uptime_s() {
+  local text
+  read -r text </proc/uptime
+  echo "${text%%.*}"
+}
