@@ -13,6 +13,7 @@ import { EventFile } from "../hal/linux/event_file.ts";
 import { shownTrial } from "../hal/linux/image_state.ts";
 import { type ManagementSocket, serveManagement } from "../hal/linux/management_socket.ts";
 import { descriptorWarning, openLinuxHal, threadPoolWarning } from "../hal/linux/open.ts";
+import { SupervisorPipe } from "../hal/linux/supervisor_pipe.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { startAppliance } from "./appliance.ts";
 import { bodyCharsMax, createApi } from "./manage/api.ts";
@@ -139,8 +140,9 @@ interface Outlets {
 
 async function main(): Promise<void> {
   const { profilePath, acceptCacheLoss, acceptStaleDisk } = readArguments(process.argv.slice(2));
-  const profile = readProfile(profilePath);
   const clock = new LinuxClock();
+  const supervisor = new SupervisorPipe(process.env["GOLDCOPY_SUPERVISOR"], clock);
+  const profile = readProfile(profilePath);
   const file = EventFile.open(profile.logFile);
   if (typeof file === "string") fail(exitRefused, file);
   const events = new EventLog(clock, (event) => file.append(encodeEventLine(event)));
@@ -215,6 +217,7 @@ async function main(): Promise<void> {
     if (trouble !== null) return await refuse(outlets, trouble);
     running = appliance;
   }
+  supervisor.serves();
 
   let stopping = false;
   const stop = (signal: string) => {

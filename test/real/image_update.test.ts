@@ -1,6 +1,7 @@
 /**
- * An appliance that is updated as its operator does it: over the console, from a web server, with signed bundles. Cut from its power in
- * the middle of an installation; a good version; back to the one before; a version that never serves. Its data is there all along.
+ * An appliance that is updated as its operator does it: over the console, from a web server and from a disk, with signed bundles. Cut from
+ * its power in the middle of an installation; a good version; back to the one before; a version that never serves. Its data is there all
+ * along.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -8,20 +9,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { imagePackages, machineName } from "../../images/recipe.ts";
+import { imagePackages } from "../../images/recipe.ts";
 import { clientEnvironment } from "../../scripts/clients.ts";
 import { debianTree } from "../../scripts/debian/packages.ts";
 import { defaultOut, imagePrograms } from "../../scripts/image_build/build.ts";
-import { developmentPrivateKey, makeBundle, readPrivateKey } from "../../scripts/image_build/bundle.ts";
 import { makeDisk } from "../../scripts/image_build/disk.ts";
 import { emulator } from "../../scripts/image_build/machine.ts";
+import { runProgram } from "../../scripts/image_build/program.ts";
 import { type Release, releaseHere } from "../../scripts/image_build/release.ts";
 import { putRelease } from "../../scripts/image_build/root.ts";
 import { makeSeed } from "../../scripts/image_build/seed.ts";
 import { makeEmpty, makeSlot, packRoot, type Slot } from "../../scripts/image_build/slot.ts";
 import { freePorts, mebibyte } from "./support/appliance.ts";
 import { runOk, testWith } from "./support/clients.ts";
-import { consoleLimitMs, VirtualAppliance } from "./support/virtual_appliance.ts";
+import { developmentBundle } from "./support/development_bundle.ts";
+import { VirtualAppliance } from "./support/virtual_appliance.ts";
+import { consoleLimitMs } from "./support/virtual_console.ts";
 import { shelfSerial, virtualProfile } from "./support/virtual_profile.ts";
 
 // The builder's tools lie where a plain user's PATH does not look.
@@ -68,10 +71,7 @@ function bundleOf(rootDir: string, { kernel, initrd }: Slot, release: Release): 
   putRelease(rootDir, release);
   const root = join(work, "next_root.img");
   const packed = packRoot(rootDir, root, release);
-  const { version, commit, counter } = release;
-  const about = { version, commit, machine: machineName, minimum: "0.1.0", counter, ...packed };
-  const key = readPrivateKey(developmentPrivateKey);
-  makeBundle(join(dir, `${version}.bundle`), { vmlinuz: kernel, initrd, root }, about, key);
+  developmentBundle(join(dir, `${release.version}.bundle`), { kernel, initrd, root, ...packed }, release);
 }
 
 interface BundleServer {
@@ -118,6 +118,17 @@ function bundleServer(): BundleServer {
   return { port: web.port ?? 0, stalled, stop: () => web.stop(true) };
 }
 
+function makeUpdateDisk(path: string, bundlePath: string): void {
+  makeEmpty(path, 128 * mebibyte);
+  runProgram("mkfs.vfat", ["-n", "GCUPDATE", path], 0);
+  runProgram("mcopy", ["-i", path, bundlePath, "::"], 0);
+}
+
+/** A disk without a serial number. */
+function driveWords(path: string): string[] {
+  return ["-drive", `if=none,id=update,file=${path},format=raw,readonly=on`, "-device", "virtio-blk-pci,drive=update"];
+}
+
 testWith(
   test,
   programs,
@@ -143,6 +154,9 @@ testWith(
     const url = `nbd://127.0.0.1:${nbd}/demo`;
     const written = join(dir, "written");
     writeFileSync(written, randomBytes(volumeBytes));
+    // 0.3.0 comes on a disk, the others from a web server.
+    const updateDisk = join(dir, "update.img");
+    makeUpdateDisk(updateDisk, join(dir, "0.3.0.bundle"));
     const bundle = (name: string) => `http://${hostOfGuest}:${bundles.port}/${name}`;
     const serves = async (appliance: VirtualAppliance, version: string, slot: string) => {
       await appliance.shows(new RegExp(`goldcopy: ${version.replaceAll(".", "\\.")} \\(test\\), slot ${slot}`));
@@ -154,12 +168,6 @@ testWith(
       await runOk("nbdcopy", [url, read], { limitMs: consoleLimitMs });
       await runOk("cmp", [written, read]);
     };
-    const command = async (appliance: VirtualAppliance, words: string) => {
-      await appliance.type("g");
-      await appliance.shows(/goldcopy $/);
-      await appliance.type(words);
-    };
-
     const first = VirtualAppliance.start(machine);
     oak = first;
     await serves(first, "0.1.0", "a");
@@ -170,29 +178,29 @@ testWith(
     assert.match(await first.goldcopy("update status"), /state +good[\s\S]*other +slot b: nothing, empty/);
 
     // The power goes while the root is written.
-    await command(first, `update install ${bundle("stalling.bundle")}`);
+    await first.begin(`update install ${bundle("stalling.bundle")}`);
     await bundles.stalled;
     await first.cutPower();
-    const second = VirtualAppliance.start(machine);
+    const second = VirtualAppliance.start(machine, driveWords(updateDisk));
     oak = second;
     await serves(second, "0.1.0", "a");
     await dataIsThere();
     assert.match(await second.goldcopy("update status"), /state +good[\s\S]*other +slot b: 0\.2\.0, unfinished/);
     assert.match(await second.goldcopy("update rollback"), /slot b holds no version .*\(no-other-version\)/);
 
-    await command(second, `update install ${bundle("0.2.0.bundle")} --restart`);
+    await second.begin(`update install ${bundle("0.2.0.bundle")} --restart`);
     await second.shows(/0\.2\.0 is in slot b; the next restart starts it, now/);
     await serves(second, "0.2.0", "b");
     await second.shows(/goldcopy: 0\.2\.0 in slot b works/);
     await dataIsThere();
     assert.match(await second.goldcopy("update status"), /state +good[\s\S]*other +slot a: .*good/);
 
-    await command(second, "update rollback --restart");
+    await second.begin("update rollback --restart");
     await second.shows(/the next restart starts slot a, now/);
     await serves(second, "0.1.0", "a");
     await dataIsThere();
 
-    await command(second, `update install ${bundle("0.3.0.bundle")} --restart`);
+    await second.begin("update install disk --restart");
     await second.shows(/goldcopy: 0\.3\.0 \(test\), slot b/);
     await second.shows(/0\.3\.0 in slot b does not work \(the firmware has ended \d+ times: this version is broken\)/);
     await second.shows(/goldcopy: slot b was started and did not work: slot a is started/);

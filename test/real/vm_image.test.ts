@@ -30,8 +30,9 @@ import { makeSeed } from "../../scripts/image_build/seed.ts";
 import { makeEmpty } from "../../scripts/image_build/slot.ts";
 import { freePorts, mebibyte } from "./support/appliance.ts";
 import { runOk, testWith } from "./support/clients.ts";
-import { consoleLimitMs, VirtualAppliance } from "./support/virtual_appliance.ts";
-import { shelfSerial, virtualProfile } from "./support/virtual_profile.ts";
+import { VirtualAppliance } from "./support/virtual_appliance.ts";
+import { consoleLimitMs } from "./support/virtual_console.ts";
+import { managementPort, managementSecret, shelfSerial, virtualProfile } from "./support/virtual_profile.ts";
 
 // The builder's tools lie where a plain user's PATH does not look.
 process.env["PATH"] = clientEnvironment["PATH"];
@@ -214,6 +215,36 @@ testWith(
       );
     await appliance.shows(/goldcopy: DEGRADED: the firmware has ended 5 times: hba0: [^\n]*192\.0\.2\.1/);
     await appliance.shows(/\nDEGRADED: the firmware has ended 5 times/);
+  },
+);
+
+testWith(
+  test,
+  programs,
+  "a firmware whose main loop hangs -> ended by its supervisor, with the reason on the console, and started again",
+  async () => {
+    const [management] = (await freePorts(1)) as [number];
+    const shelf = join(dir, "fourth_shelf.img");
+    makeEmpty(shelf, 512 * mebibyte);
+    const appliance = start({
+      image: await systemDisk("hung"),
+      disks: [{ file: shelf, serial: shelfSerial }],
+      seed: seed("hung_seed", `0.0.0.0:${guestPorts.nbd}`),
+      forwards: [{ host: management, guest: managementPort }],
+      direct: directBootOf(raw, dir),
+    });
+    await appliance.shows(/goldcopy: oak-a of array oak serves/);
+    console.log(`serves ${appliance.ageS.toFixed(1)} s after the start of QEMU (no boot loader)`);
+    const answer = await fetch(`http://127.0.0.1:${management}/v1/lab/stall`, {
+      method: "POST",
+      headers: { authorization: `Basic ${btoa(`test:${managementSecret}`)}`, "content-type": "application/json" },
+      body: JSON.stringify({ forMs: 600_000 }),
+    });
+    assert.is(answer.status, 200, await answer.text());
+    await appliance.shows(
+      /the firmware has ended \(exit code 137\) after \d+ s: its main loop has not turned for 60 s\n[^\n]*starting it again \(1 of 5\)/,
+    );
+    await appliance.shows(/goldcopy: oak-a of array oak serves/);
   },
 );
 

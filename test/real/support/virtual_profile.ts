@@ -1,5 +1,8 @@
 /** The board profile of docs/images.md, with a smaller cache: one disk, and two ports for hosts. */
 export const shelfSerial = "SHELF-0-0";
+/** In the machine. */
+export const managementPort = 7600;
+export const managementSecret = "0123456789abcdef";
 
 export interface HostPort {
   /** Address and port in the machine. */
@@ -15,6 +18,8 @@ appliance = "oak-a"
 
 [manage]
 socket = "/run/goldcopy/oak-a.sock"
+listen = "0.0.0.0:${managementPort}"
+secret = "${managementSecret}"
 
 [log]
 file = "/var/log/goldcopy/oak-a.log"
