@@ -14,6 +14,7 @@ import { ensureClients } from "./clients.ts";
 import { BuildError } from "./debian/build_error.ts";
 import { buildImage, defaultOut, type Format, formats } from "./image_build/build.ts";
 import { bundleOfImage, developmentPrivateKey, makeKeyPair, readPrivateKey } from "./image_build/bundle.ts";
+import { buildPackage } from "./image_build/deb.ts";
 import { directBootOf, emulator, type Machine, machineArguments, plainMachine } from "./image_build/machine.ts";
 import { makeSeed, seedPrograms } from "./image_build/seed.ts";
 
@@ -74,6 +75,13 @@ const commands: readonly ImageCommand[] = [
     args: [{ name: "NAME", what: "a path without an ending: oak-updates" }],
     options: [],
     run: key,
+  },
+  {
+    verb: "deb",
+    summary: "the firmware of this commit as a Debian package with a systemd unit, for an ordinary server",
+    args: [],
+    options: [{ name: "out", kind: "text", value: "DIR", what: "where it is put (.cache/image/)" }],
+    run: deb,
   },
   {
     verb: "run",
@@ -141,6 +149,12 @@ async function bundle(given: Given): Promise<number> {
     console.log(
       "signed with the development key, which is no secret: for trying things out (scripts/image key makes one of your own)",
     );
+  return 0;
+}
+
+async function deb(given: Given): Promise<number> {
+  const { path, release } = await buildPackage(given.text("out") ?? defaultOut, (text) => console.error(text));
+  console.log(`${path}  ${release.name}  ${mib(statSync(path).size)}`);
   return 0;
 }
 

@@ -22,7 +22,7 @@ import { repositoryRoot } from "../tools.ts";
 import { putModules } from "./module_tree.ts";
 import type { Release } from "./release.ts";
 
-const libraryDir = "usr/lib/goldcopy";
+export const libraryDir = "usr/lib/goldcopy";
 const images = join(repositoryRoot, "images");
 
 /** What runs on Bun in the appliance, each in one file. Workers are looked for beside the firmware under their sources' names. */
