@@ -1,5 +1,6 @@
 /** An appliance's virtual machine as QEMU's command line: for `scripts/image run` and for tests. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { BuildError } from "../debian/build_error.ts";
 import { debianTree } from "../debian/packages.ts";
@@ -19,8 +20,7 @@ export interface Machine {
   readonly firmware: "bios" | "uefi";
   /** The kernel is started by QEMU, without a boot loader. null: it is not. */
   readonly direct: DirectBoot | null;
-  /** `best`: KVM where it works. */
-  readonly acceleration: "tcg" | "kvm" | "best";
+  readonly acceleration: "tcg" | "kvm";
   /** A model of QEMU's. */
   readonly cpu: string;
   readonly cpus: number;
@@ -62,13 +62,34 @@ export const plainMachine = {
   memoryMib: 1024,
 } as const satisfies Omit<Machine, "image">;
 
-const accelerators = { tcg: ["tcg,thread=multi"], kvm: ["kvm"], best: ["kvm", "tcg,thread=multi"] } as const;
+const accelerators = { tcg: "tcg,thread=multi", kvm: "kvm" } as const;
+const kvmLimitMs = 20_000;
+
+/** Whether QEMU can start a processor with KVM: there are hosts with a /dev/kvm that opens and then fails it. */
+export function kvmWorks(): boolean {
+  if (!existsSync("/dev/kvm")) return false;
+  const words = [
+    "-accel",
+    "kvm",
+    "-cpu",
+    "max",
+    "-m",
+    "64",
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-S",
+  ];
+  const ran = spawnSync(emulator, [...words, "-monitor", "stdio"], { input: "quit\n", timeout: kvmLimitMs });
+  return ran.status === 0;
+}
 
 /** Without a console: the caller says where `-serial` goes. */
 export function machineArguments(machine: Machine): string[] {
   const { image, seed, disks, forwards, firmware, direct, acceleration, cpu, cpus, memoryMib } = machine;
   const args = [
-    ...accelerators[acceleration].flatMap((name) => ["-accel", name]),
+    ...["-accel", accelerators[acceleration]],
     ...["-cpu", cpu],
     ...["-smp", String(cpus), "-m", String(memoryMib), "-nodefaults", "-no-user-config", "-display", "none"],
     ...["-vga", "std"],

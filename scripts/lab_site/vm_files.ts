@@ -13,7 +13,7 @@ import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { clientEnvironment, ensureClients } from "../clients.ts";
 import { buildImage, defaultOut, type Manifest } from "../image_build/build.ts";
-import { emulator, type Forward, machineArguments, plainMachine } from "../image_build/machine.ts";
+import { emulator, type Forward, kvmWorks, machineArguments, plainMachine } from "../image_build/machine.ts";
 import { runProgram } from "../image_build/program.ts";
 import { releaseHere } from "../image_build/release.ts";
 import { makeSeed, seedPrograms } from "../image_build/seed.ts";
@@ -73,7 +73,7 @@ export function machineWords(lab: Lab, appliance: SiteAppliance): string[] {
     seed: seed(lab, appliance),
     disks,
     forwards: forwardedPorts(appliance),
-    acceleration: existsSync("/dev/kvm") ? "best" : "tcg",
+    acceleration: kvmWorks() ? "kvm" : "tcg",
     memoryMib,
   });
 }
