@@ -1,5 +1,5 @@
 /**
- * Runs every test and says how it went. The last line, and only the last, is `N passed, N failed` (`, N skipped`).
+ * Runs every test (those in test/long/ by hand: scripts/test long) and says how it went. The last line, and only the last, is `N passed, N failed` (`, N skipped`).
  *
  * Invariants:
  * - Each file runs in a process of its own, with a time limit; what it started in its process group ends with it.
@@ -20,7 +20,9 @@ const filesAtOnce = 2;
  * Against hangs. Unit tests take up to half a minute, the others up to five, those of emulated machines up to seven, and several times that
  * on a machine that is busy otherwise.
  */
-const fileLimitMs = { unit: 300_000, long: 1_200_000 } as const;
+const fileLimitMs = { unit: 300_000, long: 1_200_000, byHand: 3_600_000 } as const;
+/** What takes too long to be run with all the others: only when a PART names it. */
+const byHand = "test/long/";
 const fixedSeeds = [
   { first: 1, last: 20 },
   { first: 21, last: 40 },
@@ -36,19 +38,32 @@ interface Job {
   readonly counted: "totals" | "one";
 }
 
-function testJobs(filters: readonly string[]): Job[] {
+function testFiles(): string[] {
   return readdirSync(join(repositoryRoot, "test"), { recursive: true, encoding: "utf8" })
     .filter((path) => path.endsWith(".test.ts"))
     .map((path) => join("test", path))
-    .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
-    .sort()
+    .sort();
+}
+
+function testJobs(filters: readonly string[]): Job[] {
+  return testFiles()
+    .filter((path) => isWanted(path, filters))
     .map((path) => ({
       title: path,
       program: process.execPath,
       args: [path],
-      limitMs: /^test\/(?:real|sim|fuzz)/.test(path) ? fileLimitMs.long : fileLimitMs.unit,
+      limitMs: limitOf(path),
       counted: "totals",
     }));
+}
+
+function isWanted(path: string, filters: readonly string[]): boolean {
+  return filters.length === 0 ? !path.startsWith(byHand) : filters.some((filter) => path.includes(filter));
+}
+
+function limitOf(path: string): number {
+  if (path.startsWith(byHand)) return fileLimitMs.byHand;
+  return /^test\/(?:real|sim|fuzz)/.test(path) ? fileLimitMs.long : fileLimitMs.unit;
 }
 
 function simulationJobs(filters: readonly string[]): Job[] {
@@ -144,8 +159,8 @@ function endGroup(group: number): void {
 
 const usage = `usage: scripts/test [--with-check] [PART...]
 
-Runs every test file whose path contains one of the PARTs (all without one; "sim" is the simulation's seeds), two at a time, and installs
-the third-party clients that they need. The last line is "N passed, N failed".
+Runs every test file whose path contains one of the PARTs (without one: all but those in test/long/; "sim" is the simulation's seeds), two
+at a time, and installs the third-party clients that they need. The last line is "N passed, N failed".
 
   --with-check    runs scripts/check as well`;
 
@@ -177,6 +192,9 @@ async function main(): Promise<void> {
     sum.failed++;
   }
   const jobs = [...(withCheck ? [checkJob()] : []), ...testJobs(filters), ...simulationJobs(filters)];
+  if (filters.length === 0)
+    for (const path of testFiles().filter((path) => path.startsWith(byHand)))
+      console.log(`by hand only: ${path} (scripts/test long)`);
   if (jobs.length === 0) {
     console.log(`no test matches ${filters.join(" ")}`);
     sum.failed++;

@@ -10,8 +10,11 @@ const Opcode = { nopIn: 0x20, response: 0x21, dataIn: 0x25, async: 0x32, reject:
 const Status = { good: 0, check: 2, busy: 8, taskSetFull: 0x28 } as const;
 /** RFC 7143, 11.9.1: an asynchronous message that leaves the session as it is. */
 const scsiEvent = 0;
+const notReady = 2;
 const unitAttention = 6;
 const abortedCommand = 0xb;
+/** SPC-5: logical unit not accessible, asymmetric access state transition. */
+const stateTransition = { asc: 0x04, ascq: 0x0a } as const;
 const noTag = 0xffffffff;
 
 interface Waiting {
@@ -194,9 +197,13 @@ export class IscsiPath implements PathClient {
     const isFixed = (sense[0] ?? 0) % 128 < 0x72;
     const key = (sense[isFixed ? 2 : 1] ?? 0) & 0xf;
     const asc = sense[isFixed ? 12 : 2] ?? 0;
+    const ascq = sense[isFixed ? 13 : 3] ?? 0;
     const isBusy = status === Status.busy || status === Status.taskSetFull;
-    const isAgain = isBusy || (status === Status.check && (key === unitAttention || key === abortedCommand));
-    const text = `iSCSI response ${response}, SCSI status ${status}, sense key ${key}, ASC ${asc}`;
+    // What hosts wait out and send again by themselves (Linux: a delayed retry).
+    const isTransition = key === notReady && asc === stateTransition.asc && ascq === stateTransition.ascq;
+    const isAgain =
+      isBusy || (status === Status.check && (key === unitAttention || key === abortedCommand || isTransition));
+    const text = `iSCSI response ${response}, SCSI status ${status}, sense key ${key}, ASC ${asc}, ASCQ ${ascq}`;
     this.#events.refused(slot, isAgain ? "again" : "error", text);
   }
 
