@@ -16,7 +16,8 @@
  *               attention, ended (meta: why)
  *
  * Invariants:
- * - Records of a turn go as few messages of at most `payloadBytesMax`; only a record with more data than is copied goes over several.
+ * - Records of a turn go as few messages, each as soon as it has `promptBytes`, and at most `payloadBytesMax`; only a record with more data
+ *   than is copied goes over several.
  * - Memory that is gathered in is used again when the partner has every message of it: fresh pages cost more than the copying.
  * - In front of a message that begins in gathered memory there is room for its frame's head, which nothing else lies in.
  * - What arrives is judged for shape here; whether a channel or an id is known is for whoever keeps them. A payload that has been fed
@@ -36,6 +37,11 @@ const gatherBytes = 144 * 1024;
 /** Data up to this are copied by `put`, and belong to the caller again when it returns. */
 export const copiedBytesMax = 16 * 1024;
 const freeBuffersMax = 4;
+/**
+ * So much goes before the turn ends: the partner begins with it while the rest is gathered, on the other core. Forwarded 4 KiB reads at
+ * depth 32 over iSCSI: 52,000 IOPS without, 75,000 with; over NBD 86,000 and 87,000.
+ */
+const promptBytes = 48 * 1024;
 /** Two length words, and in protobuf the kind and two numbers of at most 9 bytes: 28. */
 const headroomBytes = 32;
 
@@ -130,6 +136,7 @@ export class WorkWriter {
   }
 
   #sendSoon(): void {
+    if (this.#end - this.#start >= promptBytes) this.#flush();
     if (this.#isDue) return;
     this.#isDue = true;
     this.#clock.defer(() => {
