@@ -213,7 +213,10 @@ export class PairAppliance {
       this.#judgeRefusals();
     };
     partnership.onEngine = () => {
-      if (partnership.engine === null) this.#traffic[half]!.calls.engineEnded();
+      if (partnership.engine === null) {
+        this.#traffic[half]!.mover.engineEnded();
+        this.#traffic[half]!.calls.engineEnded();
+      }
       this.onEngine(half);
     };
     return partnership;

@@ -1,10 +1,11 @@
 /**
- * What the partner's hosts ask of the volumes that are served here: the other end of `forwarder.ts`. Each channel is a nexus, or an open
- * volume, like any other to the firmware here.
+ * What the partner's hosts ask of the volumes that are served here, in one session with the partner: the other end of `forwarder.ts`. Each
+ * channel is a nexus, or an open volume, like any other to the firmware here.
  *
  * Invariants:
  * - Every task and request is answered once, also when its channel has been closed meanwhile.
- * - A channel whose firmware has ended here answers nothing more.
+ * - A channel whose firmware has ended here answers nothing more; nor does anything when the session is over: channels and ids begin anew
+ *   with the next one, and half a record is no part of that.
  * - A short read lands where its answer is sent from; a longer one in memory of its own, which nothing else is put into.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -35,10 +36,13 @@ export class Forwarded {
   readonly #reader: WorkReader;
   readonly #channels = new Map<number, Channel>();
   #seat: Seat | null = null;
+  #isOver = false;
 
   constructor(clock: Clock, send: SendMessage) {
     this.#clock = clock;
-    this.#writer = new WorkWriter(clock, (payload, memory) => send({ kind: "told" }, payload, memory));
+    this.#writer = new WorkWriter(clock, (payload, memory) => {
+      if (!this.#isOver) send({ kind: "told" }, payload, memory);
+    });
     this.#reader = new WorkReader((head, meta, data) => this.#channels.get(head.channel)?.asked(head, meta, data));
   }
 
@@ -79,7 +83,8 @@ export class Forwarded {
   }
 
   /** The partner is gone, and its hosts' connections with it. */
-  closeAll(): void {
+  end(): void {
+    this.#isOver = true;
     for (const channel of [...this.#channels.keys()]) this.close(channel);
   }
 

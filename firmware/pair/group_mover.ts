@@ -7,7 +7,9 @@
  *
  * Invariants:
  * - From `begin` on the group is opened by nobody until the other half's claims are known: the higher claim has it.
- * - Hosts' commands are released when it is known where the group is.
+ * - Hosts' commands are released when it is known where the group is, or when the half has ended here: from then on they wait for whoever
+ *   has it next, and finds that out before it lets them in.
+ * - An end of the half's firmware here, at any step, ends what goes on here: nothing that was asked of it comes to an end by itself.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { ApiAnswer } from "../manage/api.ts";
@@ -29,10 +31,15 @@ export interface GroupMoverParts {
   hold(uuids: readonly string[], isHeld: boolean): Promise<void>;
 }
 
+const elsewhere = refused("busy", "the half has another owner now; ask again in a moment");
+
 export class GroupMover {
   readonly #parts: GroupMoverParts;
   #moving = false;
   #settling = false;
+  #over = Promise.withResolvers<void>();
+  /** What the move under way has made hosts wait for. */
+  #held: readonly string[] = [];
   /** Groups that are leaving, by their id; their hosts wait. */
   readonly #leaving = new Map<string, { readonly volumes: readonly string[]; readonly uuids: readonly string[] }>();
 
@@ -46,24 +53,58 @@ export class GroupMover {
     if (this.#moving) return refused("busy", "another group is being moved; wait for its end");
     this.#moving = true;
     try {
-      return await this.#move(engine, name, timeoutMs);
+      return await Promise.race([this.#move(engine, name, timeoutMs), this.#over.promise.then(() => elsewhere)]);
     } finally {
       this.#moving = false;
     }
   }
 
+  /** The half's firmware has ended here, wherever a group was on its way. */
+  engineEnded(): void {
+    const waiting = [...this.#leaving.values()].flatMap(({ uuids }) => uuids);
+    const held = [...new Set([...this.#held, ...waiting])];
+    this.#held = [];
+    this.#leaving.clear();
+    if (held.length > 0) void this.#parts.hold(held, false);
+    this.#over.resolve();
+    this.#over = Promise.withResolvers();
+  }
+
+  async #release(): Promise<void> {
+    const held = this.#held;
+    this.#held = [];
+    if (held.length > 0) await this.#parts.hold(held, false);
+  }
+
+  /** Whether nothing of theirs is under way any more; false: not within `holdQuietMs`. */
+  #hold(uuids: readonly string[]): Promise<boolean> {
+    const { clock, hold } = this.#parts;
+    this.#held = uuids;
+    const isLate = new Promise<boolean>((resolve) => clock.after(pairLimits.holdQuietMs, () => resolve(false)));
+    return Promise.race([hold(uuids, true).then(() => true), isLate]);
+  }
+
   async #move(engine: Engine, name: string, timeoutMs: number): Promise<Result<null>> {
-    const { hold, events, clock, askOther } = this.#parts;
+    const { events, clock, askOther } = this.#parts;
     const { transfers } = engine;
+    // Once it is not, `engineEnded` has seen to everything.
+    const isCurrent = () => this.#parts.engine() === engine;
     if (askOther("/half/claims", {}) === null)
       return refused("not-connected", "the owner of the other half is not reached; see: goldcopy pair status");
     const prepared = await transfers.prepare(name, timeoutMs);
     if (!prepared.ok) return prepared;
     await new Promise<void>((resolve) => clock.after(pairLimits.breathMs, resolve));
+    if (!isCurrent()) return elsewhere;
     const startedMs = clock.nowMs();
-    await hold(prepared.value, true);
     let isKnown = true;
     try {
+      const isQuiet = await this.#hold(prepared.value);
+      if (!isCurrent()) return elsewhere;
+      if (!isQuiet) {
+        transfers.abandon(name);
+        const text = `what hosts had asked of group ${name} did not end in ${pairLimits.holdQuietMs} ms; it stays where it is`;
+        return refused("not-drained", text);
+      }
       const begun = await transfers.begin(name);
       if (!begun.ok) {
         transfers.abandon(name);
@@ -72,6 +113,7 @@ export class GroupMover {
       const { id, transfer } = begun.value;
       this.#leaving.set(id, { volumes: transfer.volumes, uuids: prepared.value });
       const answer = await askOther("/half/adopt", transfer);
+      if (!isCurrent()) return elsewhere;
       if (answer?.status === 200) {
         const ended = await transfers.end(id, transfer.volumes);
         const heldMs = Math.round(clock.nowMs() - startedMs);
@@ -84,13 +126,14 @@ export class GroupMover {
       }
       // Whether it has the group is what its claims say.
       isKnown = false;
+      this.#held = [];
       await this.settle();
       const error = (answer?.body as { error?: { text?: string } } | undefined)?.error?.text ?? "it was lost meanwhile";
       const isHere = engine.groups.find(name) !== null;
       const what = isHere ? "stays where it is" : "is opened when it is known which half has it";
       return refused("failed", `the other half has not taken group ${name}, which ${what}: ${error}`);
     } finally {
-      if (isKnown) await hold(prepared.value, false);
+      if (isKnown && isCurrent()) await this.#release();
     }
   }
 
@@ -102,27 +145,31 @@ export class GroupMover {
     if (engine === null || this.#settling) return;
     this.#settling = true;
     try {
-      await engine.transfers.openClosed();
-      const leaving = engine.transfers.claims().filter((claim) => claim.leaving);
-      if (leaving.length === 0) return;
-      const answer = await this.#parts.askOther("/half/claims", {});
-      if (answer?.status !== 200) return;
-      const theirs = (answer.body as Claims).groups;
-      for (const { id, claim } of leaving) {
-        const other = theirs.find((one) => one.id === id);
-        const { volumes, uuids } = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
-        if (other !== undefined && other.claim > claim) await engine.transfers.end(id, volumes);
-        else {
-          await this.#parts.askOther("/half/forget", { volumes });
-          const back = await engine.transfers.cancel(id);
-          if (!back.ok)
-            this.#parts.events.emit("group-move-trouble", `group ${id} could not be taken back: ${back.error.text}`);
-        }
-        this.#leaving.delete(id);
-        await this.#parts.hold(uuids, false);
-      }
+      await Promise.race([this.#settle(engine), this.#over.promise]);
     } finally {
       this.#settling = false;
+    }
+  }
+
+  async #settle(engine: Engine): Promise<void> {
+    await engine.transfers.openClosed();
+    const leaving = engine.transfers.claims().filter((claim) => claim.leaving);
+    if (leaving.length === 0) return;
+    const answer = await this.#parts.askOther("/half/claims", {});
+    if (answer?.status !== 200) return;
+    const theirs = (answer.body as Claims).groups;
+    for (const { id, claim } of leaving) {
+      const other = theirs.find((one) => one.id === id);
+      const { volumes, uuids } = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
+      if (other !== undefined && other.claim > claim) await engine.transfers.end(id, volumes);
+      else {
+        await this.#parts.askOther("/half/forget", { volumes });
+        const back = await engine.transfers.cancel(id);
+        if (!back.ok)
+          this.#parts.events.emit("group-move-trouble", `group ${id} could not be taken back: ${back.error.text}`);
+      }
+      this.#leaving.delete(id);
+      await this.#parts.hold(uuids, false);
     }
   }
 

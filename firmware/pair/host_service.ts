@@ -36,7 +36,8 @@ const noBytes = new Uint8Array(0);
 
 export class HostService {
   readonly #parts: HostServiceParts;
-  readonly #forwarded: Forwarded;
+  /** Of this session with the partner, or of the next one. */
+  #forwarded: Forwarded;
   readonly #knownRoles: KnownRoles;
   #own: ArraySeat | null = null;
   #partner: PartnerSeat | null = null;
@@ -146,7 +147,9 @@ export class HostService {
     this.#theirDirectory = null;
     this.#told = noBytes;
     this.leavePartner();
-    this.#forwarded.closeAll();
+    this.#forwarded.end();
+    this.#forwarded = new Forwarded(this.#parts.clock, this.#parts.send);
+    this.#forwarded.seat = this.#own;
   }
 
   /** The partner serves no more. */

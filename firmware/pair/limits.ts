@@ -35,6 +35,8 @@ export const pairLimits = {
   lookMs: 5,
   /** Between two looks whether what hosts had under way has ended, before their group moves: they wait. */
   holdLookMs: 1,
+  /** Then the group stays: hosts' commands wait for `waitMs` at most, and the way to the other half takes some of that. */
+  holdQuietMs: 2000,
   /** A start waits so long for a partner that is down, so that both of a site that gets its power back meet first. */
   meetMs: 500,
   /** A partner that was not met since the start, or that owns nothing, is waited for so many times the limit. */

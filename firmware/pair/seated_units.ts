@@ -116,8 +116,8 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   // ---------------------------------------------------------------- volumes that move from part to part
 
   /**
-   * Commands to these volumes (UUIDs) wait until `release`; resolves when nothing of theirs is under way at a seat any more. NBD sessions
-   * of theirs break off, and their hosts ask anew; those that come meanwhile are to wait (`holdsVolumes`).
+   * Commands to these volumes (UUIDs) wait until `release`; resolves when nothing of theirs is under way at a seat any more, or they have
+   * been released. NBD sessions of theirs break off, and their hosts ask anew; those that come meanwhile are to wait (`holdsVolumes`).
    */
   async hold(uuids: readonly string[]): Promise<void> {
     for (const uuid of uuids) this.#held.add(uuid);
@@ -127,7 +127,8 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
     const isQuiet = () =>
       [...this.#nexuses].every((nexus) => !nexus.isBusyWithHeld) &&
       this.#parts.every((part) => !part.isBusyWith(uuids));
-    await whenSo(this.#clock, pairLimits.holdLookMs, isQuiet);
+    const isReleased = () => !uuids.some((uuid) => this.#held.has(uuid));
+    await whenSo(this.#clock, pairLimits.holdLookMs, () => isReleased() || isQuiet());
   }
 
   get holdsVolumes(): boolean {

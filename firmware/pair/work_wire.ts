@@ -240,7 +240,10 @@ export class WorkReader {
       if (this.#begunBytes < this.#begun.byteLength) return null;
       const view = viewOf(this.#begun);
       const fault = faultOf(view, 0);
-      if (fault !== null) return fault;
+      if (fault !== null) {
+        this.#begunBytes = 0;
+        return fault;
+      }
       const totalBytes = view.getUint32(0, true);
       if (this.#begunBytes < totalBytes) this.#begun = grown(this.#begun, totalBytes);
       else this.#giveBegun(view);

@@ -17,7 +17,7 @@ test("the interconnect is cut -> the owner goes on, unmirrored, and nobody takes
   assert.is(bench.a.machine.bootCount, 1);
   assert.is(bench.b.machine.bootCount, 1);
   bench.world.join("oak-a", "oak-b");
-  bench.untilMirrored();
+  bench.untilAllMirrored();
   host.rest();
   bench.settleStores();
   assert.ok(bench.cachesAreAlike());

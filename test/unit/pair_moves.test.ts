@@ -152,4 +152,56 @@ test("an appliance dies while a group with a long log leaves it -> the partner t
   }
 });
 
+test("a half is handed over while one of its groups moves -> the move is answered, and the group is served", () => {
+  for (let step = 0; step < 20; step++) {
+    const bench = twoHalves(1000 + step);
+    const sessions = bench.machines.map((machine, index) => {
+      const session = new PairInitiator(bench, `host${index}`);
+      session.login(machine);
+      return session;
+    });
+    write(sessions[0]!, 0, filled(step));
+    let open = 2;
+    void bench.a.appliance!.halves[0]!.failover("oak-b").then(() => open--);
+    bench.runFor(step * 2);
+    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" })).then(() => open--);
+    bench.until("both are answered", () => open === 0);
+    bench.until("the group is served", () => owners(bench)["one"] === "oak-b");
+    for (const [index, session] of sessions.entries()) {
+      assertReads(session, 0, filled(step + index));
+      write(session, 0, filled(step + index + 1));
+    }
+    bench.untilAllMirrored();
+    bench.call(bench.a, "POST", "/v1/pair/failover", { home: true });
+    bench.untilAllMirrored();
+    assert.is(move(bench, bench.a, "one", owners(bench)["one"] === "oak-a" ? "oak-b" : "oak-a"), true, "another move");
+    assertReads(sessions[0]!, 0, filled(step + 2));
+  }
+});
+
+test("the shelf answers late while a group's hosts are held -> the group stays, and its hosts go on", () => {
+  let refusedAfterHold = 0;
+  for (let step = 0; step < 10; step++) {
+    const bench = twoHalves(1030 + step);
+    const host = bench.host("one", 300);
+    host.run();
+    bench.until("some writes", () => host.acks > 100);
+    const move = bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b", timeoutMs: 3000 }));
+    let answer: { readonly status: number; readonly body: unknown } | null = null;
+    void move.then((given) => {
+      answer = given;
+    });
+    bench.runFor(50 + step * 3);
+    for (const disk of bench.shelf.slots) disk!.faults.writeMs = 3000;
+    bench.until("the move is answered", () => answer !== null);
+    if (JSON.stringify(answer).includes("did not end in")) refusedAfterHold++;
+    for (const disk of bench.shelf.slots) disk!.faults.writeMs = 0.1;
+    const acks = host.acks;
+    bench.until("writes go on", () => host.acks > acks + 100);
+    host.rest();
+    assert.is(host.verify(), null);
+  }
+  assert.ok(refusedAfterHold > 0, "some were refused for what hosts had asked");
+});
+
 test.run();

@@ -214,4 +214,15 @@ test("lengths that lie and kinds that are none → a fault, and nothing is given
   }
 });
 
+test("a head that lies, in two messages → a fault, and what is fed then begins anew", () => {
+  const lie = new Uint8Array(40).fill(0xff);
+  const records: Record[] = [];
+  const reader = new WorkReader((head, meta, data) => records.push({ head, meta: meta.slice(), data: data.slice() }));
+  assert.is(reader.feed(lie.subarray(0, 20)), null);
+  assert.ok(reader.feed(lie.subarray(20)) !== null);
+  const mine = [record(1, 24, 100)];
+  for (const message of written(mine)) assert.is(reader.feed(message), null);
+  assertSame(records, mine);
+});
+
 test.run();
