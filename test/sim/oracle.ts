@@ -35,6 +35,8 @@ export interface BootFacts {
   readonly array: string;
   /** It goes on where the array was served elsewhere (the other appliance, the other half) until a moment ago. */
   readonly succeeds: boolean;
+  /** The group has gone to the other half: what its log here comes to is no part of the group any more. */
+  readonly hasLeft: boolean;
   alive(): boolean;
   /** The demo group, once the boot has it. */
   group(): Group | null;
@@ -328,6 +330,7 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
     const group = boot.group();
     if (group === null) return null;
     let view = this.#views.get(boot);
+    if (boot.hasLeft) return view ?? null;
     if (view === undefined) {
       view = new CopyView(this.history, group, boot.array);
       this.#views.set(boot, view);
