@@ -432,7 +432,8 @@ export class SiteFaults {
 }
 
 /** Appliances of a pair whose write cache has failed, as the owners' warnings tell. */
-function failedCaches(array: SimArray): { machine: SimMachine; text: string }[] {
+export function failedCaches(array: SimArray): { machine: SimMachine; text: string }[] {
+  if (!array.isPair) return [];
   return array.machines
     .filter(({ runs }) => runs)
     .flatMap((machine) => machine.lives.map((life) => ({ machine, life })))

@@ -7,6 +7,7 @@
  * as the runbooks say; everything else must mend by itself.
  */
 import type { GroupJson } from "../../firmware/manage/status_json.ts";
+import { failedCaches } from "./faults.ts";
 import { type HostOrders, HostSession, sweepsWanted } from "./host_session.ts";
 import type { Operator } from "./operator.ts";
 import { groupName, type SimArray, type SimMachine } from "./sim_array.ts";
@@ -240,6 +241,8 @@ export function isWhole(site: Site): boolean {
   const [first, second] = site.arrays.map(statusOf);
   if (first == null || second == null || site.arrays.some((array) => !array.isMirrored)) return false;
   if (site.arrays.some((array) => array.live?.group()?.shelfTrouble != null)) return false;
+  // The operator restarts it, as its warning says.
+  if (site.arrays.some((array) => failedCaches(array).length > 0)) return false;
   const primary = first.writable ? first : second;
   const golden = first.writable ? second : first;
   if (!primary.writable || golden.writable || golden.role !== "golden") return false;
