@@ -181,7 +181,10 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   if (trouble !== null) return refuse(events, trouble);
   const persisted = await new Promise<"persisted" | "failed">((resolve) => nvram.persistAll(resolve));
   if (persisted === "failed")
-    return refuse(events, "the write cache cannot be persisted; replace it, or give the profile another [cache]");
+    return refuse(
+      events,
+      "the write cache cannot be persisted; start again, and only if it goes on failing replace it: what it alone holds is lost then",
+    );
   const saveCache = (cache: CacheEntry, done: (error: StoreError | null) => void) => {
     // An array has at most two appliances, and a pair's caches are one: of former ones only the last is remembered.
     const others = holder.document.caches.filter(

@@ -64,6 +64,8 @@ export interface DrawnFaults {
 
 /** Classes whose excuses are worked out for single appliances alone: a site with pairs has none of them. */
 const singleClasses: readonly FaultClass[] = ["oldDisk"];
+/** Classes that strike pairs only when they are asked for: what an operator does about them is not simulated for every case yet. */
+const requestedClasses: readonly FaultClass[] = [...singleClasses, "persist", "oldCache"];
 
 /** How many pairs a run has: none where a class that is asked for knows single appliances alone. */
 export function pairsFor(prng: Prng, always: readonly FaultClass[]): PairCount {
@@ -72,7 +74,7 @@ export function pairsFor(prng: Prng, always: readonly FaultClass[]): PairCount {
 }
 
 export function classesFor(pairs: PairCount, allowed: readonly FaultClass[]): readonly FaultClass[] {
-  return pairs === "none" ? allowed : allowed.filter((name) => !singleClasses.includes(name));
+  return pairs === "none" ? allowed : allowed.filter((name) => !requestedClasses.includes(name));
 }
 
 /** `allowed`: the classes that may strike at all; `always`: those that do, whatever the seed says. */
