@@ -28,7 +28,7 @@ import { LunRegistry } from "./manage/luns.ts";
 import { keptOverPowerLoss, ReservationKeeper } from "./manage/reservation_shelf.ts";
 import { CopyKeeper } from "./pair/copy_keeper.ts";
 import type { Directory } from "./pair/directory.ts";
-import type { HalfNumber } from "./pair/limits.ts";
+import { type HalfNumber, pairLimits } from "./pair/limits.ts";
 import type { PairPort } from "./pair/pair_port.ts";
 import type { Seat } from "./pair/seat.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
@@ -308,6 +308,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       : null;
   const transfers = new GroupTransfers({
     clock,
+    inheritMs: pairLimits.inheritMs,
     pool,
     groups,
     document: () => holder.document,

@@ -30,6 +30,8 @@ export interface Transfer {
 
 export interface GroupTransfersParts {
   readonly clock: Clock;
+  /** So long after hosts could write to a group it goes on without asking its peers (L4), ms. */
+  readonly inheritMs: number;
   readonly pool: Pool;
   readonly groups: GroupRegistry;
   document(): ArrayDocument;
@@ -45,7 +47,8 @@ const slabsMax = 80_000;
 
 export class GroupTransfers {
   readonly #parts: GroupTransfersParts;
-  readonly #served = new Map<string, boolean>();
+  /** By id: until when a group that has left, and was served, goes on as if it had not, when it comes back. */
+  readonly #servedUntilMs = new Map<string, number>();
   /** Groups that are just coming, by their id, and their volumes: mappings are here before the volumes are. */
   readonly #coming = new Map<string, readonly string[]>();
   /** Groups that are this half's and could not be opened, by their id. */
@@ -110,12 +113,12 @@ export class GroupTransfers {
       ),
       wasServed: entry.replication.role.is("serving"),
     };
-    this.#served.set(id, transfer.wasServed);
+    if (transfer.wasServed) this.#servedUntilMs.set(id, this.#inheritsUntilMs());
     await groups.letGo(entry);
     const begun = await whenAnswered<StoreError, GroupParcel | null>((answer) => pool.beginMove(id, answer));
     if (begun.error !== null || begun.value === null) {
       const why = begun.error?.text ?? "the pool has no parcel";
-      await this.#takeUp(id, transfer.wasServed);
+      await this.#comeBack(id);
       return refused("shelf-failed", `group ${name} could not leave, and stays: ${why}`);
     }
     const { parcel } = { parcel: begun.value };
@@ -141,7 +144,8 @@ export class GroupTransfers {
   }
 
   async #adopt(id: string, transfer: Transfer): Promise<Result<GroupEntry>> {
-    const { pool, document, save } = this.#parts;
+    const { pool, document, save, clock } = this.#parts;
+    const inheritsUntilMs = transfer.wasServed ? this.#inheritsUntilMs() : Number.NEGATIVE_INFINITY;
     const before = document();
     const missing = transfer.mappings.find(({ host }) => !before.hosts.some(({ name }) => name === host));
     if (missing !== undefined)
@@ -161,7 +165,7 @@ export class GroupTransfers {
       await this.forgetVolumes(transfer.volumes);
       return refused(adopted.code === "no-space" ? "no-space" : "shelf-failed", adopted.text);
     }
-    return this.#takeUp(id, transfer.wasServed);
+    return this.#takeUp(id, clock.nowMs() <= inheritsUntilMs);
   }
 
   /** The other half has it. `volumes`: its, or none where that is not known any more. */
@@ -169,7 +173,7 @@ export class GroupTransfers {
     const { pool } = this.#parts;
     const ended = await whenDone<StoreError>((answer) => pool.endMove(id, answer));
     if (ended !== null) return refused("shelf-failed", ended.text);
-    this.#served.delete(id);
+    this.#servedUntilMs.delete(id);
     await this.forgetVolumes(volumes.length > 0 ? volumes : this.#strangers());
     this.#parts.changed();
     return done(null);
@@ -180,9 +184,17 @@ export class GroupTransfers {
     const { pool } = this.#parts;
     const cancelled = await whenDone<StoreError>((answer) => pool.cancelMove(id, answer));
     if (cancelled !== null) return refused("shelf-failed", cancelled.text);
-    const wasServed = this.#served.get(id) ?? false;
-    this.#served.delete(id);
-    return this.#takeUp(id, wasServed);
+    return this.#comeBack(id);
+  }
+
+  #comeBack(id: string): Promise<Result<GroupEntry>> {
+    const untilMs = this.#servedUntilMs.get(id) ?? Number.NEGATIVE_INFINITY;
+    this.#servedUntilMs.delete(id);
+    return this.#takeUp(id, this.#parts.clock.nowMs() <= untilMs);
+  }
+
+  #inheritsUntilMs(): number {
+    return this.#parts.clock.nowMs() + this.#parts.inheritMs;
   }
 
   async #takeUp(id: string, inherits: boolean): Promise<Result<GroupEntry>> {

@@ -172,6 +172,7 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
         if (this.#licence.mayForget(array)) continue;
         this.chronicle.fail("D1", `${array} opened its log without what its hosts have seen`, facts);
       } else if (history.contains(shown, timeline.parent!, timeline.forkSeq)) {
+        if (this.#goesOn(from, boot)) continue;
         this.losses.push({ timeline, lostCommands: this.#lostCommands(shown, from) });
         if (this.#licence.mayFork(boot.array)) continue;
         this.chronicle.fail("L2", `${boot.array} became primary without what the hosts of ${array} have seen`, facts);
@@ -183,9 +184,7 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
   #judgeBranch(timeline: Timeline, boot: BootFacts): void {
     const { history } = this;
     const from: Position = history.normal({ timeline: timeline.parent!, seq: timeline.forkSeq });
-    // The array is the primary that it was, on its own branch: whoever began another one answers for it (L5).
-    const own = this.#standing.get(boot.array);
-    if (boot.succeeds && own !== undefined && history.contains(from, own, own.forkSeq + 1)) return;
+    if (this.#goesOn(from, boot)) return;
     for (const [array, standing] of this.#standing) {
       if (array === boot.array || history.contains(from, standing, standing.forkSeq + 1)) continue;
       if (this.#licence.mayFork(boot.array)) continue;
@@ -194,6 +193,12 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
         `${array} opened ${standing.id.slice(0, 8)} behind ${history.describe({ timeline: standing.parent!, seq: standing.forkSeq })}`,
       ]);
     }
+  }
+
+  /** The array is the primary that it was, on its own branch: whoever began another one answers for it (L5). */
+  #goesOn(from: Position, boot: BootFacts): boolean {
+    const own = this.#standing.get(boot.array);
+    return boot.succeeds && own !== undefined && this.history.contains(from, own, own.forkSeq + 1);
   }
 
   /** Acknowledged commands in the past of `shown` that are not in the past of `kept`. */

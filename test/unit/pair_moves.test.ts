@@ -204,4 +204,32 @@ test("the shelf answers late while a group's hosts are held -> the group stays, 
   assert.ok(refusedAfterHold > 0, "some were refused for what hosts had asked");
 });
 
+test("a group that has left comes back -> it goes on as it was served for a while, later it asks its peers", () => {
+  for (const [awayMs, goesOn] of [
+    [pairLimits.inheritMs - 1000, true],
+    [pairLimits.inheritMs + 1000, false],
+  ] as const) {
+    const bench = twoHalves(1050);
+    const engine = bench.owner.partnership!.engine!;
+    const { groups, transfers } = engine;
+    const told: boolean[] = [];
+    const takeUp = groups.takeUp.bind(groups);
+    groups.takeUp = (id, inherits) => {
+      told.push(inherits);
+      return takeUp(id, inherits);
+    };
+    let step = "";
+    void transfers.prepare("one", 3000).then(async () => {
+      const begun = await transfers.begin("one");
+      step = begun.ok ? begun.value.id : begun.error.text;
+    });
+    bench.until("it has left", () => step !== "" && groups.find("one") === null);
+    bench.cut(true);
+    bench.runFor(awayMs);
+    void transfers.cancel(step);
+    bench.until("it is back", () => groups.find("one") !== null);
+    assert.equal(told, [goesOn]);
+  }
+});
+
 test.run();
