@@ -47,6 +47,7 @@ export function createPairApi(parts: PairApiParts): Api {
         return partnership.engine?.control ?? null;
       },
       pair: partnership,
+      tenure: partnership.tenure,
       events,
       clock,
       lab,

@@ -131,6 +131,7 @@ export class PairAppliance {
     const own = this.halves[half]!;
     const other = this.halves[1 - half]!;
     const engine = () => own.engine;
+    const { tenure } = own;
     const askOther = (path: string, body: object): Promise<ApiAnswer> | null => {
       const text = JSON.stringify(body);
       if (other.engine !== null) return this.#traffic[1 - half]!.calls.answer(path, text);
@@ -141,9 +142,10 @@ export class PairAppliance {
       const there = own.askPartner("POST", "/half/hold", JSON.stringify({ uuids, isHeld }));
       await Promise.all([isHeld ? this.#front.hold(uuids) : null, there]);
     };
-    const mover = new GroupMover({ clock: hal.clock, events, half, engine, askOther, hold });
+    const mover = new GroupMover({ clock: hal.clock, events, half, engine, tenure, askOther, hold });
     const calls = new HalfCalls({
       engine,
+      tenure,
       front: this.#front,
       move: (group, timeoutMs) => mover.move(group, timeoutMs),
       ready: () => this.#readiness.whenReady(),
@@ -152,6 +154,7 @@ export class PairAppliance {
       half,
       events,
       engine,
+      tenure,
       askOther,
       maskCeded: (claims) => calls.maskCeded(claims),
     });

@@ -23,6 +23,7 @@ import {
 import type { EventLog } from "./events.ts";
 import { ringEventsMax } from "./events.ts";
 import type { TrialJson } from "./status_json.ts";
+import type { Tenure } from "./tenure.ts";
 
 export interface ApiAnswer {
   readonly status: number;
@@ -38,6 +39,8 @@ export interface ApiParts {
   readonly elsewhere?: Api;
   /** Of this appliance as one of two. */
   readonly pair?: PairControl;
+  /** Of `control`, which may go to another appliance while it is at work. */
+  readonly tenure?: Tenure;
   readonly events: EventLog;
   readonly clock: Clock;
   /** null where the hardware cannot be told to fail. */
@@ -101,7 +104,7 @@ function resultOf(
   const [pathname = "", queryText = ""] = path.split("?", 2);
   const segments = decodeSegments(pathname);
   if (segments === null) return refused("invalid", "the path is not valid");
-  const found = [...ownRoutes, ...routes].filter((route) => matches(route, segments));
+  const found = [...ownRoutes, ...routes, handOver].filter((route) => matches(route, segments));
   if (found.length === 0) return refused("not-found", `no such resource: ${pathname}`);
   const route = found.find((candidate) => candidate.method === method);
   if (route === undefined) return refused("invalid", `${method} is not possible on ${pathname}`);
@@ -112,8 +115,12 @@ function resultOf(
   if (body === undefined)
     return refused("invalid", `the body must be a JSON object of at most ${bodyCharsMax} characters`);
   const call = { parts, names, query: new URLSearchParams(queryText), body };
-  if (parts.control !== null) return route.run({ ...call, control: parts.control });
   if (ownRoutes.includes(route)) return route.run(call as unknown as Call);
+  if (parts.control !== null) {
+    const answer = route.run({ ...call, control: parts.control });
+    if (parts.tenure === undefined || route === handOver) return answer;
+    return parts.tenure.orOver(Promise.resolve(answer), () => ownerChanged);
+  }
   return parts.elsewhere?.(method, path, bodyText) ?? noControl;
 }
 
@@ -294,11 +301,13 @@ const routes: readonly Route[] = [
 
   route("GET /v1/support", ({ control, parts }) => done(supportBundle(control, parts))),
 
-  long("POST /v1/pair/failover", schemas.pairFailover, 0, async (call, body) =>
-    call.control.pair === null ? noPair : call.control.pair.failover(body.to),
-  ),
   judged("POST /v1/pair/move", schemas.pairMove, (call) => (call.control.pair === null ? noPair : noSuchHalf)),
 ];
+
+/** Asked of the owner, which is the owner no longer when it is done. */
+const handOver: Route = long("POST /v1/pair/failover", schemas.pairFailover, 0, async (call, body) =>
+  call.control.pair === null ? noPair : call.control.pair.failover(body.to),
+);
 
 /** About the appliance that is asked, whoever owns the array. */
 const ownRoutes: readonly Route[] = [
@@ -314,6 +323,10 @@ const ownRoutes: readonly Route[] = [
 const noPair = refused("not-found", "this array has one appliance, and no pair");
 /** What is between the halves is not for one of them to answer (`pair_api.ts`). */
 const noSuchHalf = refused("failed", "a group is moved by its array, not by one half of it");
+const ownerChanged = refused(
+  "starting",
+  "the array's owner has changed meanwhile, and whether this was done is not known; look, and ask again if it was not",
+);
 const noControl = refused("starting", "who owns the array is not settled yet; ask again in a moment");
 const noLab = refused("not-in-this-version", "this hardware cannot be told to fail");
 

@@ -15,6 +15,7 @@ import type { Clock } from "../../hal/api/clock.ts";
 import type { ApiAnswer } from "../manage/api.ts";
 import { type Result, refused } from "../manage/control.ts";
 import type { EventSink } from "../manage/events.ts";
+import type { Tenure } from "../manage/tenure.ts";
 import type { Claims } from "./half_calls.ts";
 import { type HalfNumber, pairLimits } from "./limits.ts";
 import type { Engine } from "./partnership_options.ts";
@@ -25,6 +26,7 @@ export interface GroupMoverParts {
   readonly half: HalfNumber;
   /** Of this half; null: not owned here. */
   engine(): Engine | null;
+  readonly tenure: Tenure;
   /** Asks the owner of the other half; null: it is not known or not reached. */
   askOther(path: string, body: object): Promise<ApiAnswer> | null;
   /** Tells the front ends of both appliances. */
@@ -37,7 +39,6 @@ export class GroupMover {
   readonly #parts: GroupMoverParts;
   #moving = false;
   #settling = false;
-  #over = Promise.withResolvers<void>();
   /** What the move under way has made hosts wait for. */
   #held: readonly string[] = [];
   /** Groups that are leaving, by their id; their hosts wait. */
@@ -53,7 +54,7 @@ export class GroupMover {
     if (this.#moving) return refused("busy", "another group is being moved; wait for its end");
     this.#moving = true;
     try {
-      return await Promise.race([this.#move(engine, name, timeoutMs), this.#over.promise.then(() => elsewhere)]);
+      return await this.#parts.tenure.orOver(this.#move(engine, name, timeoutMs), () => elsewhere);
     } finally {
       this.#moving = false;
     }
@@ -66,8 +67,6 @@ export class GroupMover {
     this.#held = [];
     this.#leaving.clear();
     if (held.length > 0) void this.#parts.hold(held, false);
-    this.#over.resolve();
-    this.#over = Promise.withResolvers();
   }
 
   async #release(): Promise<void> {
@@ -145,7 +144,7 @@ export class GroupMover {
     if (engine === null || this.#settling) return;
     this.#settling = true;
     try {
-      await Promise.race([this.#settle(engine), this.#over.promise]);
+      await this.#parts.tenure.orOver(this.#settle(engine), () => {});
     } finally {
       this.#settling = false;
     }

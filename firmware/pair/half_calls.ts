@@ -7,6 +7,7 @@ import { fromHex, toHex } from "../codec/bytes.ts";
 import { whenDone } from "../codec/promised.ts";
 import type { ApiAnswer } from "../manage/api.ts";
 import type { Result } from "../manage/control.ts";
+import type { Tenure } from "../manage/tenure.ts";
 import type { GroupClaim, StoreError } from "../store/store.ts";
 import type { HostFront } from "./host_front.ts";
 import type { Engine } from "./partnership_options.ts";
@@ -43,6 +44,7 @@ export interface Claims {
 export interface HalfCallParts {
   /** Of the half that is asked; null: it is not owned here. */
   engine(): Engine | null;
+  readonly tenure: Tenure;
   readonly front: HostFront;
   /** Moves one of the half's groups to the other half. */
   move(group: string, timeoutMs: number): Promise<Result<unknown>>;
@@ -55,8 +57,6 @@ export class HalfCalls {
   /** A group is being taken: whoever asks what this half has waits for it. */
   #taking: Promise<unknown> = Promise.resolve();
 
-  #over = Promise.withResolvers<void>();
-
   /** On the partner's behalf. */
   readonly #held = new Set<string>();
   /** Ceded to the other half, which has not confirmed them. */
@@ -66,10 +66,8 @@ export class HalfCalls {
     this.#parts = parts;
   }
 
-  /** The half is not owned here any more: what was asked of it is not answered by it. */
+  /** The half is not owned here any more. */
   engineEnded(): void {
-    this.#over.resolve();
-    this.#over = Promise.withResolvers();
     this.#taking = Promise.resolve();
   }
 
@@ -163,11 +161,10 @@ export class HalfCalls {
   }
 
   #withEngine(act: (engine: Engine) => Promise<ApiAnswer>): Promise<ApiAnswer> {
-    const engine = this.#parts.engine();
-    const isOver = this.#over.promise.then(() => bad("the half has another owner now"));
-    return engine === null
-      ? Promise.resolve(bad("the half is not owned here now"))
-      : Promise.race([act(engine), isOver]);
+    const { engine, tenure } = this.#parts;
+    const own = engine();
+    if (own === null) return Promise.resolve(bad("the half is not owned here now"));
+    return tenure.orOver(act(own), () => bad("the half has another owner now"));
   }
 }
 

@@ -7,6 +7,7 @@
  */
 import type { ApiAnswer } from "../manage/api.ts";
 import type { EventSink } from "../manage/events.ts";
+import type { Tenure } from "../manage/tenure.ts";
 import { type Claims, receiveOrphans, receiveSlabs } from "./half_calls.ts";
 import type { HalfNumber } from "./limits.ts";
 import type { Engine } from "./partnership_options.ts";
@@ -21,6 +22,7 @@ export interface SpaceBalanceParts {
   readonly half: HalfNumber;
   readonly events: EventSink;
   engine(): Engine | null;
+  readonly tenure: Tenure;
   askOther(path: string, body: object): Promise<ApiAnswer> | null;
   /** A bit for each slab that was ceded from here and not confirmed. */
   maskCeded(claims: Claims): Claims;
@@ -39,9 +41,11 @@ export class SpaceBalance {
 
   /** A write finds no space. True: some has come. Who asks meanwhile hears the same. */
   more(): Promise<boolean> {
-    this.#more ??= this.#askNow().finally(() => {
-      this.#more = null;
-    });
+    this.#more ??= this.#parts.tenure
+      .orOver(this.#askNow(), () => false)
+      .finally(() => {
+        this.#more = null;
+      });
     return this.#more;
   }
 
@@ -67,11 +71,19 @@ export class SpaceBalance {
       const answer = await this.#parts.askOther("/half/claims", {});
       if (answer?.status !== 200 || now() !== engine) return;
       const claims = answer.body as Claims;
-      if (looks && (await receiveOrphans(engine, this.#parts.maskCeded(claims))) === null) this.#lookedFor = engine;
+      if (looks && (await this.#takeOrphans(engine, claims))) this.#lookedFor = engine;
       if (isLow) await this.more();
     } finally {
       this.#busy = false;
     }
+  }
+
+  #takeOrphans(engine: Engine, claims: Claims): Promise<boolean> {
+    const { tenure, maskCeded } = this.#parts;
+    return tenure.orOver(
+      receiveOrphans(engine, maskCeded(claims)).then((error) => error === null),
+      () => false,
+    );
   }
 
   async #ask(engine: Engine, { freeBytes: theirs, slabBytes }: Claims): Promise<boolean> {

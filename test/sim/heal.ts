@@ -6,6 +6,8 @@
  * What an operator has to do after a branch (resync the loser) or after a stop that nobody can confirm (serve alone) is done here,
  * as the runbooks say; everything else must mend by itself.
  */
+import type { ApiAnswer } from "../../firmware/manage/api.ts";
+import type { ControlError, Result, VerifyJson } from "../../firmware/manage/control.ts";
 import type { GroupJson } from "../../firmware/manage/status_json.ts";
 import { failedCaches } from "./faults.ts";
 import { type HostOrders, HostSession, sweepsWanted } from "./host_session.ts";
@@ -222,13 +224,28 @@ export function sweepWhatAnswers(site: Site, orders: HostOrders): void {
 
 /** R4: what is shown as in sync is equal, by the firmware's own comparison. */
 function verify(site: Site): void {
-  const primary = site.arrays.find((array) => statusOf(array)?.writable === true);
-  const control = primary?.live?.running?.control;
-  if (control === undefined) return;
-  const result = site.answer(control.groups.verify(groupName, { peer: null, timeoutMs: 60_000 }));
-  if (site.failed) return;
-  if (!result.ok) site.chronicle.fail("R4", `verify failed: ${result.error.code}: ${result.error.text}`);
-  else if (!result.value.equal) site.chronicle.fail("R4", "verify found a difference", [JSON.stringify(result.value)]);
+  const body = { peer: null, timeoutMs: 60_000 };
+  for (;;) {
+    const primary = site.arrays.find((array) => statusOf(array)?.writable === true);
+    const control = primary?.live?.running?.control;
+    if (control === undefined) return;
+    const { pairApi } = primary!.live!.machine;
+    const asked = pairApi?.("POST", `/v1/groups/${groupName}/verify`, JSON.stringify(body)).then(resultOf<VerifyJson>);
+    const result = site.answer(asked ?? control.groups.verify(groupName, body));
+    if (site.failed) return;
+    // What was asked of a pair before may end with another owner only now.
+    if (!result.ok && result.error.code === "starting" && site.runUntil(() => isWhole(site), patienceMs)) continue;
+    if (!result.ok) site.chronicle.fail("R4", `verify failed: ${result.error.code}: ${result.error.text}`);
+    else if (!result.value.equal)
+      site.chronicle.fail("R4", "verify found a difference", [JSON.stringify(result.value)]);
+    return;
+  }
+}
+
+function resultOf<T>({ status, body }: ApiAnswer): Result<T> {
+  return status === 200
+    ? { ok: true, value: body as T }
+    : { ok: false, error: (body as { error: ControlError }).error };
 }
 
 export function statusOf(array: SimArray): GroupJson | null {

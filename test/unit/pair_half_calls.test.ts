@@ -1,6 +1,7 @@
 /** What the owners of the two halves ask of each other (`half_calls.ts`), when an owner goes in the midst of it. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { Tenure } from "../../firmware/manage/tenure.ts";
 import { HalfCalls } from "../../firmware/pair/half_calls.ts";
 import type { HostFront } from "../../firmware/pair/host_front.ts";
 import type { Engine } from "../../firmware/pair/partnership_options.ts";
@@ -17,8 +18,10 @@ test("the half is handed over while a group comes -> whoever brings it is told, 
   };
   const never = { pool: claims, transfers: { adopt: () => new Promise(() => {}) } } as unknown as Engine;
   let engine: Engine | null = never;
+  const tenure = new Tenure();
   const calls = new HalfCalls({
     engine: () => engine,
+    tenure,
     front: {} as HostFront,
     move: () => Promise.reject(),
     ready: async () => {},
@@ -27,6 +30,7 @@ test("the half is handed over while a group comes -> whoever brings it is told, 
   const asking = calls.answer("/half/claims", "{}");
   engine = null;
   calls.engineEnded();
+  tenure.end();
   for (const answer of [await adopting, await asking]) assert.is(answer.status, 503);
   assert.is((await calls.answer("/half/claims", "{}")).status, 503, "nobody owns it here");
   engine = never;

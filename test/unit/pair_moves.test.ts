@@ -179,6 +179,35 @@ test("a half is handed over while one of its groups moves -> the move is answere
   }
 });
 
+test("a half is handed over while something is created in it -> the creation is answered, and so is the next one", () => {
+  let cutShort = 0;
+  for (let step = 0; step < 6; step++) {
+    const bench = twoHalves(1076 + step);
+    for (const disk of bench.shelf.slots) disk!.faults.writeMs = 3;
+    const answers: number[] = [];
+    const create = (name: string) => {
+      const body = JSON.stringify({ name, sizeBytes: 64 * mebibyte, group: "one" });
+      void bench.a.api!("POST", "/v1/volumes", body).then(({ status, body }) => {
+        answers.push(status);
+        if (JSON.stringify(body).includes("has changed meanwhile")) cutShort++;
+      });
+    };
+    let isHandedOver = false;
+    void bench.a.appliance!.halves[0]!.failover("oak-b").then(() => {
+      isHandedOver = true;
+    });
+    bench.runFor(pairLimits.breathMs + step);
+    create("three");
+    bench.until("the half is handed over", () => isHandedOver);
+    bench.until("the creation is answered", () => answers.length === 1);
+    bench.untilAllMirrored();
+    create("four");
+    bench.until("the next one is answered", () => answers.length === 2);
+    assert.is(answers[1], 200);
+  }
+  assert.ok(cutShort > 0, "the half was handed over while it was at work");
+});
+
 test("the shelf answers late while a group's hosts are held -> the group stays, and its hosts go on", () => {
   let refusedAfterHold = 0;
   for (let step = 0; step < 10; step++) {
