@@ -47,7 +47,7 @@ export function createPairApi(parts: PairApiParts): Api {
         return partnership.engine?.control ?? null;
       },
       pair: partnership,
-      tenure: partnership.tenure,
+      tenure: pair.tenures[partnership.half]!,
       events,
       clock,
       lab,

@@ -14,6 +14,7 @@ import type { PairConfig } from "./manage/board_profile.ts";
 import type { Result } from "./manage/control.ts";
 import type { EventSink } from "./manage/events.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
+import { Tenure } from "./manage/tenure.ts";
 import { GroupMover, settleEveryMs } from "./pair/group_mover.ts";
 import { HalfCalls, halfCallPrefix } from "./pair/half_calls.ts";
 import { HostFront } from "./pair/host_front.ts";
@@ -66,6 +67,8 @@ export class PairAppliance {
   readonly #refused = new Map<HalfNumber, string>();
   readonly #readiness: Readiness;
   readonly #traffic: readonly HalfTraffic[];
+  /** Of the halves' firmware here. */
+  readonly tenures: readonly Tenure[] = halfNumbers.map(() => new Tenure());
   #isEnding = false;
   #isStopped = false;
 
@@ -131,7 +134,7 @@ export class PairAppliance {
     const own = this.halves[half]!;
     const other = this.halves[1 - half]!;
     const engine = () => own.engine;
-    const { tenure } = own;
+    const tenure = this.tenures[half]!;
     const askOther = (path: string, body: object): Promise<ApiAnswer> | null => {
       const text = JSON.stringify(body);
       if (other.engine !== null) return this.#traffic[1 - half]!.calls.answer(path, text);
@@ -219,6 +222,7 @@ export class PairAppliance {
       if (partnership.engine === null) {
         this.#traffic[half]!.mover.engineEnded();
         this.#traffic[half]!.calls.engineEnded();
+        this.tenures[half]!.end();
       }
       this.onEngine(half);
     };

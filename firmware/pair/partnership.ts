@@ -19,7 +19,6 @@ import type { TargetPortGroup } from "../frontend/scsi/target_port_groups.ts";
 import type { Api, ApiAnswer } from "../manage/api.ts";
 import { done, type FailoverJson, type Result, refused } from "../manage/control.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
-import { Tenure } from "../manage/tenure.ts";
 import { Calls } from "./calls.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
 import { CopyTarget } from "./copy_target.ts";
@@ -71,7 +70,6 @@ export class Partnership implements PairPort {
   readonly #home: HomePolicy;
   readonly #inheritance: Inheritance;
   #engine: Engine | null = null;
-  readonly tenure = new Tenure();
   #lease: HardwareLease | null = null;
   readonly #copy: PartnerCopy;
   #told: readonly string[] = [];
@@ -485,7 +483,6 @@ export class Partnership implements PairPort {
     await new Promise<void>((resolve) => this.mirror.persist(() => resolve()));
     hung.cancel();
     this.onEngine();
-    this.tenure.end();
     if (!this.#interconnect.met || this.mirror.state !== "mirrored") {
       // It was lost meanwhile: nothing was handed over, and nothing runs here.
       this.#become("free");
