@@ -10,6 +10,8 @@
  * - Only a contiguous sequence is kept: a record counts only right behind the one before it, on the same timeline, or as the opening
  *   of a timeline whose parent was found. What stands behind a torn record counts for nothing, but it hides nothing either: a later
  *   segment may hold the timeline that went on without it.
+ * - Of two places of one record that in the later segment counts: every recovery ends the segments that it finds, and what it left
+ *   behind such an end (copies that were revoked then, and are not now) may come to light after the log has gone on without it.
  * - A place on the shelf that cannot be read is given up only when nothing acknowledged can lie there.
  * - In memory at one time: the cache, what is copied into it, and one segment more.
  * - Records at or below `destagedSeq` are kept for peers only; a hole among them costs the older part, never the newer.
@@ -355,34 +357,34 @@ function take(
   offset: number,
 ): boolean {
   const last = walked.seq.length === 0 ? null : walked.seq[walked.seq.length - 1]!;
+  // The record that it stands behind.
+  const behind = isAsOf(header.kind) ? header.firstSeq : header.firstSeq - 1;
+  const isInLaterSegment = candidate !== walked.candidate[walked.candidate.length - 1];
   if (header.lastSeq <= start.destagedSeq) {
-    if (isAsOf(header.kind)) {
-      if (last !== null && header.firstSeq !== last) return false;
-    } else {
-      const entry = [...start.lineage].reverse().find((known) => known.firstSeq <= header.firstSeq);
-      if (entry?.timeline !== headerTimeline(header)) return false;
+    if (!isAsOf(header.kind) && timelineAt(start.lineage, header.firstSeq) !== headerTimeline(header)) return false;
+    if (last !== null && behind < last) {
+      if (!isInLaterSegment) return false;
+      dropAbove(walked, behind, start, false);
+    } else if (last !== null && behind > last) {
+      if (isAsOf(header.kind)) return false;
       // A hole among records that are at home already: what is older serves nobody any more.
-      if (last !== null && header.firstSeq <= last) return false;
-      if (last !== null && header.firstSeq !== last + 1) forget(walked);
+      forget(walked);
     }
     push(walked, header, candidate, offset);
     return true;
   }
-  const head = walked.headSeq;
+  if (behind > walked.headSeq || behind < start.destagedSeq) return false;
+  const timeline = timelineAt(walked.lineage, behind);
   if (parent !== null) {
-    const parentSeq = header.firstSeq - 1;
-    if (parentSeq > head || parentSeq < start.destagedSeq) return false;
-    const entry = [...walked.lineage].reverse().find((known) => known.firstSeq <= parentSeq);
-    if (entry !== undefined && entry.timeline !== parent) return false;
-    dropAbove(walked, parentSeq);
-    walked.lineage = [
-      ...walked.lineage.filter((known) => known.firstSeq <= parentSeq),
-      { timeline: headerTimeline(header), firstSeq: header.firstSeq },
-    ];
+    if (timeline !== undefined && timeline !== parent) return false;
+    dropAbove(walked, behind, start, true);
+    walked.lineage.push({ timeline: headerTimeline(header), firstSeq: header.firstSeq });
   } else {
-    const timeline = walked.lineage[walked.lineage.length - 1]?.timeline;
-    if (headerTimeline(header) !== timeline) return false;
-    if (isAsOf(header.kind) ? header.firstSeq !== head : header.firstSeq !== head + 1) return false;
+    if (timeline !== headerTimeline(header)) return false;
+    if (behind < walked.headSeq) {
+      if (!isInLaterSegment) return false;
+      dropAbove(walked, behind, start, false);
+    }
   }
   // What lies at home already may end before destagedSeq: then it serves nobody any more.
   const before = walked.seq[walked.seq.length - 1];
@@ -407,14 +409,22 @@ function forget(walked: Walked): void {
     list.length = 0;
 }
 
-function dropAbove(walked: Walked, seq: number): void {
+function timelineAt(lineage: readonly LineageEntry[], seq: number): string | undefined {
+  return lineage.findLast((known) => known.firstSeq <= seq)?.timeline;
+}
+
+/** What was found above `seq` does not count: the log has gone on from there, `opens`: on a new timeline. */
+function dropAbove(walked: Walked, seq: number, start: RecoveryStart, opens: boolean): void {
   let keep = walked.seq.length;
   while (keep > 0 && walked.seq[keep - 1]! > seq) keep--;
   walked.dropped += walked.seq.length - keep;
   for (const list of [walked.candidate, walked.offset, walked.end, walked.seq, walked.firstOf, walked.wallMs])
     list.length = keep;
-  walked.headSeq = seq;
-  walked.commitSeq = Math.min(walked.commitSeq, seq);
+  walked.headSeq = Math.max(seq, start.destagedSeq);
+  const lineage = walked.lineage.filter((known) => known.firstSeq <= walked.headSeq);
+  // What was committed on a timeline that was left counts as far as the point where it was left.
+  if (opens || lineage.length < walked.lineage.length) walked.commitSeq = Math.min(walked.commitSeq, walked.headSeq);
+  walked.lineage = lineage;
 }
 
 /** Builds the log from what was found. Returns a sentence when it cannot. */

@@ -395,4 +395,56 @@ for (const kept of ["on the shelf", "for nobody"] as const) {
   });
 }
 
+/** Brings what `primary` has from `from` to `to` to the golden copy, which is to append all of it. */
+function bring(primary: GroupBench, golden: GroupBench, from: number, to: number): void {
+  const cursor = primary.group.cursors.cursorAfter(from - 1);
+  assert.ok(cursor !== null);
+  while (cursor.seq < to) {
+    const run = primary.group.cursors.next(cursor, to, 1 << 20);
+    assert.ok(typeof run === "object");
+    assert.is(golden.group.receiver.appendRun(run.bytes).kind, "appended");
+  }
+}
+
+for (const home of ["nothing", "some", "all"] as const) {
+  test(`revoked records come to light behind the end of a segment, ${home} of them at home -> what came again counts`, () => {
+    const primary = new GroupBench(9, "battery");
+    primary.start();
+    primary.serve();
+    for (let stamp = 1; stamp <= 20; stamp++) write(primary, stamp, stamp);
+    const last = primary.group.log.headSeq;
+    const golden = new GroupBench(10, "battery");
+    golden.start();
+    golden.group.room.retain("ash", 0);
+    bring(primary, golden, 1, last - 14);
+    settled(golden);
+    golden.group.writeThrough.begin();
+    bring(primary, golden, last - 13, last - 12);
+    golden.until(() => golden.group.log.persistedSeq === last - 12);
+    // The cache has these, and does not count any more; the shelf has them not yet.
+    bring(primary, golden, last - 11, last - 5);
+    golden.crash();
+    golden.start();
+    assert.is(golden.group.log.headSeq, last - 12);
+    bring(primary, golden, last - 11, last);
+    settled(golden);
+    const homeSeq = { nothing: 0, some: last - 8, all: last - 3 }[home];
+    if (homeSeq > 0) {
+      golden.group.log.hearCommit(homeSeq);
+      settled(golden);
+      destage(golden);
+      assert.is(golden.group.log.destagedSeq, homeSeq);
+    }
+    golden.crash();
+    golden.start();
+    assert.is(golden.group.log.headSeq, last);
+    assert.is(readByPeer(golden, last), last);
+    golden.group.log.hearCommit(last);
+    golden.until(() => golden.group.log.commitSeq === last);
+    golden.group.setServing({ writable: false, why: "golden", readable: "head" });
+    golden.openTarget();
+    for (let stamp = 1; stamp <= 20; stamp++) assert.is(stampAt(golden, stamp), stamp);
+  });
+}
+
 test.run();
