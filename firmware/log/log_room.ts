@@ -7,6 +7,9 @@
  *     in cache ──(destaged, a peer needs it, the cache is short)──▶ copied to the shelf ──▶ on the shelf ──▶ gone
  *     past the quota, or no slot on the shelf: the peer furthest behind is asked to live by its change map instead
  *
+ * Write-through may have to begin at any time, and in it nothing is acknowledged that has no place on the shelf. So the store keeps a slot
+ * for every segment that is not at home and has none, and for the segment that comes next; what is spilled takes none of those.
+ *
  * In write-through every segment of the cache has a copy on the shelf too. Those copies are for the hosts, not for a peer, and are
  * bounded by the cache: the quota counts what lies on the shelf alone.
  *
@@ -22,9 +25,13 @@ import type { LogSegment } from "./segment.ts";
 import { endsBefore, type LogPlace } from "./segment_list.ts";
 import type { WriteLog } from "./write_log.ts";
 
+/** Asks the other half of the array for space; true: some has come. */
+export type MoreSpace = (done: (hasCome: boolean) => void) => void;
+
 export class LogRoom {
   readonly #log: WriteLog;
   readonly #store: GroupStore;
+  readonly #moreSpace: MoreSpace;
   readonly #quotaBytes: number;
   readonly #retained = new Map<string, number>();
   /** Records before this place are at home; kept by the destager. */
@@ -37,13 +44,17 @@ export class LogRoom {
   #frozen = true;
   readonly #listeners: (() => void)[] = [];
 
-  constructor(log: WriteLog, store: GroupStore, destagedPlace: LogPlace, quotaBytes: number) {
+  constructor(log: WriteLog, store: GroupStore, moreSpace: MoreSpace, destagedPlace: LogPlace, quotaBytes: number) {
     this.#log = log;
     this.#store = store;
+    this.#moreSpace = moreSpace;
     this.#destagedPlace = destagedPlace;
     this.#quotaBytes = quotaBytes;
     log.list.onShelfSlotFree = (slot: LogSlot) => store.freeLogSlot(slot);
-    log.onDestaged(() => this.reclaim());
+    log.onDestaged(() => {
+      log.list.onUnplaced();
+      this.reclaim();
+    });
   }
 
   retain(peer: string, seq: number): void {
@@ -74,6 +85,51 @@ export class LogRoom {
 
   close(): void {
     this.#closed = true;
+    this.#log.list.onUnplaced = () => {};
+  }
+
+  /** From now on the store keeps slots for what is not at home. */
+  keepSlots(): void {
+    this.#log.list.onUnplaced = () => {
+      this.#store.expectLogSlots(this.#unplaced() + 1);
+    };
+    this.#log.list.onUnplaced();
+  }
+
+  /** Segments that write-through would have to bring to the shelf, and that have no place there. */
+  #unplaced(): number {
+    let count = 0;
+    for (const { slot, shelfSlot, ordinal } of this.#log.list.segments)
+      if (slot >= 0 && shelfSlot === null && ordinal >= this.#destagedPlace.ordinal) count++;
+    return count;
+  }
+
+  /** A slot for a segment that is not at home. null: there is none; then what has slots for a peer alone gives way. */
+  allocateSlot(done: (slot: LogSlot | null) => void): void {
+    this.#allocate(
+      (allocated) => this.#store.allocateLogSlot(allocated),
+      (slot) => {
+        if (slot === null && this.#shelfServesPeer()) this.#overflowNow();
+        done(slot);
+      },
+    );
+  }
+
+  #shelfServesPeer(): boolean {
+    const first = this.#log.list.segments[0];
+    if (first === undefined || first.shelfSlot === null) return false;
+    return this.#isHome(first) && first.lastSeq > this.#lowestRetained();
+  }
+
+  /** Where there is no space, there may be some in the other half of the array. */
+  #allocate(allocate: (done: (slot: LogSlot | null) => void) => void, done: (slot: LogSlot | null) => void): void {
+    allocate((slot) => {
+      if (slot !== null) return done(slot);
+      this.#moreSpace((hasCome) => {
+        if (hasCome) allocate(done);
+        else done(null);
+      });
+    });
   }
 
   /** Lets go of what nobody needs; when the cache is short, starts to spill. */
@@ -146,15 +202,18 @@ export class LogRoom {
     this.#spilling = segment;
     this.#log.list.pin(segment);
     if (segment.shelfSlot !== null) return this.#copy(segment, segment.shelfSlot);
-    this.#store.allocateLogSlot((slot) => {
-      if (slot === null) {
-        this.#settled(segment);
-        this.#overflowNow();
-        return;
-      }
-      segment.shelfSlot = slot;
-      this.#copy(segment, slot);
-    });
+    this.#allocate(
+      (allocated) => this.#store.allocateSpareLogSlot(allocated),
+      (slot) => {
+        if (slot === null) {
+          this.#settled(segment);
+          this.#overflowNow();
+          return;
+        }
+        this.#log.list.placed(segment, slot);
+        this.#copy(segment, slot);
+      },
+    );
   }
 
   #copy(segment: LogSegment, slot: LogSlot): void {

@@ -42,6 +42,8 @@ export class SegmentList {
   nextOrdinal = 1;
   /** Called for a segment that leaves the log while it has a place on the shelf. */
   onShelfSlotFree: (slot: LogSlot) => void = () => {};
+  /** There are more, or fewer, segments in the cache without a place on the shelf. */
+  onUnplaced: () => void = () => {};
 
   constructor(nvram: Nvram, digests: Digests, groupId: string, groupTag: number) {
     this.#nvram = nvram;
@@ -202,6 +204,13 @@ export class SegmentList {
     segment.slot = -1;
     if (segment.shelfSlot !== null) this.onShelfSlotFree(segment.shelfSlot);
     segment.shelfSlot = null;
+    this.onUnplaced();
+  }
+
+  /** The segment has a place on the shelf, for a copy that begins. */
+  placed(segment: LogSegment, slot: LogSlot): void {
+    segment.shelfSlot = slot;
+    this.onUnplaced();
   }
 
   /** Gives the segment's cache slot back; the segment lives on on the shelf. */
@@ -231,6 +240,7 @@ export class SegmentList {
     this.#wipeMagic(base + logLimits.segmentHeaderBytes);
     this.#nvram.wrote(base, logLimits.segmentHeaderBytes + 4);
     this.segments.push(segment);
+    this.onUnplaced();
     return segment;
   }
 

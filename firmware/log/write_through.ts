@@ -18,6 +18,7 @@ import type { Clock } from "../../hal/api/clock.ts";
 import { alignUp } from "../codec/bytes.ts";
 import type { GroupStore, StoreDone, StoreError } from "../store/store.ts";
 import { logLimits } from "./limits.ts";
+import type { LogRoom } from "./log_room.ts";
 import type { LogSegment } from "./segment.ts";
 import type { LogPlace } from "./segment_list.ts";
 import type { WriteLog, WriteThrough } from "./write_log.ts";
@@ -35,6 +36,7 @@ interface Written {
 export class ShelfWriteThrough implements WriteThrough {
   readonly #log: WriteLog;
   readonly #store: GroupStore;
+  readonly #room: LogRoom;
   readonly #clock: Clock;
   readonly #destagedPlace: LogPlace;
   readonly #saveValidity: SaveValidity;
@@ -60,9 +62,17 @@ export class ShelfWriteThrough implements WriteThrough {
   onCopied: () => void = () => {};
   #safe = true;
 
-  constructor(log: WriteLog, store: GroupStore, clock: Clock, destagedPlace: LogPlace, saveValidity: SaveValidity) {
+  constructor(
+    log: WriteLog,
+    store: GroupStore,
+    room: LogRoom,
+    clock: Clock,
+    destagedPlace: LogPlace,
+    saveValidity: SaveValidity,
+  ) {
     this.#log = log;
     this.#store = store;
+    this.#room = room;
     this.#clock = clock;
     this.#destagedPlace = destagedPlace;
     this.#saveValidity = saveValidity;
@@ -200,9 +210,9 @@ export class ShelfWriteThrough implements WriteThrough {
 
   #copy(segment: LogSegment, done: StoreDone): void {
     if (segment.shelfSlot === null) {
-      this.#store.allocateLogSlot((slot) => {
+      this.#room.allocateSlot((slot) => {
         if (slot === null) return done({ code: "no-space", text: "no room on the shelf for the write log" });
-        segment.shelfSlot = slot;
+        this.#log.list.placed(segment, slot);
         this.#copy(segment, done);
       });
       return;

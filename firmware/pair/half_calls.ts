@@ -37,6 +37,7 @@ export interface Claims {
   readonly groups: readonly GroupClaim[];
   /** `PoolHalf.claims`, as hex digits. */
   readonly slabs: string;
+  /** What it could cede: free, and promised to nobody. */
   readonly freeBytes: number;
   readonly slabBytes: number;
 }
@@ -154,7 +155,7 @@ export class HalfCalls {
     const claims: Claims = {
       groups: pool.groupClaims(),
       slabs: toHex(pool.claims()),
-      freeBytes: pool.usage().freeBytes,
+      freeBytes: pool.usage().spareBytes,
       slabBytes: pool.slabBytes,
     };
     return ok(claims);

@@ -1,7 +1,8 @@
 /**
  * Space for a half that runs out of it, from the other half; and slabs that a crash on the way has left to nobody.
  *
- * A half asks when it has less free than `lowShare` of what it has in all, and gets half of the difference.
+ * A half asks when it has less free than `lowShare` of what it has in all, or when a write or its log finds none, and gets half of the
+ * difference. Free is what is promised to nobody: the rest is as good as taken.
  *
  * Invariant: slabs that were ceded and not confirmed are never taken for orphans.
  */
@@ -39,7 +40,7 @@ export class SpaceBalance {
     this.#parts = parts;
   }
 
-  /** A write finds no space. True: some has come. Who asks meanwhile hears the same. */
+  /** A write, or its log, finds no space. True: some has come. Who asks meanwhile hears the same. */
   more(): Promise<boolean> {
     this.#more ??= this.#parts.tenure
       .orOver(this.#askNow(), () => false)
@@ -61,8 +62,8 @@ export class SpaceBalance {
     const { engine: now, half } = this.#parts;
     const engine = now();
     if (engine === null || this.#busy) return;
-    const { totalBytes, freeBytes } = engine.pool.usage();
-    const isLow = freeBytes < totalBytes * lowShare;
+    const { totalBytes, spareBytes } = engine.pool.usage();
+    const isLow = spareBytes < totalBytes * lowShare;
     // One half alone looks for orphans.
     const looks = half === 0 && this.#lookedFor !== engine;
     if (!isLow && !looks) return;
@@ -87,7 +88,7 @@ export class SpaceBalance {
   }
 
   async #ask(engine: Engine, { freeBytes: theirs, slabBytes }: Claims): Promise<boolean> {
-    const difference = Math.floor((theirs - engine.pool.usage().freeBytes) / slabBytes);
+    const difference = Math.floor((theirs - engine.pool.usage().spareBytes) / slabBytes);
     if (difference < differenceMin) return false;
     const answer = await this.#parts.askOther("/half/cede", { slabs: Math.min(askMax, Math.ceil(difference / 2)) });
     const slabs = (answer?.body as { slabs?: number[] } | undefined)?.slabs;

@@ -9,6 +9,8 @@
  *   or as slabs that the pool promises to it, n chunks; n leaves and n inner pages per level, but no more than its volumes can have;
  *   the pages that rewriting `applyLeavesMax` leaves takes between two commits (old places are free only after the commit); and the
  *   pages of the bitmaps themselves.
+ * - What the log expects to need (`LogSlots.expect`) is promised together with that: nothing is reserved out of the log's share, for
+ *   what was admitted has to be in the log durably before it can go home.
  * - An emptied slab goes back to the pool.
  */
 import { assert } from "../codec/assert.ts";
@@ -41,6 +43,8 @@ export class Allocator {
   readonly #shape: () => MapShape;
   /** Set once the trees exist: how many pages the bitmaps may move in one commit. */
   #spaceTrees: readonly SpaceTree[] = [];
+  /** Slabs that the log still needs for what it expects. */
+  #logSlabsNeeded: () => number = () => 0;
   #freed: Freed = { chunks: [], pages: [] };
   /** Chunks whose freeing is durable, waiting for reads: oldest first. */
   readonly #waiting: { readonly readGeneration: number; readonly chunks: number[] }[] = [];
@@ -80,6 +84,10 @@ export class Allocator {
 
   setSpaceTrees(trees: readonly SpaceTree[]): void {
     this.#spaceTrees = trees;
+  }
+
+  setLog(slabsNeeded: () => number): void {
+    this.#logSlabsNeeded = slabsNeeded;
   }
 
   get reservedChunks(): number {
@@ -186,12 +194,17 @@ export class Allocator {
     this.updatePromise();
   }
 
-  /** Brings the pool's promise to what reservations, maps and bitmaps need now. False: the pool has not got it. */
+  /** Brings the pool's promise to what reservations, maps, bitmaps and the log need now. False: the pool has not got it. */
   updatePromise(): boolean {
     if (this.#retired) return false;
+    return this.#table.promise(this.#owner, this.slabsNeeded() + this.#logSlabsNeeded());
+  }
+
+  /** Free slabs that reservations, maps and bitmaps need: not for the log. */
+  slabsNeeded(): number {
     const reserved = this.reservedChunks;
     const data = Math.ceil(Math.max(0, reserved - this.data.freeCount) / this.data.unitsPerSlab);
-    return this.#table.promise(this.#owner, data + this.#mapSlabsNeeded(reserved));
+    return data + this.#mapSlabsNeeded(reserved);
   }
 
   /** Slabs found empty at start (a crash came between emptying and giving back). */

@@ -9,10 +9,13 @@
  * - A slab is the group's durably before a slot of it is handed out.
  * - A flush covers every write that had completed before it, also those that another flush, still under way, has begun to cover.
  * - An empty slab goes back to the pool, but for one that is kept so that a log at rest does not take and give back slabs.
+ * - The slots that the log expects to take are free in its slabs, or promised to the group as slabs, unless the pool was too full when
+ *   they were first expected; nothing is reserved for data then (`allocator.ts`).
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { DiskError } from "../../hal/api/shelf.ts";
 import { assert } from "../codec/assert.ts";
+import type { Allocator } from "./allocator.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { type SlabTable, slabKind } from "./slab_table.ts";
 import type { LogSlot, StoreDone, StoreError } from "./store.ts";
@@ -22,24 +25,37 @@ export class LogSlots {
   readonly #table: SlabTable;
   readonly #clock: Clock;
   readonly #owner: number;
+  readonly #allocator: Allocator;
   /** By slab: which of its slots are in use. */
   readonly #slabs = new Map<number, boolean[]>();
   /** By disk: how many writes have completed there, and how many of them a completed flush covers. */
   readonly #writes = new Map<number, { completed: number; durable: number }>();
   #usedCount = 0;
+  /** In slabs that are there. */
+  #freeCount = 0;
+  /** So many slots more will be wanted. */
+  #expected = 0;
   #retired = false;
 
-  constructor(options: { disks: DiskSet; table: SlabTable; clock: Clock; owner: number }) {
+  constructor(options: { disks: DiskSet; table: SlabTable; clock: Clock; owner: number; allocator: Allocator }) {
     this.#disks = options.disks;
     this.#table = options.table;
     this.#clock = options.clock;
     this.#owner = options.owner;
+    this.#allocator = options.allocator;
+    options.allocator.setLog(() => this.#slabsNeeded());
     for (const slab of options.table.slabsOf(options.owner, slabKind.log)) this.#addSlab(slab, true);
   }
 
   /** Hands out no slot and gives back no slab any more: another instance, or the pool, has taken over. */
   retire(): void {
     this.#retired = true;
+  }
+
+  /** The log will want so many slots more than it has. False: the pool has not got them now. */
+  expect(slotCount: number): boolean {
+    this.#expected = slotCount;
+    return this.#allocator.updatePromise();
   }
 
   get usedCount(): number {
@@ -65,25 +81,36 @@ export class LogSlots {
     for (const [slab, used] of this.#slabs) {
       const index = used.indexOf(false);
       if (index < 0 || !this.#table.isPresent(slab)) continue;
-      this.#use(slab, index);
+      this.#hand(slab, index);
       this.#clock.defer(() => done({ index: slab * this.#disks.geometry.slotsPerSlab + index }));
       return;
     }
-    // What is promised to the group's data and maps is not for its log.
-    const spare = this.#table.availableFor(this.#owner) - this.#table.promisedTo(this.#owner);
+    // What the group's data and maps were promised is not for its log.
+    const spare = this.#table.availableFor(this.#owner) - this.#allocator.slabsNeeded();
     const slab = spare > 0 ? this.#table.take(this.#owner, slabKind.log) : 0;
     if (slab === 0) {
       this.#clock.defer(() => done(null));
       return;
     }
     this.#addSlab(slab, false);
-    this.#use(slab, 0);
+    this.#hand(slab, 0);
     this.#table.save((error) => {
       if (error) {
+        this.#expected += 1;
         this.#unuse(slab, 0);
         done(null);
       } else done({ index: slab * this.#disks.geometry.slotsPerSlab });
     });
+  }
+
+  /** As `allocate`, but of what is left when all that is expected is kept. */
+  allocateSpare(done: (slot: LogSlot | null) => void): void {
+    if (this.expect(this.#expected + 1)) {
+      this.allocate(done);
+      return;
+    }
+    this.expect(this.#expected - 1);
+    this.#clock.defer(() => done(null));
   }
 
   free(slot: LogSlot): void {
@@ -125,23 +152,37 @@ export class LogSlots {
     const { slotsPerSlab } = this.#disks.geometry;
     this.#slabs.set(slab, new Array<boolean>(slotsPerSlab).fill(used));
     if (used) this.#usedCount += slotsPerSlab;
+    else this.#freeCount += slotsPerSlab;
   }
 
-  #use(slab: number, index: number): void {
+  #hand(slab: number, index: number): void {
     this.#slabs.get(slab)![index] = true;
     this.#usedCount += 1;
+    this.#freeCount -= 1;
+    this.#expected = Math.max(0, this.#expected - 1);
+    this.#allocator.updatePromise();
+  }
+
+  /** Slabs for what is expected beyond the free slots. */
+  #slabsNeeded(): number {
+    return Math.ceil(Math.max(0, this.#expected - this.#freeCount) / this.#disks.geometry.slotsPerSlab);
   }
 
   #unuse(slab: number, index: number): void {
+    const { slotsPerSlab } = this.#disks.geometry;
     const used = this.#slabs.get(slab);
     assert(used?.[index] === true, `log slot ${slab}/${index} is not in use`);
     used[index] = false;
     this.#usedCount -= 1;
-    if (used.includes(true) || this.#retired) return;
+    if (this.#table.isPresent(slab)) this.#freeCount += 1;
+    if (this.#retired) return;
     const spares = [...this.#slabs.values()].filter((slots) => !slots.includes(true));
-    if (spares.length <= 1) return;
-    this.#slabs.delete(slab);
-    this.#table.giveBack(slab);
+    if (!used.includes(true) && spares.length > 1) {
+      this.#slabs.delete(slab);
+      if (this.#table.isPresent(slab)) this.#freeCount -= slotsPerSlab;
+      this.#table.giveBack(slab);
+    }
+    this.#allocator.updatePromise();
   }
 
   #placeOf(slot: LogSlot, offsetBytes: number, lengthBytes: number): { disk: number; offset: number } {

@@ -89,6 +89,11 @@ export class SlabTable {
     return this.#freeCount;
   }
 
+  /** Free slabs that are promised to nobody. */
+  get spareCount(): number {
+    return Math.max(0, this.#freeCount - this.#promisedCount);
+  }
+
   /** Slabs that are not elsewhere, missing disks' too. */
   get ownCount(): number {
     let count = 0;
@@ -139,10 +144,6 @@ export class SlabTable {
   /** Free slabs that `owner` may take: all but those promised to others. */
   availableFor(owner: number): number {
     return this.#freeCount - this.#promisedCount + (this.#promises.get(owner) ?? 0);
-  }
-
-  promisedTo(owner: number): number {
-    return this.#promises.get(owner) ?? 0;
   }
 
   /** Takes a free slab, on the disk with the most of them; 0: none that is not promised to others. */

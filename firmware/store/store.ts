@@ -139,8 +139,15 @@ export interface GroupStore {
    */
   logSlots(): readonly LogSlot[];
   readonly logSlotBytes: number;
-  /** null: no space. The slot is this group's, durably, before `done`. */
+  /**
+   * The log will want so many slots more than it has: the pool keeps them for it, and reserves no chunks for the group without them.
+   * False: it has not got them now; they are kept as soon as it has.
+   */
+  expectLogSlots(slotCount: number): boolean;
+  /** null: no space. The slot is this group's, durably, before `done`. It may be one of those expected, and is not expected any more. */
   allocateLogSlot(done: (slot: LogSlot | null) => void): void;
+  /** null also when one of those expected would have to be taken. */
+  allocateSpareLogSlot(done: (slot: LogSlot | null) => void): void;
   freeLogSlot(slot: LogSlot): void;
   /** Offsets and lengths are multiples of 4,096. */
   writeLogSlot(slot: LogSlot, offsetBytes: number, sources: readonly Uint8Array[], done: StoreDone): void;
@@ -182,6 +189,8 @@ export interface PoolUsage {
   readonly totalBytes: number;
   /** In slabs that belong to nobody. */
   readonly freeBytes: number;
+  /** Of those, in slabs that are promised to nobody either. */
+  readonly spareBytes: number;
 }
 
 /** Who has a group: of two halves that name it, the one with the higher claim. They are never equal. */

@@ -138,7 +138,7 @@ export class StoredGroup implements GroupStore {
     };
     this.reader = new HomeReader({ disks, trees, family, allocator, digests, applies });
     this.reaper = new Reaper({ clock, family, trees, allocator, progressed: () => this.#bringBack() });
-    this.#log = new LogSlots({ disks, table, clock, owner: number });
+    this.#log = new LogSlots({ disks, table, clock, owner: number, allocator });
     this.#updateShape();
   }
 
@@ -413,8 +413,16 @@ export class StoredGroup implements GroupStore {
     return this.#log.list();
   }
 
+  expectLogSlots(slotCount: number): boolean {
+    return this.#log.expect(slotCount);
+  }
+
   allocateLogSlot(done: (slot: LogSlot | null) => void): void {
     this.#log.allocate(done);
+  }
+
+  allocateSpareLogSlot(done: (slot: LogSlot | null) => void): void {
+    this.#log.allocateSpare(done);
   }
 
   freeLogSlot(slot: LogSlot): void {

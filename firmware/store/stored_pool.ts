@@ -238,6 +238,7 @@ export class StoredPool implements Pool {
     return {
       totalBytes: table.ownCount * disks.geometry.slabBytes,
       freeBytes: table.freeCount * disks.geometry.slabBytes,
+      spareBytes: table.spareCount * disks.geometry.slabBytes,
     };
   }
 

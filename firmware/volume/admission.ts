@@ -19,6 +19,7 @@
  */
 
 import { logLimits } from "../log/limits.ts";
+import type { MoreSpace } from "../log/log_room.ts";
 import { RecordKind } from "../log/record.ts";
 import type { WriteLog } from "../log/write_log.ts";
 import type { GroupStore } from "../store/store.ts";
@@ -55,8 +56,7 @@ export interface AdmissionOptions {
   changed(): void;
   /** A write was refused because the pool has no space for it. */
   refusedForSpace(): void;
-  /** Asks the other half of the array for space; true: some has come. */
-  moreSpace(done: (hasCome: boolean) => void): void;
+  readonly moreSpace: MoreSpace;
 }
 
 export class Admission {

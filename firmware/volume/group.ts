@@ -16,7 +16,7 @@ import { fromHex, toHex } from "../codec/bytes.ts";
 import { Destager } from "../destage/destager.ts";
 import { LogCursors } from "../log/log_cursors.ts";
 import { LogReceiver } from "../log/log_receive.ts";
-import { LogRoom } from "../log/log_room.ts";
+import { LogRoom, type MoreSpace } from "../log/log_room.ts";
 import { type RecordHeader, RecordKind } from "../log/record.ts";
 import { recoverLog } from "../log/recovery.ts";
 import type { LogPlace } from "../log/segment_list.ts";
@@ -25,7 +25,7 @@ import { ShelfWriteThrough } from "../log/write_through.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { LineageEntry } from "../peer/lineage.ts";
 import type { GroupStore, HomeExtent, StoreDone, StoreError, Version } from "../store/store.ts";
-import { Admission, type AdmissionOptions } from "./admission.ts";
+import { Admission } from "./admission.ts";
 import type { BlockRequest } from "./block_request.ts";
 import { decodeBoundary, encodeBoundary } from "./boundary.ts";
 import { type GroupDocument, readGroupDocument, rootGrowthBytes, savedLineage } from "./group_document.ts";
@@ -52,7 +52,7 @@ export interface GroupOptions extends FoundHardware {
   readonly entropy: Entropy;
   readonly events: EventSink;
   readonly shelfLogBytes: number;
-  readonly moreSpace: AdmissionOptions["moreSpace"];
+  readonly moreSpace: MoreSpace;
 }
 
 const drainRetryMs = 1000;
@@ -123,8 +123,8 @@ export class Group {
     this.#forks = new GroupForks(store, this.log, document.forks);
     this.cursors = new LogCursors(this.log, store);
     this.receiver = new LogReceiver(this.log, this.cursors);
-    this.room = new LogRoom(this.log, store, this.#place, options.shelfLogBytes);
-    this.writeThrough = new ShelfWriteThrough(this.log, store, clock, this.#place, (validThrough, done) => {
+    this.room = new LogRoom(this.log, store, options.moreSpace, this.#place, options.shelfLogBytes);
+    this.writeThrough = new ShelfWriteThrough(this.log, store, this.room, clock, this.#place, (validThrough, done) => {
       this.cacheValidThrough = validThrough;
       this.#save(done);
     });
@@ -270,13 +270,11 @@ export class Group {
 
   #retakeSpace(): void {
     const short = this.#ledger.retakeFrom(this.log.list, this.#place);
-    if (short > 0) {
-      this.events.emit(
-        "space-short",
-        `group ${this.name}: the pool is too full to set space aside again for the worst case of ${short} records; delete volumes`,
-        { records: short },
-      );
-    }
+    // The log's share comes behind: what was acknowledged goes home without it.
+    this.room.keepSlots();
+    if (short === 0) return;
+    const text = `the pool is too full to set space aside again for the worst case of ${short} records; delete volumes`;
+    this.events.emit("space-short", `group ${this.name}: ${text}`, { records: short });
   }
 
   // ---------------------------------------------------------------- the document

@@ -104,16 +104,14 @@ export function drawSitePlan(prng: Prng, smallPool: boolean, pairs: PairCount, p
   const persistMs = prng.pick([0.25, 1, 3, 8]);
   const diskSlowness = prng.pick([1, 1, 1, 8]);
   const latePersistRate = prng.pick([0, 0, 0.3]);
-  const isPair = (name: string): boolean => pairs === "both" || (pairs === "one" && name === "oak");
   const array = (name: string, ownDomain: PersistenceDomain): ArrayPlan => ({
     name,
     appliance: `${name}-a`,
-    pair: isPair(name) ? drawPair(pairPrng, name) : null,
+    pair: pairs === "both" || (pairs === "one" && name === "oak") ? drawPair(pairPrng, name) : null,
     // Each half of a pair's cache is as large as the cache of an array without a partner: a golden copy with a smaller one is refused.
     cacheBytes: pairs === "one" && name === "oak" ? 2 * cacheBytes : cacheBytes,
     domain: ownDomain,
-    // Each half of a pair's pool has the room that the pool of an array without a partner has.
-    diskBytes: Array.from({ length: diskCount }, () => (isPair(name) ? 2 : 1) * diskBytes),
+    diskBytes: Array.from({ length: diskCount }, () => diskBytes),
     persistMs,
     diskSlowness,
     latePersistRate,

@@ -13,7 +13,7 @@ test("the half is handed over while a group comes -> whoever brings it is told, 
   const claims = {
     groupClaims: () => [],
     claims: () => new Uint8Array(1),
-    usage: () => ({ freeBytes: 0 }),
+    usage: () => ({ spareBytes: 0 }),
     slabBytes: 1,
   };
   const never = { pool: claims, transfers: { adopt: () => new Promise(() => {}) } } as unknown as Engine;

@@ -1,6 +1,7 @@
 /** One group of the store on healthy disks: apply, commit, read, extents, reopen, log slots. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import type { LogSlot } from "../../firmware/store/store.ts";
 import { blockBytes, dataStep, groupId, mebibyte, StoreBench, tagOf, zeroStep } from "./support/store_bench.ts";
 
 const test = suite("store_group");
@@ -215,6 +216,49 @@ test("log slots -> durable before they are handed out, all there after a reopen,
   assert.equal(again.logSlots(), kept.slice(1), "what has been freed is not found by another recovery");
   for (const slot of kept.slice(1)) again.freeLogSlot(slot);
   assert.is(bench.pool!.usage().freeBytes, free - mebibyte, "one slab is kept");
+});
+
+test("the log expects slots -> nothing else gets them: no reservation, no spill, no other group", () => {
+  const bench = new StoreBench({ seed: 11, slots: [16 * mebibyte] });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 64 * mebibyte });
+  bench.commit(group);
+  const other = bench.createGroup("f".repeat(32), 0);
+  assert.ok(group.expectLogSlots(7));
+  let reserved = 0;
+  while (group.reserveChunks(1)) reserved += 1;
+  while (other.reserveChunks(1));
+  assert.is(bench.allocateLogSlot(other), null);
+  assert.is(bench.pool!.usage().spareBytes, 0);
+  const spare = () => bench.wait<LogSlot | null>((done) => group.allocateSpareLogSlot(done));
+  assert.ok(spare(), "two slabs hold one more than is expected");
+  assert.is(spare(), null);
+  for (let slot = 0; slot < 7; slot += 1) assert.ok(bench.allocateLogSlot(group), `slot ${slot}`);
+  assert.is(bench.allocateLogSlot(group), null, "the rest is promised to data");
+  const tags = new Array<number>(16).fill(8);
+  for (let chunk = 0; chunk < reserved; chunk += 1) bench.apply(group, [dataStep(1, chunk * 16, tags)]);
+  assert.is(group.reserveChunks(32), false);
+});
+
+test("the pool has not got what the log expects -> nothing more is reserved; what was reserved is there", () => {
+  const bench = new StoreBench({ seed: 12, slots: [16 * mebibyte] });
+  const group = bench.create();
+  group.createVolume({ number: 1, sizeBytes: 64 * mebibyte });
+  bench.commit(group);
+  let reserved = 0;
+  while (group.reserveChunks(1)) reserved += 1;
+  group.releaseChunks(1);
+  reserved -= 1;
+  assert.not(group.expectLogSlots(1));
+  assert.not(group.reserveChunks(1));
+  const tags = new Array<number>(16).fill(9);
+  for (let chunk = 0; chunk < reserved; chunk += 1) bench.apply(group, [dataStep(1, chunk * 16, tags)]);
+  bench.commit(group);
+  group.releaseChunks(reserved);
+  group.deleteVolume(1);
+  bench.settle(group);
+  assert.ok(group.reserveChunks(1), "the log has got its slab, and there is more");
+  assert.ok(bench.allocateLogSlot(group));
 });
 
 test("a pool that is full -> no-space for reservations and applies; what was there stays; space comes back", () => {

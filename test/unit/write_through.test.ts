@@ -296,12 +296,69 @@ test("segments come home while they are copied -> no place on the shelf is lost 
     bench.until(() => drained && !bench.group.writeThrough.busy);
     const used = bench.group.log.list.segments.filter((segment) => segment.shelfSlot !== null).length;
     assert.is(bench.store.logSlots().length, used, `seed ${seed}`);
+    const { list } = bench.group.log;
+    const kept = list.segments.length - used;
+    assert.ok(bench.store.slotsExpected >= 1 && bench.store.slotsExpected <= kept + 1, `seed ${seed}`);
     assert.is(
       bench.nvram.freeSegments + bench.group.log.list.segments.filter((segment) => segment.slot >= 0).length,
       bench.nvram.segmentCount,
       `seed ${seed}`,
     );
   }
+});
+
+test("write-back -> the store keeps a slot for every segment that is not at home, and for the next one", () => {
+  const bench = new GroupBench(3, "battery");
+  bench.start();
+  bench.serve();
+  assert.is(bench.store.slotsExpected, bench.group.log.list.segments.length + 1);
+  const { log } = bench.group;
+  log.require("elm", log.commitSeq);
+  for (let count = 0; log.list.segments.length < 5; count++) write(bench, count % 256, count);
+  assert.is(bench.store.slotsExpected, 6);
+  log.require("elm", null);
+  let drained = false;
+  bench.group.destager.drain(() => (drained = true));
+  bench.until(() => drained);
+  assert.is(bench.store.slotsExpected, log.list.segments.length + 1);
+  assert.ok(bench.store.slotsExpected <= 2, `${bench.store.slotsExpected}`);
+});
+
+test("the shelf has no slot, and the other half has -> write-through goes on at once", () => {
+  const bench = new GroupBench(4, "battery");
+  bench.start();
+  bench.serve();
+  bench.store.slotsMax = 0;
+  bench.moreSpace = (done) => {
+    bench.store.slotsMax = 8;
+    done(true);
+  };
+  const tracked = write(bench, 3, 1);
+  bench.group.writeThrough.begin();
+  bench.until(() => tracked.done && bench.group.writeThrough.atRiskBytes === 0);
+  assert.is(tracked.error, null);
+  assert.not.ok(bench.events.some((event) => event.startsWith("write-through-failed")));
+});
+
+test("write-through finds no slot, for what an absent peer needs has them -> the peer is given up, hosts go on", () => {
+  const bench = new GroupBench(6, "battery");
+  bench.start();
+  bench.serve();
+  const { room, log, writeThrough } = bench.group;
+  room.retain("elm", 0);
+  room.onOverflow((peer) => room.release(peer));
+  writeThrough.begin();
+  bench.until(() => writeThrough.atRiskBytes === 0);
+  bench.store.slotsMax = 4;
+  for (let stamp = 1; log.list.segments[0]!.ordinal === 1; stamp++) {
+    assert.ok(stamp < 1000, "the log of the peer gives way");
+    const tracked = write(bench, stamp % 256, stamp);
+    bench.until(() => tracked.done);
+    let drained = false;
+    bench.group.destager.drain(() => (drained = true));
+    bench.until(() => drained);
+  }
+  assert.ok(bench.nvram.freeSegments > bench.nvram.segmentCount / 2, "not for want of room in the cache");
 });
 
 test("segments had gone from the log -> the next start does not read what still lies in their places on the shelf", () => {

@@ -1,6 +1,7 @@
 /** A group on plain hardware that can crash and come back: what the tests of log, destage and groups share. */
 import * as assert from "uvu/assert";
 import { Nvram } from "../../../firmware/cache/nvram.ts";
+import type { MoreSpace } from "../../../firmware/log/log_room.ts";
 import { cacheSlotsOf } from "../../../firmware/log/recovery.ts";
 import type { BlockError, BlockRequest } from "../../../firmware/volume/block_request.ts";
 import { Group } from "../../../firmware/volume/group.ts";
@@ -31,6 +32,7 @@ export class GroupBench {
   shelfLogBytes = 1 << 20;
   /** False: the cache was lost; nothing in it counts. */
   cacheTrusted = true;
+  moreSpace: MoreSpace = (done) => done(false);
 
   constructor(seed: number | string, domain: PersistenceDomain, clock = new ManualClock()) {
     this.clock = clock;
@@ -78,7 +80,7 @@ export class GroupBench {
         entropy,
         events,
         shelfLogBytes: this.shelfLogBytes,
-        moreSpace: (done: (hasCome: boolean) => void) => done(false),
+        moreSpace: (done) => this.moreSpace(done),
       },
       (error, group) => {
         trouble = error?.text ?? null;

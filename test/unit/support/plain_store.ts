@@ -46,6 +46,8 @@ export class PlainStore implements GroupStore {
   readFailure: StoreError | null = null;
   /** How many slots the shelf has for the log. */
   slotsMax = Number.POSITIVE_INFINITY;
+  /** What the log was last said to want beyond what it has. */
+  slotsExpected = 0;
   applied = 0;
 
   constructor(clock: Clock, document: unknown, options: { id: string; logSlotBytes: number }) {
@@ -213,6 +215,11 @@ export class PlainStore implements GroupStore {
     return [...this.#slots.keys()].map((index) => ({ index }));
   }
 
+  expectLogSlots(slotCount: number): boolean {
+    this.slotsExpected = slotCount;
+    return this.#slots.size + slotCount <= this.slotsMax;
+  }
+
   allocateLogSlot(done: (slot: LogSlot | null) => void): void {
     this.#later(() => {
       if (this.#slots.size >= this.slotsMax) return done(null);
@@ -223,6 +230,11 @@ export class PlainStore implements GroupStore {
       });
       done({ index });
     });
+  }
+
+  allocateSpareLogSlot(done: (slot: LogSlot | null) => void): void {
+    if (this.#slots.size + this.slotsExpected < this.slotsMax) this.allocateLogSlot(done);
+    else this.#later(() => done(null));
   }
 
   freeLogSlot(slot: LogSlot): void {

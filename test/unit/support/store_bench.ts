@@ -27,6 +27,7 @@ export interface BenchOptions {
   readonly slabBytes?: number;
   readonly mapCacheBytes?: number;
   readonly groupsMax?: number;
+  readonly cacheBytes?: number;
 }
 
 export class StoreBench {
@@ -43,7 +44,7 @@ export class StoreBench {
     this.shelf = this.world.addShelf({ name: "shelf0", slots: options.slots ?? [64 * mebibyte] });
     this.oak = this.world.addAppliance({
       name: "oak-a",
-      cache: { sizeBytes: 65536, domain: "battery" },
+      cache: { sizeBytes: options.cacheBytes ?? 65536, domain: "battery" },
       shelves: [this.shelf],
       hbaPorts: [],
       nics: [],
