@@ -1,6 +1,7 @@
 /** Space from one half for the other (`space_balance.ts`), between two real halves of a pool. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { Tenure } from "../../firmware/manage/tenure.ts";
 import { HalfCalls } from "../../firmware/pair/half_calls.ts";
 import type { HostFront } from "../../firmware/pair/host_front.ts";
 import type { Engine } from "../../firmware/pair/partnership_options.ts";
@@ -22,12 +23,14 @@ function fullHalf(seed: number) {
   const engineOf = (half: Half) => ({ pool: bench.pool(half) }) as unknown as Engine;
   const [ours, theirs] = [engineOf(0), engineOf(1)];
   const calls = new HalfCalls({
+    tenure: new Tenure(),
     engine: () => theirs,
     front: {} as HostFront,
     move: () => Promise.reject(),
     ready: async () => {},
   });
   const balance = new SpaceBalance({
+    tenure: new Tenure(),
     half: 0,
     events: { emit: (code, text) => assert.unreachable(`${code}: ${text}`) },
     engine: () => ours,
