@@ -365,11 +365,9 @@ function take(
     if (last !== null && behind < last) {
       if (!isInLaterSegment) return false;
       dropAbove(walked, behind, start, false);
-    } else if (last !== null && behind > last) {
-      if (isAsOf(header.kind)) return false;
-      // A hole among records that are at home already: what is older serves nobody any more.
-      forget(walked);
     }
+    // A hole among records that are at home already: what is older serves nobody any more.
+    else if (last !== null && behind > last) forget(walked);
     push(walked, header, candidate, offset);
     return true;
   }

@@ -329,6 +329,33 @@ test("a segment begins with an as-of record -> after a crash a peer still gets t
   assert.ok(typeof run === "object" && run.firstSeq === head);
 });
 
+test("a hole among what is at home, behind it a segment that begins with an as-of record -> its newer records are kept", () => {
+  const bench = new GroupBench(11, "battery");
+  bench.start();
+  bench.group.room.retain("elm", 0);
+  bench.serve();
+  const { log } = bench.group;
+  write(bench, 1, 1);
+  log.list.seal();
+  write(bench, 2, 2);
+  const gone = log.list.last!;
+  log.list.seal();
+  const place = { timeline: log.timeline, seq: log.headSeq, asOfSeq: log.headSeq };
+  const encoder = new AsOfEncoder(mockDigests, bench.group.groupTag);
+  assert.is(bench.group.receiver.appendRun(encoder.hole(place, 1, 8, 1)).kind, "appended");
+  write(bench, 3, 3);
+  destage(bench);
+  write(bench, 4, 4);
+  const head = log.headSeq;
+  bench.crash();
+  // Of the segments that the log had let go, the cache has forgotten this one only.
+  bench.cache.memory.fill(0, gone.base, gone.base + 64);
+  bench.start();
+  assert.is(bench.group.log.headSeq, head);
+  bench.serve();
+  for (const stamp of [1, 2, 3, 4]) assert.is(stampAt(bench, stamp), stamp);
+});
+
 test("bit rot in a spilled segment -> it is reported as unreadable, and the walk over it ends", () => {
   const bench = new GroupBench(7, "battery");
   bench.shelfLogBytes = 64 << 20;
