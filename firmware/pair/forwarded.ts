@@ -20,7 +20,7 @@ import type { PairMessageOf } from "./frame.ts";
 import { pairLimits } from "./limits.ts";
 import type { Seat } from "./seat.ts";
 import { blockOf, encodeExtents, errorCode, outcomeCode } from "./work_codes.ts";
-import { copiedBytesMax, type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
+import { copiedBytesMax, nothing, ReusedHead, type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
 
 interface Channel {
   asked(head: WorkHead, meta: Uint8Array, data: Uint8Array): void;
@@ -114,10 +114,15 @@ class ServedNexus implements Channel, NexusHost {
   readonly #writer: WorkWriter;
   readonly #clock: Clock;
   readonly #tasks = new Set<ServedTask>();
+  /** Of answers to reads that were served at once. */
+  readonly #readHead = new ReusedHead();
   #closed = false;
 
   constructor(channel: number, writer: WorkWriter, clock: Clock) {
     this.#channel = channel;
+    this.#readHead.kind = workKinds.task;
+    this.#readHead.code = ScsiStatus.good;
+    this.#readHead.channel = channel;
     this.#writer = writer;
     this.#clock = clock;
   }
@@ -177,18 +182,11 @@ class ServedNexus implements Channel, NexusHost {
   /** The answer comes first: the device server may end other tasks within `readDone`, and their answers lie behind this one. */
   #readInPlace(task: ServedTask, dataBytes: number): void {
     this.#tasks.delete(task);
-    this.#writer.putPlaced(
-      {
-        kind: workKinds.task,
-        code: ScsiStatus.good,
-        channel: this.#channel,
-        id: task.tag,
-        first: task.dataInBytes,
-        second: task.dataOutBytes,
-        wide: 0,
-      },
-      dataBytes,
-    );
+    const head = this.#readHead;
+    head.id = task.tag;
+    head.first = task.dataInBytes;
+    head.second = task.dataOutBytes;
+    this.#writer.putPlaced(head, dataBytes);
     this.nexus.readDone(task, null);
     release(task);
   }
@@ -310,12 +308,14 @@ function release(task: ServedTask): void {
 // -------------------------------------------------------------------- volumes
 
 class ServedVolume implements Channel {
-  readonly #channel: number;
   readonly #target: BlockTarget;
   readonly #writer: WorkWriter;
+  /** Of answers. */
+  readonly #head = new ReusedHead();
 
   constructor(channel: number, target: BlockTarget, writer: WorkWriter) {
-    this.#channel = channel;
+    this.#head.kind = workKinds.block;
+    this.#head.channel = channel;
     this.#target = target;
     this.#writer = writer;
     target.onEnded((reason) => ended(writer, channel, reason));
@@ -325,13 +325,14 @@ class ServedVolume implements Channel {
     const code = blockOf(head.code);
     if (head.kind !== workKinds.block) return;
     const bytes = head.first * logicalBlockBytes;
-    if (code === null || !Number.isSafeInteger(head.wide)) return this.#answer(head, "closed");
+    if (code === null || !Number.isSafeInteger(head.wide)) return this.#answer(head.id, "closed");
     if (code.kind === "read") {
-      if (bytes > pairLimits.workBytesMax) return this.#answer(head, "out-of-range");
+      if (bytes > pairLimits.workBytesMax) return this.#answer(head.id, "out-of-range");
       if (bytes <= copiedBytesMax && this.#target.tryRead(head.wide, this.#writer.placeForData(bytes)))
-        return this.#writer.putPlaced(this.#head(head.id, null, 0), bytes);
+        return this.#writer.putPlaced(this.#headOf(head.id, null, 0), bytes);
     }
-    const request: PlainRequest = new PlainRequest(() => this.#answered(head, request));
+    const { id } = head;
+    const request: PlainRequest = new PlainRequest(() => this.#answered(id, request));
     request.kind = code.kind;
     request.keepAllocated = code.keepAllocated;
     request.atomic = code.atomic;
@@ -339,25 +340,28 @@ class ServedVolume implements Channel {
     request.blockCount = head.first;
     if (code.kind === "read") {
       request.target = new Uint8Array(bytes);
-      if (bytes > copiedBytesMax && this.#target.tryRead(head.wide, request.target))
-        return this.#answered(head, request);
+      if (bytes > copiedBytesMax && this.#target.tryRead(head.wide, request.target)) return this.#answered(id, request);
     }
     request.payload = data.byteLength === 0 ? [] : [data];
     this.#target.submit(request);
   }
 
-  #answered(head: WorkHead, request: BlockRequest): void {
+  #answered(id: number, request: BlockRequest): void {
     const { error, kind } = request;
-    if (error !== null) return this.#answer(head, error, request.miscompareOffset);
-    this.#answer(head, null, 0, kind === "read" ? request.target : encodeExtents(request.extents));
+    if (error !== null) return this.#answer(id, error, request.miscompareOffset);
+    this.#answer(id, null, 0, kind === "read" ? request.target : encodeExtents(request.extents));
   }
 
-  #answer(head: WorkHead, error: BlockError | null, first = 0, data: Uint8Array = noBytes): void {
-    this.#writer.put(this.#head(head.id, error, first), [], data.byteLength === 0 ? [] : [data]);
+  #answer(id: number, error: BlockError | null, first = 0, data: Uint8Array = noBytes): void {
+    this.#writer.put(this.#headOf(id, error, first), nothing, data.byteLength === 0 ? nothing : [data]);
   }
 
-  #head(id: number, error: BlockError | null, first: number): WorkHead {
-    return { kind: workKinds.block, code: errorCode(error), channel: this.#channel, id, first, second: 0, wide: 0 };
+  #headOf(id: number, error: BlockError | null, first: number): WorkHead {
+    const head = this.#head;
+    head.code = errorCode(error);
+    head.id = id;
+    head.first = first;
+    return head;
   }
 
   close(): void {

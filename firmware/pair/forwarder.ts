@@ -27,7 +27,7 @@ import type { PairMessage } from "./frame.ts";
 import type { PayloadMemory } from "./interconnect.ts";
 import { pairLimits } from "./limits.ts";
 import { blockCode, decodeExtents, errorOf, outcomeOf } from "./work_codes.ts";
-import { type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
+import { nothing, ReusedHead, type WorkHead, WorkReader, WorkWriter, workKinds } from "./work_wire.ts";
 
 export type SendMessage = (message: PairMessage, payload?: readonly Uint8Array[], memory?: PayloadMemory) => void;
 
@@ -132,6 +132,8 @@ class ForwardedNexus implements Nexus, Channel {
   readonly #ends: ChannelEnds;
   readonly #tasks = new Map<number, ScsiTask>();
   readonly #managing = new Map<number, (outcome: TaskFunctionOutcome) => void>();
+  /** Of tasks. */
+  readonly #head = new ReusedHead();
   #queue: ScsiTask[] = [];
   #readBytes = 0;
   #lastId = 0;
@@ -139,6 +141,8 @@ class ForwardedNexus implements Nexus, Channel {
 
   constructor(channel: number, host: NexusHost, writer: WorkWriter, ends: ChannelEnds) {
     this.#channel = channel;
+    this.#head.kind = workKinds.task;
+    this.#head.channel = channel;
     this.#host = host;
     this.#writer = writer;
     this.#ends = ends;
@@ -165,19 +169,12 @@ class ForwardedNexus implements Nexus, Channel {
       this.#lastId = (this.#lastId + 1) >>> 0;
       this.#tasks.set(this.#lastId, task);
       this.#readBytes += task.dataInBytesMax;
-      this.#writer.put(
-        {
-          kind: workKinds.task,
-          code: task.attribute,
-          channel: this.#channel,
-          id: this.#lastId,
-          first: task.dataInBytesMax,
-          second: task.dataOutBytesMax,
-          wide: 0,
-        },
-        [task.lun, task.cdb],
-        task.dataOut,
-      );
+      const head = this.#head;
+      head.code = task.attribute;
+      head.id = this.#lastId;
+      head.first = task.dataInBytesMax;
+      head.second = task.dataOutBytesMax;
+      this.#writer.put(head, [task.lun, task.cdb], task.dataOut);
     }
   }
 
@@ -269,7 +266,7 @@ class ForwardedTarget implements BlockTarget, Channel {
   readonly name: string;
   /** The data goes from the answer straight to the reply: a copy and two views less than by a buffer. */
   readonly lendsReads = true;
-  readonly #channel: number;
+  readonly #head = new ReusedHead();
   readonly #facts: ExportFacts;
   readonly #writer: WorkWriter;
   readonly #ends: ChannelEnds;
@@ -282,7 +279,8 @@ class ForwardedTarget implements BlockTarget, Channel {
   #closed = false;
 
   constructor(channel: number, name: string, facts: ExportFacts, writer: WorkWriter, ends: ChannelEnds) {
-    this.#channel = channel;
+    this.#head.kind = workKinds.block;
+    this.#head.channel = channel;
     this.name = name;
     this.#facts = facts;
     this.#wasReadOnly = facts.readOnly();
@@ -310,19 +308,12 @@ class ForwardedTarget implements BlockTarget, Channel {
   submit(request: BlockRequest): void {
     this.#lastId = (this.#lastId + 1) >>> 0;
     this.#requests.set(this.#lastId, request);
-    this.#writer.put(
-      {
-        kind: workKinds.block,
-        code: blockCode(request),
-        channel: this.#channel,
-        id: this.#lastId,
-        first: request.blockCount,
-        second: 0,
-        wide: request.startLba,
-      },
-      [],
-      request.payload,
-    );
+    const head = this.#head;
+    head.code = blockCode(request);
+    head.id = this.#lastId;
+    head.first = request.blockCount;
+    head.wide = request.startLba;
+    this.#writer.put(head, nothing, request.payload);
   }
 
   onEnded(listener: (reason: string, isLost: boolean) => void): void {

@@ -25,6 +25,7 @@ class RelayRequest extends PlainRequest {
 /** Kept at most: 1,024 objects of about 200 bytes. */
 const keptMax = 1024;
 const kept: RelayRequest[] = [];
+const noPayload: readonly Uint8Array[] = [];
 
 /** Who keeps the targets of a seat together. */
 export interface TargetKeeper {
@@ -107,7 +108,7 @@ export class FrontTarget implements BlockTarget {
     if (this.#underWay.size === 0) this.#keeper.idle(this);
     relay.owner = null;
     relay.outer = null;
-    relay.payload = [];
+    relay.payload = noPayload;
     relay.target = noBytes;
     if (kept.length < keptMax) kept.push(relay);
     request.onDone(request);

@@ -47,7 +47,9 @@ function written(records: readonly Record[], pieceBytes = 100_000): Uint8Array[]
 
 function readAll(messages: readonly Uint8Array[]): { records: Record[]; fault: string | null } {
   const records: Record[] = [];
-  const reader = new WorkReader((head, meta, data) => records.push({ head, meta: meta.slice(), data: data.slice() }));
+  const reader = new WorkReader((head, meta, data) =>
+    records.push({ head: { ...head }, meta: meta.slice(), data: data.slice() }),
+  );
   let fault: string | null = null;
   for (const message of messages) {
     const fed = Uint8Array.from(message);
@@ -217,7 +219,9 @@ test("lengths that lie and kinds that are none → a fault, and nothing is given
 test("a head that lies, in two messages → a fault, and what is fed then begins anew", () => {
   const lie = new Uint8Array(40).fill(0xff);
   const records: Record[] = [];
-  const reader = new WorkReader((head, meta, data) => records.push({ head, meta: meta.slice(), data: data.slice() }));
+  const reader = new WorkReader((head, meta, data) =>
+    records.push({ head: { ...head }, meta: meta.slice(), data: data.slice() }),
+  );
   assert.is(reader.feed(lie.subarray(0, 20)), null);
   assert.ok(reader.feed(lie.subarray(20)) !== null);
   const mine = [record(1, 24, 100)];
