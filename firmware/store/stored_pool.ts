@@ -127,7 +127,10 @@ export class StoredPool implements Pool {
       done(error, null);
     };
     if (!group.allocator.updatePromise()) {
-      clock.defer(() => giveUp({ code: "no-space", text: "the pool has no slab left for the group's maps" }, false));
+      const text =
+        "the pool has no slab for another group's maps: what is free is promised to the maps and logs of those that are there; " +
+        "delete groups that are not needed, or add disks";
+      clock.defer(() => giveUp({ code: "no-space", text }, false));
       return;
     }
     group.startLoading(null);

@@ -118,9 +118,10 @@ test("trimmed -> writes succeed again", async (context) => {
   assert.is(oak.eventsOf("pool-full").length, 2, "one per start");
 });
 
-test("a volume deleted -> its space is free for others, which lost nothing", async (context) => {
+test("a volume and its group deleted -> their space is free for others, which lost nothing", async (context) => {
   const { oak, small } = context;
   await oak.demand("DELETE", "/v1/volumes/big");
+  await oak.demand("DELETE", "/v1/groups/big");
   assert.is(await context.big.read(0, 512), null, "its session has ended");
   const freed = await waitUntil(limitMs, 20, async () => ((await freeBytes(oak)) >= 192 * mebibyte ? true : null));
   assert.ok(freed, `${await freeBytes(oak)} bytes free`);
