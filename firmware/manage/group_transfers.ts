@@ -9,6 +9,7 @@
  * Invariants:
  * - The other half opens the group from the shelf alone: before it leaves, everything acknowledged is there.
  * - A mapping or a reservation of the group's volumes is in the document of the half that takes it before the group is.
+ * - Whoever hears that a group has been taken has been told of its volumes before: a host that goes on then finds its logical unit.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import { fromHex, toHex } from "../codec/bytes.ts";
@@ -201,6 +202,8 @@ export class GroupTransfers {
     this.#closed.delete(id);
     const taken = await this.#parts.groups.takeUp(id, inherits);
     if (!taken.ok) this.#closed.add(id);
+    // Both appliances' front ends know where its volumes are before they hear that hosts need not wait any more.
+    this.#parts.changed();
     return taken;
   }
 

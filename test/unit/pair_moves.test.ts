@@ -179,6 +179,23 @@ test("a half is handed over while one of its groups moves -> the move is answere
   }
 });
 
+test("a group moves -> the partner's front ends hear of its volumes before anybody hears that it has been taken", () => {
+  const bench = twoHalves(1090);
+  const told: string[] = [];
+  const { transfers, seat } = bench.b.appliance!.halves[1]!.engine!;
+  seat.onDirectory(() => {
+    if (seat.directory().exports.some(({ name, uuid }) => name === "one" && uuid !== null)) told.push("directory");
+  });
+  const adopt = transfers.adopt.bind(transfers);
+  transfers.adopt = async (transfer) => {
+    const taken = await adopt(transfer);
+    told.push("taken");
+    return taken;
+  };
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
+  assert.equal(told.slice(0, 2), ["directory", "taken"]);
+});
+
 test("a half is handed over while something is created in it -> the creation is answered, and so is the next one", () => {
   let cutShort = 0;
   for (let step = 0; step < 6; step++) {
