@@ -1,6 +1,6 @@
 /**
- * What a host with two paths waits, and whether it finds what it was promised, when the owner of a pair is killed, stopped, or hands over;
- * and what it gets through the appliance that only forwards.
+ * What a host with two paths waits, and whether it finds what it was promised, when the owner of a pair is killed, stopped, or hands over, and
+ * when a group moves; and what it gets through the appliance that only forwards.
  *
  * A gap is the time from the last answer before to the first answer after: the death noticed, the log in the cache read again, the
  * host's way to the other path, and everything else that a host waits for.
@@ -29,6 +29,7 @@ const volumeBytes = 1024 ** 3;
 const answersBefore = 4000;
 const answersAfter = 2000;
 const plannedMax = 10;
+const movedMax = 10;
 const stoppedMax = 10;
 const forwardRounds = 3;
 const forwardSeconds = 2;
@@ -38,7 +39,7 @@ const protocols = ["nbd", "iscsi"] as const;
 export const failover: Probe = {
   name: "failover",
   question:
-    "a pair under a mixed load of 4 KiB at depth 16: SIGKILL and SIGSTOP of the owner, planned failover, forwarding",
+    "a pair under a mixed load of 4 KiB at depth 16: SIGKILL and SIGSTOP of the owner, planned failover, a group moved, forwarding",
   async run(folder, say, options) {
     const { heartbeat, steadyMs } = options;
     const findings: Finding[] = [];
@@ -102,9 +103,21 @@ async function broken(
       say(`  ${protocol}, planned ${run}: from ${owner}, ${left} records not at home: ${load.gap.ms.toFixed(0)} ms`);
       owner = await site.mirrored();
     }
+    await site.goHome();
+    const moves: number[] = [];
+    for (let run = 1; run <= Math.min(runs, movedMax); run++) {
+      await load.more(answersBefore);
+      owner = await site.groupOwner();
+      load.mark();
+      await site.moveGroup();
+      await load.more(answersAfter);
+      moves.push(load.gap.ms);
+      say(`  ${protocol}, move ${run}: from ${owner}: ${load.gap.ms.toFixed(0)} ms`);
+      await site.mirrored();
+    }
     const report = await load.finish();
     for (const text of report.told) say(`  ${protocol}: ${text}`);
-    return judged(protocol, { kills, stops, plans }, heartbeat ?? usualHeartbeat, report);
+    return judged(protocol, { kills, stops, plans, moves }, heartbeat ?? usualHeartbeat, report);
   } finally {
     load.stop();
   }
@@ -114,11 +127,12 @@ interface Gaps {
   readonly kills: readonly number[];
   readonly stops: readonly number[];
   readonly plans: readonly number[];
+  readonly moves: readonly number[];
 }
 
 function judged(
   protocol: string,
-  { kills, stops, plans }: Gaps,
+  { kills, stops, plans, moves }: Gaps,
   { everyMs, missedMax }: Heartbeat,
   report: LoadReport,
 ): Finding[] {
@@ -159,6 +173,13 @@ function judged(
       note: `the longest of ${plans.length}, p50 ${percentile(plans, 0.5).toFixed(0)} ms`,
     },
     {
+      work: `${protocol}-moved`,
+      measured: Math.max(...moves),
+      unit: "ms",
+      atMost: plannedMs,
+      note: `one group, the longest of ${moves.length}, p50 ${percentile(moves, 0.5).toFixed(0)} ms`,
+    },
+    {
       work: `${protocol}-violations`,
       measured: lostWrites + staleReads + wrongBytes,
       unit: "",
@@ -170,8 +191,9 @@ function judged(
 
 /** Random reads through the appliance that owns, and through the one that forwards, in alternation. */
 async function forwarded(site: PairSite, protocol: PathProtocol, say: (text: string) => void): Promise<Finding> {
-  const owner = await site.mirrored();
+  await site.mirrored();
   await site.settled();
+  const owner = await site.groupOwner();
   const iops = async (url: string) => {
     const plan = { url, kind: "randread", blockBytes: 4096, depth: 32, connections: 1, sizeBytes: mixedLoad.sizeBytes };
     return (await generate("lean", { ...plan, kind: "randread", seconds: forwardSeconds, until: "timed" })).iops;

@@ -113,6 +113,26 @@ export class PairSite {
     return otherOf(owner);
   }
 
+  /** Each half to its preferred owner: from then on the group can be moved between the appliances. */
+  async goHome(): Promise<void> {
+    await demand(this.lab, await this.owner(), "POST", "/v1/pair/failover", { home: true, timeoutMs: repairLimitMs });
+    await this.mirrored();
+  }
+
+  /** Who has the group of `pairVolume`. */
+  async groupOwner(): Promise<Partner> {
+    const { groups } = await demand<StatusJson>(this.lab, await this.owner(), "GET", "/v1/status");
+    return groups[0]!.owner as Partner;
+  }
+
+  /** Moves that group alone to the other appliance. */
+  async moveGroup(): Promise<void> {
+    const { groups } = await demand<StatusJson>(this.lab, await this.owner(), "GET", "/v1/status");
+    const { name, owner } = groups[0]!;
+    const to = otherOf(owner as Partner);
+    await demand(this.lab, to, "POST", "/v1/pair/move", { group: name, to, timeoutMs: repairLimitMs });
+  }
+
   /** Records that only the cache holds. */
   async notDestaged(owner: Partner): Promise<number> {
     const { groups } = await demand<StatusJson>(this.lab, owner, "GET", "/v1/status");
