@@ -196,6 +196,35 @@ test("a group moves -> the partner's front ends hear of its volumes before anybo
   assert.equal(told.slice(0, 2), ["directory", "taken"]);
 });
 
+test("a group moves under load -> what it had written is at home, and the other half reads no log", () => {
+  const bench = twoHalves(1091);
+  const host = bench.host("one", 300);
+  host.run();
+  bench.until("some writes", () => host.acks > 300);
+  const { groups } = bench.owner.partnership!.engine!;
+  const { transfers, groups: theirs } = bench.b.appliance!.halves[1]!.engine!;
+  const { log } = groups.find("one")!.group;
+  let headSeq = 0;
+  const adopt = transfers.adopt.bind(transfers);
+  transfers.adopt = async (transfer) => {
+    const taken = await adopt(transfer);
+    const segments = theirs.find("one")!.group.log.list.segments;
+    assert.ok(segments.length > 0 && segments.every(({ firstSeq }) => firstSeq > headSeq), "what came behind the move");
+    return taken;
+  };
+  const end = log.leave.bind(log);
+  log.leave = () => {
+    headSeq = log.headSeq;
+    end();
+  };
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
+  assert.ok(headSeq > 300);
+  const acks = host.acks;
+  bench.until("writes go on", () => host.acks > acks + 100);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test("a half is handed over while something is created in it -> the creation is answered, and so is the next one", () => {
   let cutShort = 0;
   for (let step = 0; step < 6; step++) {
