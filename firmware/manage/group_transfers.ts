@@ -15,6 +15,7 @@ import type { Clock } from "../../hal/api/clock.ts";
 import { fromHex, toHex } from "../codec/bytes.ts";
 import { whenAnswered, whenDone } from "../codec/promised.ts";
 import type { GroupClaim, GroupParcel, Pool, StoreError } from "../store/store.ts";
+import type { Group } from "../volume/group.ts";
 import type { ArrayDocument, HostEntry } from "./array_document.ts";
 import { done, type Result, refused } from "./control.ts";
 import type { GroupEntry, GroupRegistry } from "./groups.ts";
@@ -103,7 +104,7 @@ export class GroupTransfers {
     const { groups, pool, document } = this.#parts;
     const entry = groups.find(name);
     if (entry === null) return refused("not-found", `group ${name} has gone meanwhile`);
-    await new Promise<void>((resolve) => entry.group.emptyLog(homeMs, resolve));
+    await this.#emptyLog(entry.group);
     if (groups.find(name) !== entry) return refused("not-found", `group ${name} has gone meanwhile`);
     if (!entry.group.writeThrough.holdsAll)
       return refused("busy", `the shelf has not everything of group ${name} any more`);
@@ -138,6 +139,28 @@ export class GroupTransfers {
       );
     }
     return done({ id, transfer: { ...transfer, parcel: toWire(parcel) } });
+  }
+
+  /**
+   * What is committed goes home, and its segments leave the log but for those that a peer needs: whoever opens the group next reads the
+   * others alone. What has not come home after `homeMs` stays in the log.
+   */
+  #emptyLog(group: Group): Promise<void> {
+    const { clock } = this.#parts;
+    return new Promise((resolve) => {
+      let isLate = false;
+      const limit = clock.after(homeMs, () => {
+        isLate = true;
+        resolve();
+      });
+      group.destager.drain(() => {
+        if (isLate) return;
+        limit.cancel();
+        group.log.list.seal();
+        group.room.reclaim();
+        group.settle(() => resolve());
+      });
+    });
   }
 
   /** The group has come from the other half. */

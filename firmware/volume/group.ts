@@ -224,30 +224,9 @@ export class Group {
     });
   }
 
-  /** The cache has been persisted after recovery: its copy is good, and the root says so. */
+  /** The root says how the log stands now: after recovery, when the cache has been persisted, that its copy is good. */
   settle(done: Ready): void {
     this.#save(done);
-  }
-
-  /**
-   * What is committed goes home, and its segments leave the log but for those that a peer needs: whoever opens the group next reads the
-   * others alone. What has not come home after `limitMs` stays in the log.
-   */
-  emptyLog(limitMs: number, done: () => void): void {
-    let isOver = false;
-    const over = (): void => {
-      if (isOver) return;
-      isOver = true;
-      limit.cancel();
-      done();
-    };
-    const limit = this.clock.after(limitMs, over);
-    this.destager.drain(() => {
-      if (isOver) return;
-      this.log.list.seal();
-      this.room.reclaim();
-      this.#save(over);
-    });
   }
 
   /** Takes everything home and marks the stop as orderly. A shelf that does not take it is left to the recovery of the next start. */
