@@ -42,6 +42,8 @@ export class CopyKeeper {
   /** The partner's cache has no nonce that counts, and the shelf has everything. */
   #free = false;
   #busy = false;
+  /** Why the shelf has not taken what it has to know; null: it has. Of a disk that has failed a flush this stays until the next start. */
+  trouble: string | null = null;
   /** The partner's copy may be written over now. */
   onFree: () => void = () => {};
 
@@ -102,10 +104,12 @@ export class CopyKeeper {
     this.#busy = true;
     step((error) => {
       if (error !== null) {
-        events.emit(
-          "pair-copy-trouble",
-          `the shelf did not take what it has to know of the write caches: ${error.text}`,
-        );
+        if (error.text !== this.trouble)
+          events.emit(
+            "pair-copy-trouble",
+            `the shelf did not take what it has to know of the write caches: ${error.text}`,
+          );
+        this.trouble = error.text;
         clock.after(pairLimits.retryMs, () => {
           this.#busy = false;
           this.look();
@@ -113,6 +117,7 @@ export class CopyKeeper {
         return;
       }
       this.#busy = false;
+      this.trouble = null;
       then();
       this.look();
     });

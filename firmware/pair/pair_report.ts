@@ -21,6 +21,8 @@ export interface PairFacts {
   readonly mirror: MirroredCache;
   /** Why the partner's cache cannot hold a copy; empty: nothing against it is known. */
   readonly copyRefused: string;
+  /** See `CopyKeeper.trouble`. */
+  readonly copyTrouble: string | null;
   /** It calls a partner dead that answers. */
   readonly powerPortIsWrong: boolean;
 }
@@ -65,7 +67,7 @@ export function partnerJson({ partner, theirs, met, partnerCacheBytes }: PairFac
 
 /** `serviceTrouble`: why hosts do not reach the array at an address that moves. */
 export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): WarningJson[] {
-  const { appliance, partner, met, copyRefused, nics, mirror } = facts;
+  const { appliance, partner, met, copyRefused, copyTrouble, nics, mirror } = facts;
   const warnings: WarningJson[] = [];
   if (stateOf(facts) === "degraded") {
     if (mirror.isTrusted) {
@@ -73,7 +75,12 @@ export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): W
       warnings.push({ code: "pair-writes-back-alone", text });
     }
     const unfinished = "what only the owner's cache holds goes to the shelf first";
-    const why = met ? copyRefused || unfinished : "it does not answer; start it, or look at the interconnect's cables";
+    const untold =
+      copyTrouble &&
+      `the shelf does not take what it has to know of that (${copyTrouble}); when the disk works again, restart ${appliance}`;
+    const why = met
+      ? copyRefused || untold || unfinished
+      : "it does not answer; start it, or look at the interconnect's cables";
     warnings.push({ code: "pair-degraded", text: `${partner} has no copy of the write cache: ${why}` });
   }
   if (facts.powerPortIsWrong) {

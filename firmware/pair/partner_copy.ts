@@ -38,6 +38,11 @@ export class PartnerCopy {
   }
 
   /** null: the firmware has ended. */
+  /** See `CopyKeeper`. */
+  get trouble(): string | null {
+    return this.#keeper?.trouble ?? null;
+  }
+
   keptBy(keeper: CopyKeeper | null): void {
     this.#keeper = keeper;
     if (keeper !== null) keeper.onFree = () => this.bring();

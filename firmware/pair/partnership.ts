@@ -542,6 +542,7 @@ export class Partnership implements PairPort {
       nics: this.#interconnect.nics(),
       mirror: this.mirror,
       copyRefused: this.#copy.refused,
+      copyTrouble: this.#copy.trouble,
       powerPortIsWrong: this.#watch.portIsWrong,
     };
   }

@@ -161,6 +161,7 @@ export class SiteFaults {
     this.#pairs = new PairFaults(site);
     this.#lookAfterShelves();
     if (hasPairs && drawn.classes.some((name) => name === "persist" || name === "oldCache")) this.#lookAfterPairs();
+    if (hasPairs && drawn.classes.includes("disk")) this.#lookAfterCopies([]);
     site.onPowerLost = (array, machine) => this.#powerLost(array, machine);
     site.onStarted.push((array) => this.#started(array));
     site.onEnded = (machine, text) => this.#ended(machine, text);
@@ -368,6 +369,22 @@ export class SiteFaults {
     });
   }
 
+  /** A disk that has failed a flush fails until the next start: where the warning says so twice, the operator does as it says. */
+  #lookAfterCopies(before: readonly SimMachine[]): void {
+    const { world, arrays, chronicle } = this.#site;
+    world.schedule(lookEveryMs, eventKind.host, null, () => {
+      const troubled = arrays.flatMap(untoldCopies);
+      for (const machine of troubled.filter((one) => one.runs && before.includes(one))) {
+        chronicle.note(
+          machine.name,
+          "the operator restarts it: the shelf does not take what it has to know of the caches",
+        );
+        machine.appliance.crash();
+      }
+      this.#lookAfterCopies(troubled);
+    });
+  }
+
   // ---------------------------------------------------------------- what is excused
 
   #powerLost(array: SimArray, machine: SimMachine): void {
@@ -448,6 +465,17 @@ export function failedCaches(array: SimArray): { machine: SimMachine; text: stri
         return isTheirs && partner?.runs === true ? [{ machine: partner, text }] : [];
       });
     });
+}
+
+/** Appliances whose partner gets no copy because of a disk, as the warning of one of their halves tells. */
+function untoldCopies(array: SimArray): SimMachine[] {
+  if (!array.isPair) return [];
+  return array.machines.filter(({ runs, lives }) =>
+    lives.some((life) => {
+      const warnings = (runs && life?.alive() === true ? life.running?.control.status().warnings : null) ?? [];
+      return warnings.some(({ code, text }) => code === "pair-degraded" && text.includes("restart "));
+    }),
+  );
 }
 
 function refusedForDisks(array: SimArray): { machine: SimMachine; text: string }[] {
