@@ -12,17 +12,17 @@
  * - Whoever hears that a group has been taken has been told of its volumes before: a host that goes on then finds its logical unit.
  */
 import type { Clock } from "../../hal/api/clock.ts";
-import { fromHex, toHex } from "../codec/bytes.ts";
 import { whenAnswered, whenDone } from "../codec/promised.ts";
 import type { GroupClaim, GroupParcel, Pool, StoreError } from "../store/store.ts";
 import type { Group } from "../volume/group.ts";
 import type { ArrayDocument, HostEntry } from "./array_document.ts";
 import { done, type Result, refused } from "./control.ts";
 import type { GroupEntry, GroupRegistry } from "./groups.ts";
+import { fromWire, toWire, type WireParcel } from "./parcel_wire.ts";
 
-/** What goes with a group. Bytes as hex digits: it travels as JSON. */
+/** What goes with a group, as JSON. */
 export interface Transfer {
-  readonly parcel: Readonly<Record<string, unknown>>;
+  readonly parcel: WireParcel;
   readonly volumes: readonly string[];
   readonly mappings: readonly { readonly host: string; readonly mapping: HostEntry["mappings"][number] }[];
   readonly reservations: ArrayDocument["reservations"];
@@ -49,8 +49,6 @@ export interface GroupTransfersParts {
 const homeMs = 100;
 /** How often it is looked whether the shelf has everything. */
 const lookMs = 5;
-/** A group of 64 MiB slabs has so many for 5 TiB; more does not fit one message. */
-const slabsMax = 80_000;
 
 export class GroupTransfers {
   readonly #parts: GroupTransfersParts;
@@ -130,15 +128,12 @@ export class GroupTransfers {
       await this.#comeBack(id);
       return refused("shelf-failed", `group ${name} could not leave, and stays: ${why}`);
     }
-    const { parcel } = { parcel: begun.value };
-    if (parcel.dataSlabs.byteLength + parcel.mapSlabs.byteLength + parcel.logSlabs.byteLength > 4 * slabsMax) {
+    const parcel = toWire(begun.value);
+    if (parcel === null) {
       await this.cancel(id);
-      return refused(
-        "invalid",
-        `group ${name} has more than ${slabsMax} slabs, the most that can be moved in this version`,
-      );
+      return refused("invalid", `group ${name} has more slabs than can be told the other half; failover moves it`);
     }
-    return done({ id, transfer: { ...transfer, parcel: toWire(parcel) } });
+    return done({ id, transfer: { ...transfer, parcel } });
   }
 
   /**
@@ -270,20 +265,4 @@ export class GroupTransfers {
     }));
     await save({ ...before, hosts });
   }
-}
-
-function toWire(parcel: GroupParcel): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(parcel).map(([key, value]) => [key, value instanceof Uint8Array ? { hex: toHex(value) } : value]),
-  );
-}
-
-/** Whatever it is: the pool judges it. */
-function fromWire(parcel: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(parcel).map(([key, value]) => {
-      const hex = typeof value === "object" && value !== null ? (value as { hex?: unknown }).hex : undefined;
-      return [key, typeof hex === "string" && /^(?:[0-9a-f]{2})*$/.test(hex) ? fromHex(hex) : value];
-    }),
-  );
 }

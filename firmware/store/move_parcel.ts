@@ -24,7 +24,8 @@ export interface ReadParcel {
 
 /** Claims and generations go up by one at a time: none comes near this in the life of a pool. */
 const counterMax = 2 ** 52;
-const slabNumberBytes = 4;
+/** In a list of slabs. */
+export const slabNumberBytes = 4;
 
 export function slabList(slabs: readonly number[]): Uint8Array {
   const bytes = new Uint8Array(slabs.length * slabNumberBytes);
@@ -53,10 +54,13 @@ export function readParcel(value: unknown, geometry: Geometry, slabEnd: number):
     ...slabsIn(mapSlabs, slabKind.map),
     ...slabsIn(logSlabs, slabKind.log),
   ];
-  if (new Set(slabs.map(({ slab }) => slab)).size !== slabs.length) return "a slab is in it twice";
   if (slabs.some(({ slab }) => slab < 1 || slab >= slabEnd)) return "a slab is not of this pool";
-  const ofMaps = new Set(slabs.filter(({ kind }) => kind === slabKind.map).map(({ slab }) => slab));
-  const isInside = (page: number) => ofMaps.has(Math.floor(page / geometry.pagesPerSlab));
+  const kinds = new Uint8Array(slabEnd);
+  for (const { slab, kind } of slabs) {
+    if (kinds[slab] !== slabKind.free) return "a slab is in it twice";
+    kinds[slab] = kind;
+  }
+  const isInside = (page: number) => kinds[Math.floor(page / geometry.pagesPerSlab)] === slabKind.map;
   if (!pagesOf(decoded).every(isInside)) return "the root names a page outside of the group's slabs";
   return { parcel: { id, number, claim, generation, root, dataSlabs, mapSlabs, logSlabs }, slabs };
 }
