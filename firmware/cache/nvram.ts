@@ -15,6 +15,7 @@
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
+import type { Hal } from "../../hal/api/hal.ts";
 import type { WriteCache } from "../../hal/api/write_cache.ts";
 import { assert } from "../codec/assert.ts";
 import { fromHex, getU64, setU64, toHex } from "../codec/bytes.ts";
@@ -263,4 +264,10 @@ export class Nvram {
       }
     });
   };
+}
+
+/** The nonce of what a cache holds; null: it holds nothing, or nothing that is whole. */
+export function nonceIn({ cache, clock, digests }: Pick<Hal, "cache" | "clock" | "digests">): string | null {
+  const header = new Nvram(cache, clock, digests).readHeader();
+  return header.kind === "formatted" ? header.nonce : null;
 }

@@ -1,5 +1,9 @@
 /** Whether a half can be handed to the partner now. */
 import { done, type FailoverJson, type Result, refused } from "../manage/control.ts";
+import type { DiskReport } from "../store/store.ts";
+import { missedDisks } from "./empty_slots.ts";
+import type { PairState } from "./frame.ts";
+import type { MirroredCache } from "./mirrored_cache.ts";
 
 export interface FailoverFacts {
   readonly array: string;
@@ -7,13 +11,13 @@ export interface FailoverFacts {
   readonly partner: string;
   /** It is owned here, and not just being handed over. */
   readonly isOwner: boolean;
-  /** The partner has all that it needs. */
-  readonly isMirrored: boolean;
+  /** See `whyNotTakeable`. */
+  readonly whyNot: string | null;
 }
 
 /** `to`: whom the operator has named. null: it can; otherwise the answer. */
 export function judgeFailover(to: string | null, facts: FailoverFacts): Result<FailoverJson> | null {
-  const { array, appliance, partner, isOwner, isMirrored } = facts;
+  const { array, appliance, partner, isOwner, whyNot } = facts;
   if (to !== null && to !== appliance && to !== partner)
     return refused(
       "not-found",
@@ -25,9 +29,19 @@ export function judgeFailover(to: string | null, facts: FailoverFacts): Result<F
       "busy",
       `${appliance} does not own array ${array}, or is just handing it over; ask again in a moment`,
     );
-  if (isMirrored) return null;
-  return refused(
-    "not-connected",
-    `${partner} has no complete copy of the write cache (goldcopy pair status tells more); wait until the pair is mirrored`,
-  );
+  return whyNot === null ? null : refused("not-connected", whyNot);
+}
+
+/** What the partner lacks of all that it needs; null: nothing. `disks`: of the pool as it is open here; `theirs`: as it has said. */
+export function whyNotTakeable(
+  partner: string,
+  mirror: MirroredCache,
+  disks: readonly DiskReport[],
+  theirs: PairState | null,
+): string | null {
+  if (mirror.state !== "mirrored" || theirs?.role !== "standby")
+    return `${partner} has no complete copy of the write cache (goldcopy pair status tells more); wait until the pair is mirrored`;
+  const missed = missedDisks(disks, theirs.emptySlots);
+  if (missed.length === 0) return null;
+  return `${partner} does not reach ${missed.join(", ")}, and cannot open the pool without; give it its disks, restart it, and ask again`;
 }

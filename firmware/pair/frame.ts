@@ -54,6 +54,8 @@ export interface PairState {
   readonly copy: PairCopy;
   /** As the owner: the groups that hosts may write to. */
   readonly serving: readonly string[];
+  /** Of its shelves: see `empty_slots.ts`. */
+  readonly emptySlots: readonly string[];
 }
 
 /** As its transport has it; empty where there is nothing. */

@@ -80,6 +80,7 @@ function bodyOf(message: PairMessage): goldcopy.pair.IFrame {
           preferred: message.preferred,
           copy: pairCopies[message.copy],
           serving: message.serving.map(fromHex),
+          emptySlots: message.emptySlots.map(clip),
         },
       };
     case "attach":
@@ -186,6 +187,7 @@ function toCopyBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessa
       preferred: state.preferred === true,
       copy: check.code(pairCopies, state.copy, "copy"),
       serving: toServing(state.serving, check),
+      emptySlots: toEmptySlots(state.emptySlots, check),
     };
   }
   if (attach) return { kind: "attach", nonce: check.optionalId(attach.nonce, "nonce") };
@@ -212,6 +214,13 @@ function toServing(ids: readonly Uint8Array[] | null | undefined, check: HeaderC
   const given = ids ?? [];
   if (!check.count(given.length, pairLimits.groupsMax, "serving")) return [];
   return given.map((id) => check.id(id, "serving"));
+}
+
+function toEmptySlots(places: readonly string[] | null | undefined, check: HeaderCheck): string[] {
+  const given = places ?? [];
+  return check.count(given.length, pairLimits.emptySlotsMax, "empty slots")
+    ? given.map((place) => check.text(place))
+    : [];
 }
 
 function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {

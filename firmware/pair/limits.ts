@@ -19,6 +19,8 @@ export const pairLimits = {
   /** Slices asked about and not yet copied: 16 MiB, so that live writes wait for no more than that. */
   compareSlicesMax: 4,
   portalsMax: 32,
+  /** Told of the slots in which an appliance has no disk. */
+  emptySlotsMax: 16,
   nameBytesMax: 255,
   textBytesMax: 1000,
   numberMax: 2 ** 52,

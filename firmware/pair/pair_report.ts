@@ -1,6 +1,8 @@
 /** What an appliance shows of its pair. */
 import type { WriteCache } from "../../hal/api/write_cache.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
+import type { DiskReport } from "../store/store.ts";
+import { missedDisks } from "./empty_slots.ts";
 import type { PairHello, PairRole, PairState } from "./frame.ts";
 import type { NicState } from "./interconnect.ts";
 import type { HalfNumber } from "./limits.ts";
@@ -23,6 +25,8 @@ export interface PairFacts {
   readonly copyRefused: string;
   /** See `CopyKeeper.trouble`. */
   readonly copyTrouble: string | null;
+  /** Of the pool as it is open here; none where it is not. */
+  readonly disks: readonly DiskReport[];
   /** It calls a partner dead that answers. */
   readonly powerPortIsWrong: boolean;
 }
@@ -82,6 +86,11 @@ export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): W
       ? copyRefused || untold || unfinished
       : "it does not answer; start it, or look at the interconnect's cables";
     warnings.push({ code: "pair-degraded", text: `${partner} has no copy of the write cache: ${why}` });
+  }
+  const missed = missedDisks(facts.disks, facts.theirs?.emptySlots ?? []);
+  if (missed.length > 0) {
+    const text = `${partner} does not reach ${missed.join(", ")}, and could not take the array over; give it its disks, and restart it`;
+    warnings.push({ code: "pair-disks-missing", text });
   }
   if (facts.powerPortIsWrong) {
     const text = `the power port is not that of ${partner}: nothing will be taken over; correct [power] target_lock in the profile`;

@@ -12,7 +12,7 @@
  * - An owner that loses its partner goes on by itself: nobody opens the pool beside it without fencing it first.
  */
 import type { Nic } from "../../hal/api/nic.ts";
-import { Nvram } from "../cache/nvram.ts";
+import { nonceIn } from "../cache/nvram.ts";
 import { assert } from "../codec/assert.ts";
 import type { Portal as IscsiPortal } from "../frontend/iscsi/text_exchange.ts";
 import type { TargetPortGroup } from "../frontend/scsi/target_port_groups.ts";
@@ -23,7 +23,8 @@ import { Calls } from "./calls.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
 import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
-import { judgeFailover } from "./failover_judgement.ts";
+import { emptySlots } from "./empty_slots.ts";
+import { judgeFailover, whyNotTakeable } from "./failover_judgement.ts";
 import type { SendMessage } from "./forwarder.ts";
 import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
 import { prepareHandOver } from "./hand_over_preparation.ts";
@@ -72,7 +73,7 @@ export class Partnership implements PairPort {
   #engine: Engine | null = null;
   #lease: HardwareLease | null = null;
   readonly #copy: PartnerCopy;
-  #told: readonly string[] = [];
+  #told = "";
   /** Answers what the partner is asked for and brings here. */
   api: Api | null = null;
 
@@ -370,18 +371,18 @@ export class Partnership implements PairPort {
     return this.#inheritance.has(groupId);
   }
 
-  /** Tells the partner which groups are served, when that has changed; and an array goes home when it is time. */
+  /** Tells the partner which groups are served, and what the shelves lack, when that has changed; and an array goes home when it is time. */
   #tick(): void {
     if (this.#role === "stopping") return;
-    const serving = this.#serving();
-    if (serving.length !== this.#told.length || serving.some((id, index) => id !== this.#told[index])) {
-      this.#told = serving;
+    const { clock, shelves } = this.#options.hal;
+    const toTell = [...this.#serving(), ...emptySlots(shelves)].join();
+    if (toTell !== this.#told) {
+      this.#told = toTell;
       this.#tellState();
     }
     this.#hosts.tellDirectory();
-    const { clock } = this.#options.hal;
     const isTheirs = this.#theirs?.preferred === true && !this.#options.pair.preferred;
-    const isAway = this.#role === "owner" && this.#isTakeable && isTheirs;
+    const isAway = this.#role === "owner" && this.#whyNotTakeable === null && isTheirs;
     if (this.#home.isDue(isAway, clock.nowMs())) void this.failover(this.partner);
     if (this.#interconnect.met) this.#watch.heard(this.#interconnect.lastHeardMs);
     else this.#inheritance.seenAlive(this.#heart.movedMs);
@@ -447,13 +448,12 @@ export class Partnership implements PairPort {
       ...this.#options,
       partner: this.partner,
       isOwner: this.#role === "owner" && this.#lease !== null && !this.#isPreparing,
-      isMirrored: this.#isTakeable,
+      whyNot: this.#whyNotTakeable,
     });
   }
 
-  /** The partner has all that it needs. */
-  get #isTakeable(): boolean {
-    return this.mirror.state === "mirrored" && this.#theirs?.role === "standby";
+  get #whyNotTakeable(): string | null {
+    return whyNotTakeable(this.partner, this.mirror, this.#engine?.pool.disks() ?? [], this.#theirs);
   }
 
   async #prepare(): Promise<void> {
@@ -497,9 +497,9 @@ export class Partnership implements PairPort {
 
   /** Before an orderly end: the partner gets the half where it can. */
   async handOverIfPossible(): Promise<void> {
-    if (this.#engine === null || !this.#isTakeable) return;
+    if (this.#engine === null || this.#whyNotTakeable !== null) return;
     await this.#prepare();
-    if (this.#engine === null || !this.#isTakeable) return;
+    if (this.#engine === null || this.#whyNotTakeable !== null) return;
     await this.#handOver();
     await this.#whenTaken();
   }
@@ -543,6 +543,7 @@ export class Partnership implements PairPort {
       mirror: this.mirror,
       copyRefused: this.#copy.refused,
       copyTrouble: this.#copy.trouble,
+      disks: this.#engine?.pool.disks() ?? [],
       powerPortIsWrong: this.#watch.portIsWrong,
     };
   }
@@ -575,6 +576,7 @@ export class Partnership implements PairPort {
       text: this.#refusal,
       preferred: this.#options.pair.preferred,
       serving: this.#serving().slice(0, pairLimits.groupsMax),
+      emptySlots: emptySlots(this.#options.hal.shelves),
       copy: this.mirror.state === "mirrored" ? "whole" : this.mirror.state === "alone" ? "none" : "unfinished",
     };
   }
@@ -584,9 +586,7 @@ export class Partnership implements PairPort {
   }
 
   #nonce(): string | null {
-    const { cache, clock, digests } = this.#options.hal;
-    const header = new Nvram(cache, clock, digests).readHeader();
-    return header.kind === "formatted" ? header.nonce : null;
+    return nonceIn(this.#options.hal);
   }
 
   /** Followed here: one that has been evicted and has not noticed owns nothing. */

@@ -1,7 +1,7 @@
 /**
  * A simulated shelf: slots with disks, attached to one appliance or shared by two.
  *
- * Fault model: a disk is pulled and put back, here or elsewhere; two disks are swapped. The disks' own faults, those of their fence among
+ * Fault model: a disk is pulled and put back, here or elsewhere; two disks are swapped; one appliance does not reach a slot. The disks' own faults, those of their fence among
  * them: `disk.ts`.
  */
 import type { Disk, Shelf } from "../api/shelf.ts";
@@ -29,6 +29,8 @@ export class MockShelf {
   readonly slots: (MockDisk | null)[];
   readonly #kernel: Kernel;
   #views: View[] = [];
+  /** Of what is out between appliances and slots: see `unplug`. */
+  readonly #unplugged = new Set<string>();
   /** Appliances attached to this shelf that have power. */
   readonly #powered = new Set<string>();
 
@@ -63,7 +65,23 @@ export class MockShelf {
     if (slot >= this.slots.length || this.slots[slot] !== null)
       throw new RangeError(`${this.name}/${slot} is not free`);
     this.slots[slot] = disk;
-    for (const view of this.#views) view.handles[slot] = this.#handle(slot, disk, view.lifetime);
+    for (const view of this.#views) view.handles[slot] = this.#handle(slot, view.lifetime);
+  }
+
+  /** The cable between an appliance and a slot is out: others reach the disk. */
+  unplug(appliance: string, slot: number): void {
+    this.#unplugged.add(`${appliance} ${slot}`);
+    for (const { lifetime, handles } of this.#views) {
+      if (lifetime.name !== appliance) continue;
+      handles[slot]?.pulled();
+      handles[slot] = null;
+    }
+  }
+
+  plug(appliance: string, slot: number): void {
+    this.#unplugged.delete(`${appliance} ${slot}`);
+    for (const { lifetime, handles } of this.#views)
+      if (lifetime.name === appliance) handles[slot] = this.#handle(slot, lifetime);
   }
 
   swap(slotA: number, slotB: number): void {
@@ -86,7 +104,7 @@ export class MockShelf {
   /** For the appliance: this boot's shelf. */
   attach(lifetime: Lifetime): Shelf {
     this.#powered.add(lifetime.name);
-    const handles = this.slots.map((disk, slot) => (disk === null ? null : this.#handle(slot, disk, lifetime)));
+    const handles = this.slots.map((_, slot) => this.#handle(slot, lifetime));
     this.#views.push({ lifetime, handles });
     return { name: this.name, fencing: this.fencing, disks: handles satisfies readonly (Disk | null)[] };
   }
@@ -104,7 +122,10 @@ export class MockShelf {
     for (const disk of this.slots) disk?.lostPower(appliance, this.#powered.size === 0);
   }
 
-  #handle(slot: number, disk: MockDisk, lifetime: Lifetime): DiskHandle {
+  /** null: no disk is there, or the appliance does not reach it. */
+  #handle(slot: number, lifetime: Lifetime): DiskHandle | null {
+    const disk = this.slots[slot];
+    if (!disk || this.#unplugged.has(`${lifetime.name} ${slot}`)) return null;
     return new DiskHandle(this.#kernel, disk, `${this.name}/${slot}`, lifetime, this.fencing);
   }
 }

@@ -300,4 +300,24 @@ test("a copy comes to nothing just when it was complete -> that copy is never ta
   assert.is(host.verify(), null);
 });
 
+test("the partner does not reach a disk of the pool -> status says so, and it is handed nothing; it does again -> it is", () => {
+  const { bench, host } = benchWithHost(18);
+  bench.b.machine.crash();
+  bench.shelf.unplug("oak-b", 1);
+  bench.until("its loss is noticed", () => bench.a.state === "degraded");
+  bench.start(bench.b);
+  bench.untilMirrored();
+  const warning = () => bench.owner.partnership!.warnings().find(({ code }) => code === "pair-disks-missing");
+  assert.match(warning()?.text ?? "", /oak-b does not reach shelf0\/1/);
+  const refused = bench.answer(bench.a.partnership!.failover("oak-b"));
+  assert.match(refused.ok ? "" : refused.error.text, /shelf0\/1/);
+  assert.is(bench.owner, bench.a);
+  bench.shelf.plug("oak-b", 1);
+  bench.until("nothing is missing", () => warning() === undefined);
+  bench.succeed(bench.a.partnership!.failover("oak-b"));
+  assert.is(bench.owner, bench.b);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test.run();

@@ -34,6 +34,7 @@ const messages: readonly PairMessage[] = [
     preferred: true,
     copy: "whole",
     serving: [id, "f".repeat(32)],
+    emptySlots: ["shelf0/0", "shelf1/7"],
   },
   { kind: "lead" },
   { kind: "follow" },
