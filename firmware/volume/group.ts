@@ -218,14 +218,15 @@ export class Group {
       this.cacheWasLost = this.cacheLostNow || recovered.durableLost || document.cacheLost || this.#saves.isStale;
       this.#retakeSpace();
       this.log.followPrimary(this.log.knownCommitSeq);
-      // What was durable on the shelf only is again in the cache, which is persisted before anything is served.
-      this.cacheValidThrough = "open";
+      // Until `settle` a root that is saved says of the cache what the last one did: it has not been persisted since.
+      this.cacheValidThrough = document.cacheValidThrough;
       done(null);
     });
   }
 
   /** The root says how the log stands now: after recovery, when the cache has been persisted, that its copy is good. */
   settle(done: Ready): void {
+    if (!this.writeThrough.active) this.cacheValidThrough = "open";
     this.#save(done);
   }
 

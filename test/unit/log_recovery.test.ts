@@ -161,6 +161,28 @@ test("home to the end of a segment that is on the shelf alone, and the cache ful
   assert.ok(stampAt(bench, 0) >= acknowledged);
 });
 
+test("a start from the shelf alone ends before it has persisted anything -> the next one loses nothing either", () => {
+  const bench = new GroupBench(12, "flush");
+  bench.start();
+  bench.serve();
+  bench.group.writeThrough.begin();
+  write(bench, 1, 1);
+  bench.crash();
+  bench.loseCache();
+  assert.is(bench.tryStart(), null);
+  let isSaved = false;
+  bench.group.saveReplicationDocument(null, () => {
+    isSaved = true;
+  });
+  bench.until(() => isSaved);
+  bench.crash();
+  bench.loseCache();
+  bench.start();
+  assert.not(bench.group.cacheWasLost);
+  bench.serve();
+  assert.is(stampAt(bench, 1), 1);
+});
+
 test("a slot of the log cannot be read while the cache does not count -> no start, and the slot is kept", () => {
   const bench = new GroupBench(3, "battery");
   bench.start();
