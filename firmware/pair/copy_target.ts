@@ -4,7 +4,7 @@
  * Invariants:
  * - A copy that is going to be changed into another one does not look like a good one meanwhile: its header is wiped, durably, before
  *   the first byte. Where it carries the owner's own nonce it is the same copy, and stays good throughout.
- * - `mirrored` is said of a frame when everything through it is durable here.
+ * - `mirrored` is said of a frame when everything through it is durable here, and to whoever sent it: not in a later session.
  * - What does not lie within the cache is refused and not stored.
  */
 import type { Digests } from "../../hal/api/digests.ts";
@@ -30,6 +30,8 @@ const cacheFailed = "its write cache has failed to persist what it was given; re
 export class CopyTarget {
   readonly #options: CopyTargetOptions;
   #open = false;
+  /** Counts copies: what was begun for a former one says nothing of this one. */
+  #copy = 0;
 
   constructor(options: CopyTargetOptions) {
     this.#options = options;
@@ -37,10 +39,12 @@ export class CopyTarget {
 
   /** The owner has been this appliance: its bytes are the partner's. */
   adopt(): void {
+    this.#copy++;
     this.#open = true;
   }
 
   close(): void {
+    this.#copy++;
     this.#open = false;
   }
 
@@ -56,6 +60,7 @@ export class CopyTarget {
   #attach(theirNonce: string | null): void {
     const { cache, send } = this.#options;
     this.#open = false;
+    const copy = ++this.#copy;
     const nonce = this.#options.nonce();
     const accept = () => {
       this.#open = true;
@@ -65,6 +70,7 @@ export class CopyTarget {
     cache.memory.fill(0, 0, headerAreaBytes);
     cache.wrote(0, headerAreaBytes);
     cache.persist((outcome) => {
+      if (copy !== this.#copy) return;
       if (outcome === "persisted") accept();
       else send({ kind: "attached", refusal: cacheFailed });
     });
@@ -82,8 +88,9 @@ export class CopyTarget {
       cache.wrote(offset, length);
       at += length;
     });
+    const copy = this.#copy;
     cache.persist((outcome) => {
-      if (!this.#open) return;
+      if (!this.#open || copy !== this.#copy) return;
       if (outcome === "persisted") return send({ kind: "mirrored", frame: message.frame });
       this.#open = false;
       send({ kind: "mirrorFailed", text: cacheFailed });

@@ -55,6 +55,8 @@ export class MirroredCache implements WriteCache {
   #copiedBytes = 0;
   /** The frame that brings the header; 0: not sent yet. */
   #lastOfCopy = 0;
+  /** Stores go without a persist: there are many. */
+  #isSendDue = false;
   #partnerBattery: BatteryState = "good";
   #shown: BatteryState = "good";
   #isTrusted = false;
@@ -141,6 +143,13 @@ export class MirroredCache implements WriteCache {
     // The header goes last.
     if (offsetBytes < headerAreaBytes && this.#state === "copying" && this.#lastOfCopy === 0) return;
     this.#stores.add(offsetBytes, lengthBytes);
+    // Nobody persists while the cache is written through.
+    if (this.#stores.count < pairLimits.rangesMax || this.#isSendDue) return;
+    this.#isSendDue = true;
+    this.#clock.defer(() => {
+      this.#isSendDue = false;
+      if (this.#isStreaming()) this.#sendStores();
+    });
   }
 
   persist(done: PersistDone): void {

@@ -6,8 +6,8 @@ export class StoreRanges {
   #offsets: number[] = [];
   #lengths: number[] = [];
 
-  get isEmpty(): boolean {
-    return this.#offsets.length === 0;
+  get count(): number {
+    return this.#offsets.length;
   }
 
   add(offsetBytes: number, lengthBytes: number): void {

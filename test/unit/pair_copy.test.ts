@@ -4,6 +4,7 @@ import * as assert from "uvu/assert";
 import { headerAreaBytes } from "../../firmware/cache/nvram.ts";
 import { CopyTarget } from "../../firmware/pair/copy_target.ts";
 import type { PairMessage } from "../../firmware/pair/frame.ts";
+import { pairLimits } from "../../firmware/pair/limits.ts";
 import { MirroredCache } from "../../firmware/pair/mirrored_cache.ts";
 import { StoreRanges } from "../../firmware/pair/store_ranges.ts";
 import { Prng } from "../../hal/mock/prng.ts";
@@ -191,6 +192,49 @@ test("messages that do not fit the cache -> refused, nothing stored", () => {
   assert.is(Buffer.compare(before, copying.theirs.memory), 0);
 });
 
+test("a persist of the former session ends in the next one -> nothing is said of the new one's frames", () => {
+  const copying = new Copying();
+  copying.theirNonce = "a".repeat(32);
+  const outcomes: ((outcome: "persisted" | "failed") => void)[] = [];
+  copying.theirs.persist = (done) => void outcomes.push(done);
+  const mirror: PairMessage = { kind: "mirror", frame: 5000, offsets: [65536], lengths: [4096] };
+  copying.target.onMessage({ kind: "attach", nonce: copying.theirNonce }, new Uint8Array(0));
+  copying.target.onMessage(mirror, new Uint8Array(4096));
+  copying.target.close();
+  copying.target.onMessage({ kind: "attach", nonce: copying.theirNonce }, new Uint8Array(0));
+  copying.target.onMessage({ ...mirror, frame: 1 }, new Uint8Array(4096));
+  copying.back.length = 0;
+  outcomes[0]!("persisted");
+  assert.equal(copying.back, []);
+  outcomes[1]!("persisted");
+  assert.equal(copying.back, [{ kind: "mirrored", frame: 1 }]);
+});
+
+test("an attach that is still being prepared when the session ends -> it accepts nothing later", () => {
+  const copying = new Copying();
+  const outcomes: ((outcome: "persisted" | "failed") => void)[] = [];
+  copying.theirs.persist = (done) => void outcomes.push(done);
+  copying.target.onMessage({ kind: "attach", nonce: "a".repeat(32) }, new Uint8Array(0));
+  copying.target.close();
+  outcomes[0]!("persisted");
+  assert.equal(copying.back, []);
+});
+
+test("stores without a persist, as in write-through -> they go nevertheless, and do not gather", () => {
+  const prng = new Prng(1, "no persist");
+  const copying = new Copying();
+  copying.attach("a".repeat(32));
+  copying.deliverAll(prng);
+  assert.is(copying.mirror.state, "mirrored");
+  for (let store = 0; store < 3 * pairLimits.rangesMax; store++) {
+    copying.own.memory[8 * store + headerAreaBytes] = 1;
+    copying.mirror.wrote(8 * store + headerAreaBytes, 1);
+    copying.clock.runDeferred();
+  }
+  copying.deliverAll(prng);
+  assert.ok(copying.alike());
+});
+
 test("ranges of stores -> joined where one continues the other, cut to portions, in order", () => {
   const ranges = new StoreRanges();
   ranges.add(0, 10);
@@ -208,7 +252,7 @@ test("ranges of stores -> joined where one continues the other, cut to portions,
     ],
     [[0], [1]],
   ]);
-  assert.ok(ranges.isEmpty);
+  assert.is(ranges.count, 0);
 });
 
 test.run();
