@@ -201,9 +201,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     if (error !== null) return refuse(events, error.text);
   }
   const renew = (needless: boolean, done: (error: StoreError | null) => void) => {
-    const listed = entry()?.current ?? entry()?.next ?? null;
     const { appliance } = config.array;
-    renewNonce({ nvram, entropy, arrayId: pool.arrayId, appliance, listed, needless }, saveCache, done);
+    renewNonce({ nvram, entropy, arrayId: pool.arrayId, appliance, entry: entry(), needless }, saveCache, done);
   };
   const renewed = await whenDone<StoreError>((done) => renew(false, done));
   if (renewed !== null) return refuse(events, renewed.text);
@@ -217,7 +216,9 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       clock,
       events,
       allOnShelf: () => groups.allOnShelf,
+      ownFailed: () => nvram.failed,
       renounce: (done) => renew(true, done),
+      needNoMore: (done) => saveCache({ ...entry()!, needless: true }, done),
       need: (done) => saveCache({ ...entry()!, needless: false }, done),
       writesBackAlone: pair.writesBackAlone,
       isCopyWanted: () => pair.isCopyWanted,

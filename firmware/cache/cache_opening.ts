@@ -103,23 +103,27 @@ export function renewNonce(
     readonly entropy: Entropy;
     readonly arrayId: string;
     readonly appliance: string;
-    /** What the shelf lists, for a cache that has no nonce yet. */
-    readonly listed: string | null;
+    /** What the shelf says now. `current` or `next` counts for a cache that has no nonce yet. */
+    readonly entry: CacheEntry | undefined;
     /** See `CacheEntry`. */
     readonly needless: boolean;
   },
   save: (entry: CacheEntry, done: (error: StoreError | null) => void) => void,
   done: (error: StoreError | null) => void,
 ): void {
-  const { nvram, appliance, arrayId, needless } = options;
+  const { nvram, appliance, arrayId, entry, needless } = options;
   const next = toHex(options.entropy.fill(new Uint8Array(16)));
   // The nonce that the cache has now: after a crash in the middle of a renewal it may be the one that was listed as next.
   const header = nvram.readHeader();
-  const current = header.kind === "formatted" ? header.nonce : options.listed;
-  save({ appliance, current, next, needless: false }, (firstError) => {
+  const current = header.kind === "formatted" ? header.nonce : (entry?.current ?? entry?.next ?? null);
+  // Whether the caches are needed changes with the second step: a start that ends here must not keep the partner from starting.
+  save({ appliance, current, next, needless: entry?.needless === true }, (firstError) => {
     if (firstError !== null) return done(firstError);
     nvram.writeHeader(next, arrayId, (outcome) => {
-      if (outcome === "failed") return done({ code: "disk-failed", text: "the write cache could not be persisted" });
+      if (outcome === "failed") {
+        nvram.fail();
+        return done({ code: "disk-failed", text: "the write cache could not be persisted" });
+      }
       save({ appliance, current: next, next: null, needless }, done);
     });
   });

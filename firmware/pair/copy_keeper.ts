@@ -2,6 +2,7 @@
  * Keeps the shelf's word about the caches of a pair true: whether they are needed, and which copy is good.
  *
  *     needed, both good ──partner lost──▶ needed, own alone: write-through ──all on the shelf──▶ fresh nonce, needless: the partner is free
+ *                                                       └─the own cache has failed──▶ needless, and no copy until the next start
  *     free ──a copy is begun──▶ taken ──it is complete──▶ needed (durably), then relied upon ──it comes to nothing──▶ fresh nonce again
  *
  * Where the operator has chosen it (`writesBackAlone`), an owner without a partner goes on from there to write-back on its own cache:
@@ -26,8 +27,12 @@ export interface CopyKeeperParts {
   readonly events: EventSink;
   /** Write-through is on for every group, and the shelf has everything acknowledged. */
   allOnShelf(): boolean;
+  /** The own cache has failed: it is written through until the next start, and takes no nonce. */
+  ownFailed(): boolean;
   /** Gives cache and shelf a fresh nonce, and says that the caches are needless. */
   renounce(done: (error: StoreError | null) => void): void;
+  /** Says on the shelf that the caches are needless, and nothing else. */
+  needNoMore(done: (error: StoreError | null) => void): void;
   /** Says on the shelf that the caches are needed. */
   need(done: (error: StoreError | null) => void): void;
   readonly writesBackAlone: boolean;
@@ -56,6 +61,11 @@ export class CopyKeeper {
     return this.#free && !this.#busy && !this.#parts.mirror.isTrusted;
   }
 
+  /** See `CopyKeeperParts`. */
+  get ownFailed(): boolean {
+    return this.#parts.ownFailed();
+  }
+
   /** A copy begins: from here on the partner's cache may come to look like a good one. */
   taken(): void {
     this.#free = false;
@@ -73,6 +83,15 @@ export class CopyKeeper {
           this.#needless = false;
         },
       );
+    } else if (mirror.state === "alone" && !this.#free && this.#parts.ownFailed()) {
+      // The partner's former copy stays as it is, and good: a new one would be made of a cache that has failed.
+      if (!this.#needless && this.#parts.allOnShelf())
+        this.#run(
+          (done) => this.#parts.needNoMore(done),
+          () => {
+            this.#needless = true;
+          },
+        );
     } else if (mirror.state === "alone" && !this.#free && this.#parts.allOnShelf()) {
       this.#run(
         (done) => this.#parts.renounce(done),

@@ -37,12 +37,18 @@ export class PartnerCopy {
     parts.mirror.onState = (state, why) => this.#moved(state, why);
   }
 
-  /** null: the firmware has ended. */
   /** See `CopyKeeper`. */
   get trouble(): string | null {
     return this.#keeper?.trouble ?? null;
   }
 
+  /** Why there is none, where that does not pass by itself; a clause, or empty. */
+  get whyNone(): string {
+    const failed = "the owner's own cache has failed; restart the owner, and replace its cache when it fails again";
+    return this.refused === "" && this.#keeper?.ownFailed === true ? failed : this.refused;
+  }
+
+  /** null: the firmware has ended. */
   keptBy(keeper: CopyKeeper | null): void {
     this.#keeper = keeper;
     if (keeper !== null) keeper.onFree = () => this.bring();

@@ -541,7 +541,7 @@ export class Partnership implements PairPort {
       partnerCacheBytes: this.#interconnect.partner?.cacheBytes ?? 0,
       nics: this.#interconnect.nics(),
       mirror: this.mirror,
-      copyRefused: this.#copy.refused,
+      copyRefused: this.#copy.whyNone,
       copyTrouble: this.#copy.trouble,
       disks: this.#engine?.pool.disks() ?? [],
       powerPortIsWrong: this.#watch.portIsWrong,

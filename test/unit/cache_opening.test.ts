@@ -49,7 +49,7 @@ function startDyingAfter(machine: Machine, steps: number): void {
       entropy,
       arrayId,
       appliance: "oak-a",
-      listed: machine.entry?.current ?? machine.entry?.next ?? null,
+      entry: machine.entry,
       needless: false,
     },
     (entry, done) => {
@@ -76,6 +76,20 @@ test("starts that die anywhere in the renewal, one after the other -> the cache 
       assert.is(verdictOf(machine).kind, "trusted", `after ${first} and ${second} steps`);
     }
   }
+});
+
+test("no cache is needed, and a start dies in the renewal -> the partner may still start without one", () => {
+  const machine: Machine = { memory: new Uint8Array(cacheBytes), entry: undefined };
+  startDyingAfter(machine, 100);
+  machine.entry = { ...machine.entry!, needless: true };
+  for (const steps of [1, 2]) {
+    startDyingAfter(machine, steps);
+    const names = { id: arrayId, appliance: "oak-b", partner: "oak-a", caches: [machine.entry] };
+    assert.is(judgeCache({ kind: "blank" }, names).kind, "blank", `${steps} steps`);
+  }
+  startDyingAfter(machine, 100);
+  const names = { id: arrayId, appliance: "oak-b", partner: "oak-a", caches: [machine.entry] };
+  assert.is(judgeCache({ kind: "blank" }, names).kind, "refused");
 });
 
 test("an older image of the cache -> refused", () => {

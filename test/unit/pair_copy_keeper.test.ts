@@ -24,6 +24,8 @@ test("the shelf does not take it -> said once, and the status says what to do, u
       tries++;
       done(error);
     },
+    ownFailed: () => false,
+    needNoMore: (done) => done(error),
     need: (done) => done(error),
     writesBackAlone: false,
     isCopyWanted: () => true,
@@ -37,6 +39,7 @@ test("the shelf does not take it -> said once, and the status says what to do, u
       met: true,
       everMet: true,
       nics: [],
+      disks: [],
     };
     const all = { ...facts, mirror, copyRefused: "", copyTrouble: keeper.trouble, powerPortIsWrong: false };
     return pairWarnings(all as unknown as PairFacts, null).find(({ code }) => code === "pair-degraded")!.text;
@@ -51,6 +54,34 @@ test("the shelf does not take it -> said once, and the status says what to do, u
   assert.is(keeper.trouble, null);
   assert.ok(keeper.partnerIsFree);
   assert.not.match(degraded(), /restart/);
+});
+
+test("the own cache has failed -> the shelf learns that no cache is needed, once; the partner's former copy stays, and stays good", () => {
+  const mirror = { state: "alone", isTrusted: false } as unknown as MirroredCache;
+  let isOnShelf = false;
+  let words = 0;
+  const keeper = new CopyKeeper({
+    mirror,
+    clock: new ManualClock(),
+    events: { emit: () => {} },
+    allOnShelf: () => isOnShelf,
+    ownFailed: () => true,
+    renounce: () => assert.unreachable("a nonce that the failed cache does not keep shuts the partner out"),
+    needNoMore: (done) => {
+      words++;
+      done(null);
+    },
+    need: () => assert.unreachable("what is acknowledged goes to the shelf"),
+    writesBackAlone: true,
+    isCopyWanted: () => false,
+  });
+  keeper.look();
+  assert.is(words, 0, "the caches are needed as long as the shelf has not everything");
+  isOnShelf = true;
+  keeper.look();
+  keeper.look();
+  assert.is(words, 1);
+  assert.not.ok(keeper.partnerIsFree);
 });
 
 test.run();
