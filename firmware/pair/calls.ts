@@ -26,6 +26,8 @@ export class Calls {
   }
 
   ask(method: string, path: string, body: string): Promise<ApiAnswer> {
+    // The partner would read its beginning alone.
+    if (path.length > pairLimits.textBytesMax) return Promise.resolve(invalid("the path is too long"));
     return new Promise((resolve) => {
       const id = ++this.#lastId;
       this.#waiting.set(id, resolve);
@@ -68,6 +70,10 @@ export class Calls {
     this.#parts.delete(id);
     resolve?.({ status: 503, body: { error: { code: "starting", text } } });
   }
+}
+
+function invalid(text: string): ApiAnswer {
+  return { status: 400, body: { error: { code: "invalid", text } } };
 }
 
 function parse(parts: readonly Uint8Array[]): unknown {
