@@ -1,7 +1,9 @@
 /**
  * Management requests that the standby brings to the owner, so that either appliance answers for the array.
  *
- * Invariant: every call is answered once: by the owner, or with `partner-lost` when the partner is gone or does not answer in time.
+ * Invariants:
+ * - Every call is answered once: by the owner, or with `starting` when the partner is gone or does not answer in time.
+ * - An answer goes to the session that its call came in: the ids of a partner that has begun anew are others' ids.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Api, ApiAnswer } from "../manage/api.ts";
@@ -17,6 +19,8 @@ export class Calls {
   readonly #send: SendMessage;
   readonly #waiting = new Map<number, (answer: ApiAnswer) => void>();
   #lastId = 0;
+  /** Sessions with the partner that have ended. */
+  #sessionsEnded = 0;
   /** The parts of answers that are larger than a frame. */
   readonly #parts = new Map<number, Uint8Array[]>();
 
@@ -38,7 +42,9 @@ export class Calls {
 
   /** At the owner. */
   serve({ id, method, path }: PairMessageOf<"call">, payload: Uint8Array, api: Api): void {
+    const session = this.#sessionsEnded;
     void api(method, path, decoder.decode(payload)).then(({ status, body }) => {
+      if (session !== this.#sessionsEnded) return;
       const bytes = encoder.encode(JSON.stringify(body));
       // Status 0: more follows.
       for (let at = 0; at < bytes.byteLength; at += pairLimits.payloadBytesMax) {
@@ -60,7 +66,9 @@ export class Calls {
     resolve({ status, body: parse(parts) });
   }
 
+  /** The session ends. */
   endAll(why: string): void {
+    this.#sessionsEnded++;
     for (const id of [...this.#waiting.keys()]) this.#end(id, why);
   }
 
