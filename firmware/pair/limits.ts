@@ -81,9 +81,11 @@ export const pairLimits = {
   windowBytes: 4 * 1024 * 1024,
   /** Data of one command: the most that front ends take (iSCSI writeBytesMax, NBD requestBytesMax, SCSI transferBlocksMax). */
   workBytesMax: 32 * 1024 * 1024,
-  /** The answer of a forwarded management request. */
+  /** A forwarded management request, or one between the halves, and its answer. */
   callMs: 65_000,
   callBytesMax: 4 * 1024 * 1024,
+  /** The volumes of a half are 64 groups of 256, at 370 bytes: 6 MiB, and as much again for each salvage set that all have. */
+  directoryBytesMax: 16 * 1024 * 1024,
 } as const;
 
 /** What a board profile may change. */

@@ -34,6 +34,7 @@ import { HostService } from "./host_service.ts";
 import { Inheritance } from "./inheritance.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type HalfNumber, type PairTimes, pairLimits } from "./limits.ts";
+import type { SendText } from "./long_text.ts";
 import { MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
@@ -92,15 +93,14 @@ export class Partnership implements PairPort {
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (...sent) => this.#interconnect.send(...sent);
-    const { partner } = pair;
-    const service = { clock, front: options.front, part: options.half, appliance, partner, ownPorts: hal.hbaPorts };
-    this.#hosts = new HostService({ ...service, send, partnerOwns: this.#partnerOwns });
-    this.#calls = new Calls(clock, send);
+    const sendText: SendText = (...sent) => this.#interconnect.sendText(...sent);
+    const own = { clock, events, partner: pair.partner, send };
+    const service = { ...own, front: options.front, part: options.half, appliance, ownPorts: hal.hbaPorts };
+    this.#hosts = new HostService({ ...service, sendText, partnerOwns: this.#partnerOwns });
+    this.#calls = new Calls(clock, send, sendText);
     this.#copy = new PartnerCopy({
+      ...own,
       mirror: this.mirror,
-      events,
-      partner,
-      send,
       met: () => this.#interconnect.met,
       role: () => this.#role,
       partnerRole: () => this.#theirs?.role ?? null,

@@ -46,7 +46,7 @@ const messages: readonly PairMessage[] = [
   { kind: "mirror", frame: 2 ** 40, offsets: [0, 4294963200], lengths: [64, 4096] },
   { kind: "mirrored", frame: 2 ** 40 },
   { kind: "mirrorFailed", text: "broken" },
-  { kind: "directory" },
+  { kind: "directory", more: true },
   {
     kind: "openNexus",
     channel: 7,
@@ -66,7 +66,7 @@ const messages: readonly PairMessage[] = [
   { kind: "ask" },
   { kind: "told" },
   { kind: "close", channel: 7 },
-  { kind: "call", id: 9, method: "GET", path: "/v1/status" },
+  { kind: "call", id: 9, method: "GET", path: "/v1/status", more: false },
   { kind: "answer", id: 9, status: 200 },
 ];
 const frames: readonly PairFrame[] = [

@@ -63,6 +63,15 @@ test("requests that are no good, at either appliance -> an answer that says so, 
   assert.equal(owners(bench), { one: "oak-a", two: "oak-b" });
 });
 
+test("a half asks the other one what does not fit one frame -> it is answered", () => {
+  const bench = twoHalves(91);
+  const volumes = Array.from({ length: 40_000 }, (_, index) => `${"x".repeat(40)}${index}`);
+  const half = bench.a.appliance!.halves[1]!;
+  const asked = half.askPartner("POST", "/half/forget", JSON.stringify({ volumes }))!;
+  assert.equal(bench.answer(asked), { status: 200, body: null });
+  bench.untilAllMirrored();
+});
+
 test("a version on trial -> either appliance says so of itself, and of its partner; a partner that is gone says nothing", () => {
   const bench = twoHalves(83);
   const told = (machine: (typeof bench)["a"], path: string) => bench.call<TrialJson>(machine, "GET", path).trial;
