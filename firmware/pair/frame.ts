@@ -56,7 +56,7 @@ export interface PairState {
   readonly copy: PairCopy;
   /** As the owner: the groups that hosts may write to. */
   readonly serving: readonly string[];
-  /** Of its shelves: see `empty_slots.ts`. */
+  /** Ranges of its shelves: see `empty_slots.ts`. */
   readonly emptySlots: readonly string[];
 }
 

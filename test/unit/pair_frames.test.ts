@@ -34,7 +34,7 @@ const messages: readonly PairMessage[] = [
     preferred: true,
     copy: "whole",
     serving: [id, "f".repeat(32)],
-    emptySlots: ["shelf0/0", "shelf1/7"],
+    emptySlots: Array(pairLimits.emptySlotsMax).fill("shelf-0123456789/100-255"),
   },
   { kind: "lead" },
   { kind: "follow" },
@@ -185,6 +185,7 @@ test("headers that break a promise -> malformed, with the reason", () => {
     [{ number: 1, state: { role: 9, copy: 1 } }, /role/],
     [{ number: 1, state: { role: 1, copy: 9 } }, /copy/],
     [{ number: 1, state: { role: 1, copy: 1, serving: new Array(65).fill(session) } }, /serving/],
+    [{ number: 1, state: { role: 1, copy: 1, emptySlots: new Array(1001).fill("s/0") } }, /empty slots/],
     [{ number: 1, mirror: { frame: 1, offsets: [1], lengths: [] } }, /lengths/],
     [
       { number: 1, mirror: { frame: 1, offsets: new Array(1025).fill(0), lengths: new Array(1025).fill(0) } },
