@@ -51,6 +51,8 @@ export class Partnership implements PairPort {
   onEngine: () => void = () => {};
   onRole: () => void = () => {};
   onLost = (): void => {};
+  /** The partner owns the half, and it is followed here. */
+  onFollowed = (): void => {};
   moreSpace: () => Promise<boolean> = async () => false;
   readonly #options: PartnershipOptions;
   readonly #times: PairTimes;
@@ -239,6 +241,7 @@ export class Partnership implements PairPort {
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
         this.#portsMoved();
         this.#decide();
+        if (this.#partnerOwns()) this.onFollowed();
         return this.#hosts.look();
       case "lead":
         return this.#led();
@@ -581,13 +584,9 @@ export class Partnership implements PairPort {
     };
   }
 
-  #tellState(): void {
-    this.#interconnect.send(this.#state());
-  }
+  #tellState = (): void => this.#interconnect.send(this.#state());
 
-  #nonce(): string | null {
-    return nonceIn(this.#options.hal);
-  }
+  #nonce = (): string | null => nonceIn(this.#options.hal);
 
   /** Followed here: one that has been evicted and has not noticed owns nothing. */
   #partnerOwns = (): boolean => this.#role === "standby" && this.#theirs?.role === "owner";
