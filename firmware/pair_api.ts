@@ -5,9 +5,10 @@
  * Invariants:
  * - What names one thing goes to the half that has it. Names are the array's: what makes a new one asks both halves first.
  * - Lists show the halves that answer; a half that does not is in the status, and nothing is created meanwhile.
+ * - Bad input is an answer, never an exception, from the partner as well.
  */
 import type { Clock } from "../hal/api/clock.ts";
-import { type Api, type ApiAnswer, createApi } from "./manage/api.ts";
+import { type Api, type ApiAnswer, alwaysAnswering, createApi, decodeSegments } from "./manage/api.ts";
 import type { FailoverJson, LabPort } from "./manage/control.ts";
 import type { EventLog } from "./manage/events.ts";
 import { mergedLists, mergePairStatus, mergeStatus, mergeSupport } from "./manage/merged_documents.ts";
@@ -53,12 +54,14 @@ export function createPairApi(parts: PairApiParts): Api {
       lab,
       ...(trial === undefined ? {} : { trial }),
     });
-    partnership.api = (method, path, body) =>
-      pair.answerPartner(partnership.half, path, body) ?? own(method, path, body);
+    partnership.api = alwaysAnswering(
+      events,
+      (method, path, body) => pair.answerPartner(partnership.half, path, body) ?? own(method, path, body),
+    );
     return { partnership, own };
   });
   const array = new ArrayApi(parts, halves);
-  return (method, path, body) => array.answer(method, path, body);
+  return alwaysAnswering(events, (method, path, body) => array.answer(method, path, body));
 }
 
 class ArrayApi {
@@ -74,6 +77,8 @@ class ArrayApi {
 
   async answer(method: string, path: string, body: string): Promise<ApiAnswer> {
     const [pathname = "", query = ""] = path.split("?", 2);
+    const decoded = decodeSegments(pathname);
+    if (decoded === null) return failed(400, "invalid", "the path is not valid");
     const [, , noun = "", name, verb] = pathname.split("/");
     const line = `${method} ${pathname}`;
     if (noun === "events" || noun === "lab") return this.#halves[0]!.own(method, path, body);
@@ -88,10 +93,10 @@ class ArrayApi {
     if (method === "GET" && name === undefined) return this.#list(noun, query);
     if (noun === "volumes" || noun === "groups") {
       if (name === undefined) return this.#inTurn(() => this.#create(noun, method, path, body));
-      return this.#named(noun, name, method, path, body);
+      return this.#named(noun, decoded[2]!, method, path, body);
     }
-    if (method === "GET") return this.#one(noun, name!);
-    if (noun === "hosts") return this.#inTurn(() => this.#hosts(method, path, body, name, verb));
+    if (method === "GET") return this.#one(noun, decoded[2]!);
+    if (noun === "hosts") return this.#inTurn(() => this.#hosts(method, path, body, decoded[2], verb));
     if (noun === "pools") return this.#everywhere(method, path, body);
     return this.#halves[0]!.own(method, path, body);
   }
@@ -120,11 +125,10 @@ class ArrayApi {
     return bodies.length === 0 ? answers[0]! : ok(mergedLists[noun]!.merge(bodies));
   }
 
-  async #one(noun: string, name: string): Promise<ApiAnswer> {
+  async #one(noun: string, wanted: string): Promise<ApiAnswer> {
     const list = await this.#list(noun, "");
     if (list.status !== 200) return list;
     const { key, what } = mergedLists[noun]!;
-    const wanted = decodeURIComponent(name);
     const found = (list.body as Record<string, unknown>[]).find((item) => item[key] === wanted);
     return found === undefined ? failed(404, "not-found", `there is no ${what} ${wanted}`) : ok(found);
   }
@@ -163,7 +167,7 @@ class ArrayApi {
   async #halfOf(noun: "volumes" | "groups", name: string): Promise<Half | ApiAnswer> {
     const answers: ApiAnswer[] = [];
     for (const half of this.#halves) {
-      const answer = await this.#ask(half, "GET", `/v1/${noun}/${name}`);
+      const answer = await this.#ask(half, "GET", `/v1/${noun}/${inPath(name)}`);
       if (answer.status === 200) return half;
       answers.push(answer);
     }
@@ -239,7 +243,7 @@ class ArrayApi {
       if (answer.status !== 200) {
         // None is known to one half alone.
         if (method === "POST" && answers.length > 0)
-          await this.#ask(this.#halves[0]!, "DELETE", `/v1/hosts/${String(parsed(body)["name"])}`);
+          await this.#ask(this.#halves[0]!, "DELETE", `/v1/hosts/${inPath(String(parsed(body)["name"]))}`);
         return answer;
       }
       answers.push(answer);
@@ -254,7 +258,7 @@ class ArrayApi {
     const others = this.#halves.filter((one) => one !== half);
     const taken: number[] = [];
     for (const other of others) {
-      const answer = await this.#ask(other, "GET", `/v1/hosts/${host}`);
+      const answer = await this.#ask(other, "GET", `/v1/hosts/${inPath(host)}`);
       if (answer.status !== 200) return answer;
       taken.push(...(answer.body as HostJson).mappings.map(({ lun }) => lun));
     }
@@ -262,7 +266,7 @@ class ArrayApi {
     if (typeof lun === "number" && taken.includes(lun))
       return failed(409, "exists", `LUN ${lun} of host ${host} is another volume; choose another --lun`);
     if (lun === null) {
-      const answer = await this.#ask(half, "GET", `/v1/hosts/${host}`);
+      const answer = await this.#ask(half, "GET", `/v1/hosts/${inPath(host)}`);
       if (answer.status !== 200) return answer;
       const { mappings } = answer.body as HostJson;
       const present = mappings.find(({ volume }) => volume === asked["volume"]);
@@ -334,6 +338,11 @@ class ArrayApi {
 
 function isHalf(found: Half | ApiAnswer): found is Half {
   return "own" in found;
+}
+
+/** Names from bodies may be any text. */
+function inPath(name: string): string {
+  return encodeURIComponent(name.toWellFormed());
 }
 
 function ok(body: unknown): ApiAnswer {

@@ -3,6 +3,9 @@
  *
  * The halves share hardware, and nothing else: each has a half of the write cache, its own metadata in the pool, its own conversation on
  * the interconnect. Usually each appliance owns one half; after a failure one of them owns both.
+ *
+ * Invariant: the operator's words (`acceptCacheLoss`, `acceptStaleDisk`) hold for one start of each half, and for none once the partner has
+ * served it: they were about what there was when the process began, and it may run for months and start a half many times.
  */
 import type { Hal } from "../hal/api/hal.ts";
 import type { Nic } from "../hal/api/nic.ts";
@@ -46,6 +49,8 @@ export interface PairApplianceOptions {
   end(text: string): void;
 }
 
+const noWords = { acceptCacheLoss: false, acceptStaleDisk: false };
+
 interface HalfTraffic {
   readonly mover: GroupMover;
   readonly calls: HalfCalls;
@@ -63,8 +68,9 @@ export class PairAppliance {
   readonly #lease: ReadLease | null;
   readonly #front: HostFront;
   readonly #nics: readonly SharedNic[];
-  #config: ApplianceConfig;
   readonly #refused = new Map<HalfNumber, string>();
+  /** Halves for which the operator's words hold no more. */
+  readonly #spent = new Set<HalfNumber>();
   readonly #readiness: Readiness;
   readonly #traffic: readonly HalfTraffic[];
   /** Of the halves' firmware here. */
@@ -77,7 +83,6 @@ export class PairAppliance {
     const { hal, pair, config, events } = options;
     const { name, appliance } = config.array;
     this.#options = options;
-    this.#config = config;
     const isAtomic = hal.shelves.every(({ fencing }) => fencing === "atomic");
     assert(isAtomic || hal.power !== null, "a partner can be fenced");
     this.#lease = isAtomic ? new ReadLease(hal.clock, pair.limitMs, halfNumbers.length) : null;
@@ -186,8 +191,8 @@ export class PairAppliance {
   }
 
   #half(half: HalfNumber, hal: Hal): Partnership {
-    const { pair, events, version, diskProblems, start = startAppliance } = this.#options;
-    const { name, appliance } = this.#config.array;
+    const { config, pair, events, version, diskProblems, start = startAppliance } = this.#options;
+    const { name, appliance } = config.array;
     const partnership: Partnership = new Partnership({
       hal,
       array: name,
@@ -204,16 +209,18 @@ export class PairAppliance {
       open: async (lent, port) => {
         if (half !== 0) await whenPoolIsThere(lent, name);
         const given = diskProblems === undefined ? {} : { diskProblems };
-        const outcome = await start({ hal: lent, config: this.#config, events, version, pair: port, half, ...given });
-        // The operator's words are for one start, and a process of a pair may start a half many times.
+        const words = this.#spent.has(half) ? noWords : {};
+        const options = { hal: lent, config: { ...config, ...words }, events, version, pair: port, half, ...given };
+        const outcome = await start(options);
         if (outcome.ok) {
-          this.#spent(half);
+          this.#spent.add(half);
           await this.#traffic[half]!.mover.settle(outcome);
         }
         return outcome;
       },
       end: (text, isFatal) => this.#end(half, text, isFatal),
     });
+    partnership.onFollowed = () => this.#spent.add(half);
     partnership.onRole = () => {
       if (partnership.role === "standby") this.#readiness.follows();
       this.#judgeRefusals();
@@ -247,13 +254,6 @@ export class PairAppliance {
         events.emit(code, text, fields);
       },
     };
-  }
-
-  readonly #startedHalves = new Set<HalfNumber>();
-  #spent(half: HalfNumber): void {
-    this.#startedHalves.add(half);
-    if (this.#startedHalves.size === halfNumbers.length)
-      this.#config = { ...this.#config, acceptCacheLoss: false, acceptStaleDisk: false };
   }
 
   #end(half: HalfNumber, text: string, isFatal: boolean): void {

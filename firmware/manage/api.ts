@@ -75,13 +75,18 @@ interface Route {
 }
 
 export function createApi(parts: ApiParts): Api {
+  return alwaysAnswering(parts.events, (method, path, body) => answer(parts, method, path, body));
+}
+
+/** What `api` throws is an answer; a broken invariant is not one. */
+export function alwaysAnswering(events: EventLog, api: Api): Api {
   return async (method, path, body) => {
     try {
-      return await answer(parts, method, path, body);
+      return await api(method, path, body);
     } catch (error) {
       if (error instanceof BrokenInvariant) throw error;
       const text = error instanceof Error ? error.message : String(error);
-      parts.events.emit("api-failed", `${method} ${path}: ${text}`);
+      events.emit("api-failed", `${method} ${path}: ${text}`);
       return { status: 500, body: { error: { code: "failed", text } } };
     }
   };
@@ -129,7 +134,8 @@ function isPathName(name: string): boolean {
   return isName(name) || /^[A-Za-z0-9._-]{1,63}\/\d{1,4}$/.test(name);
 }
 
-function decodeSegments(pathname: string): string[] | null {
+/** null: the path is not valid. */
+export function decodeSegments(pathname: string): string[] | null {
   if (pathname.length > 1000 || !pathname.startsWith("/")) return null;
   try {
     return pathname.slice(1).split("/").map(decodeURIComponent);

@@ -38,14 +38,10 @@ const directorySchema = v.object({
   ),
 });
 
-export function encodeDirectory(directory: Directory): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(directory));
-}
-
 /** null: it is none. */
-export function decodeDirectory(bytes: Uint8Array): Directory | null {
+export function parseDirectory(text: string): Directory | null {
   try {
-    const parsed = v.safeParse(directorySchema, JSON.parse(new TextDecoder().decode(bytes)));
+    const parsed = v.safeParse(directorySchema, JSON.parse(text));
     return parsed.success ? parsed.output : null;
   } catch {
     return null;

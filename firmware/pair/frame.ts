@@ -4,7 +4,9 @@
  * Invariants of every decoded frame: ids are 32 hex digits, numbers are safe integers from 0, names and texts are bounded. Whether
  * offsets lie in the cache is judged by whoever has the cache.
  */
-export const pairVersion = 2;
+export const pairVersion = 3;
+/** From here on texts may be larger than a frame (`long_text.ts`). */
+export const longTextVersion = 3;
 /** The oldest version spoken here. Version N speaks N-1 as well; version 1, which brought host sessions as bytes, was never released. */
 export const pairVersionMin = 2;
 export const pairMagic = 0x47435052;
@@ -54,7 +56,7 @@ export interface PairState {
   readonly copy: PairCopy;
   /** As the owner: the groups that hosts may write to. */
   readonly serving: readonly string[];
-  /** Of its shelves: see `empty_slots.ts`. */
+  /** Ranges of its shelves: see `empty_slots.ts`. */
   readonly emptySlots: readonly string[];
 }
 
@@ -84,7 +86,7 @@ export type PairMessage =
     }
   | { readonly kind: "mirrored"; readonly frame: number }
   | { readonly kind: "mirrorFailed"; readonly text: string }
-  | { readonly kind: "directory" }
+  | { readonly kind: "directory"; readonly more: boolean }
   | {
       readonly kind: "openNexus";
       readonly channel: number;
@@ -104,7 +106,13 @@ export type PairMessage =
   | { readonly kind: "ask" }
   | { readonly kind: "told" }
   | { readonly kind: "close"; readonly channel: number }
-  | { readonly kind: "call"; readonly id: number; readonly method: string; readonly path: string }
+  | {
+      readonly kind: "call";
+      readonly id: number;
+      readonly method: string;
+      readonly path: string;
+      readonly more: boolean;
+    }
   | { readonly kind: "answer"; readonly id: number; readonly status: number };
 
 export type PairMessageOf<Kind extends PairMessage["kind"]> = Extract<PairMessage, { kind: Kind }>;

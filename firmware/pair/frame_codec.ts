@@ -225,7 +225,7 @@ function toEmptySlots(places: readonly string[] | null | undefined, check: Heade
 
 function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMessage | null {
   const { directory, openNexus, openVolume, close, call, answer } = message;
-  if (directory) return { kind: "directory" };
+  if (directory) return { kind: "directory", more: directory.more === true };
   if (openNexus) {
     return {
       kind: "openNexus",
@@ -248,7 +248,10 @@ function toSessionBody(message: goldcopy.pair.Frame, check: HeaderCheck): PairMe
     };
   }
   if (close) return { kind: "close", channel: close.channel ?? 0 };
-  if (call) return { kind: "call", id: call.id ?? 0, method: check.text(call.method), path: check.text(call.path) };
+  if (call) {
+    const { id, method, path, more } = call;
+    return { kind: "call", id: id ?? 0, method: check.text(method), path: check.text(path), more: more === true };
+  }
   if (answer) return { kind: "answer", id: answer.id ?? 0, status: answer.status ?? 0 };
   return null;
 }

@@ -11,6 +11,8 @@
  * Invariants:
  * - A task that may have changed something is given to one seat only: what becomes of it at a lost one is not known, and the host hears so.
  * - A task ends once for the transport, and never inside `leave`.
+ * - Of a volume that is on its way from part to part a task waits, though no part lists it at the moment: a nexus that was there before knows
+ *   its LUN, and one that has come meanwhile takes each that is not listed for it.
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
 import { u32 } from "../frontend/scsi/cdb.ts";
@@ -57,6 +59,8 @@ export class FrontNexus implements Nexus {
   readonly #parts = new Map<number, number>();
   /** LUNs whose volumes are on their way from one part to the other. */
   readonly #held = new Set<number>();
+  /** It has come while volumes were on their way: which LUNs are theirs is not known here. */
+  #isNewcomer: boolean;
   readonly #relays = new Set<RelayTask>();
   readonly #asked = new Set<Asked>();
   #patience: Timer | null = null;
@@ -68,7 +72,9 @@ export class FrontNexus implements Nexus {
     this.#units = units;
     this.#clock = clock;
     this.#seated = units.parts.map(() => null);
+    this.#isNewcomer = units.holdsVolumes;
     for (const part of units.parts) this.seat(part);
+    this.hold();
   }
 
   // ---------------------------------------------------------------- from the transport
@@ -77,7 +83,7 @@ export class FrontNexus implements Nexus {
     const relay = acquireRelay();
     const lun = decodeLun(task.lun);
     relay.take(this, task, this.#partOf(lun));
-    const nexus = this.#isHeld(lun) ? null : this.#seated[relay.part]!;
+    const nexus = this.#mustWait(task, lun) ? null : this.#seated[relay.part]!;
     if (nexus === null) {
       task.dataOutBytes = task.dataOutBytesMax;
     } else {
@@ -220,7 +226,7 @@ export class FrontNexus implements Nexus {
 
   #mayBegin(relay: RelayTask): boolean {
     const lun = decodeLun(relay.lun);
-    if (this.#isHeld(lun)) return false;
+    if (this.#mustWait(relay, lun)) return false;
     relay.part = this.#partOf(lun);
     return this.#seated[relay.part] !== null;
   }
@@ -249,8 +255,15 @@ export class FrontNexus implements Nexus {
       const isLost = !this.#units.isListed(host, lun) && !this.#units.isComplete;
       if (!held.has(lun) && !isLost) this.#held.delete(lun);
     }
+    if (!this.#units.holdsVolumes && this.#units.isComplete) this.#isNewcomer = false;
     this.#parts.clear();
     this.#goOn();
+  }
+
+  #mustWait({ cdb }: ScsiTask, lun: number | null): boolean {
+    if (!this.#isNewcomer) return this.#isHeld(lun);
+    if (this.#isHeld(lun) || cdb[0] === reportLunsOpcode) return true;
+    return lun !== null && !this.#units.isListed(this.identity.host, lun);
   }
 
   #isHeld(lun: number | null): boolean {
@@ -334,7 +347,8 @@ export class FrontNexus implements Nexus {
   /** A seat knows the LUNs of its own part; the initiator is told of all. */
   #completeLuns(relay: RelayTask): void {
     if (relay.cdb[0] !== reportLunsOpcode || relay.status !== ScsiStatus.good || this.#units.parts.length === 1) return;
-    const list = lunList(relay.cdb, this.#units.luns(this.identity.host));
+    const luns = new Set([...this.#units.luns(this.identity.host), ...this.#held]);
+    const list = lunList(relay.cdb, [...luns]);
     relay.dataIn = list.subarray(0, u32(relay.cdb, 6));
     relay.dataInBytes = relay.dataIn.byteLength;
   }
@@ -389,6 +403,9 @@ export class FrontNexus implements Nexus {
   #wait(): void {
     this.#patience ??= this.#clock.after(pairLimits.waitMs, () => {
       this.#patience = null;
+      // What is listed now is all that can be said.
+      this.#isNewcomer = false;
+      this.#goOn();
       for (const relay of [...this.#relays])
         if (relay.phase === "ready") this.#failReady(relay, SenseKey.notReady, Asc.asymmetricAccessStateTransition);
     });

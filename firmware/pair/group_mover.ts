@@ -16,7 +16,7 @@ import type { ApiAnswer } from "../manage/api.ts";
 import { type Result, refused } from "../manage/control.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { Tenure } from "../manage/tenure.ts";
-import type { Claims } from "./half_calls.ts";
+import { claimsIn } from "./half_calls.ts";
 import { type HalfNumber, pairLimits } from "./limits.ts";
 import type { Engine } from "./partnership_options.ts";
 
@@ -154,9 +154,9 @@ export class GroupMover {
     await engine.transfers.openClosed();
     const leaving = engine.transfers.claims().filter((claim) => claim.leaving);
     if (leaving.length === 0) return;
-    const answer = await this.#parts.askOther("/half/claims", {});
-    if (answer?.status !== 200) return;
-    const theirs = (answer.body as Claims).groups;
+    const claims = claimsIn(await this.#parts.askOther("/half/claims", {}));
+    if (claims === null) return;
+    const theirs = claims.groups;
     for (const { id, claim } of leaving) {
       const other = theirs.find((one) => one.id === id);
       const { volumes, uuids } = this.#leaving.get(id) ?? { volumes: [], uuids: [] };

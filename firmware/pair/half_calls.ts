@@ -8,7 +8,7 @@ import { whenDone } from "../codec/promised.ts";
 import type { ApiAnswer } from "../manage/api.ts";
 import type { Result } from "../manage/control.ts";
 import type { Tenure } from "../manage/tenure.ts";
-import type { GroupClaim, StoreError } from "../store/store.ts";
+import type { StoreError } from "../store/store.ts";
 import type { HostFront } from "./host_front.ts";
 import type { Engine } from "./partnership_options.ts";
 
@@ -33,14 +33,16 @@ const schemas = {
   prepare: v.object({}),
 };
 
-export interface Claims {
-  readonly groups: readonly GroupClaim[];
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const claimsSchema = v.object({
+  groups: v.array(v.object({ id, claim: v.pipe(v.number(), v.safeInteger()), leaving: v.boolean() })),
   /** `PoolHalf.claims`, as hex digits. */
-  readonly slabs: string;
+  slabs: v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/)),
   /** What it could cede: free, and promised to nobody. */
-  readonly freeBytes: number;
-  readonly slabBytes: number;
-}
+  freeBytes: bytes,
+  slabBytes: v.pipe(bytes, v.minValue(1)),
+});
+export type Claims = Readonly<v.InferOutput<typeof claimsSchema>>;
 
 export interface HalfCallParts {
   /** Of the half that is asked; null: it is not owned here. */
@@ -153,7 +155,7 @@ export class HalfCalls {
   async #claims({ pool }: Engine): Promise<ApiAnswer> {
     await this.#taking.catch(() => {});
     const claims: Claims = {
-      groups: pool.groupClaims(),
+      groups: [...pool.groupClaims()],
       slabs: toHex(pool.claims()),
       freeBytes: pool.usage().spareBytes,
       slabBytes: pool.slabBytes,
@@ -167,6 +169,18 @@ export class HalfCalls {
     if (own === null) return Promise.resolve(bad("the half is not owned here now"));
     return tenure.orOver(act(own), () => bad("the half has another owner now"));
   }
+}
+
+/** Of an answer to `claims`; null: it has none that can be understood. */
+export function claimsIn(answer: ApiAnswer | null): Claims | null {
+  const parsed = answer?.status === 200 ? v.safeParse(claimsSchema, answer.body) : null;
+  return parsed?.success === true ? parsed.output : null;
+}
+
+/** Of an answer to `cede`. */
+export function cededIn(answer: ApiAnswer | null): readonly number[] {
+  const parsed = answer?.status === 200 ? v.safeParse(schemas.ceded, answer.body) : null;
+  return parsed?.success === true ? parsed.output.slabs : [];
 }
 
 /** What the other half has ceded, or left to nobody, is this one's. */

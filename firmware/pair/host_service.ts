@@ -11,12 +11,15 @@ import type { HbaPort } from "../../hal/api/hba.ts";
 import type { ArraySeat } from "../appliance.ts";
 import type { Portal as IscsiPortal } from "../frontend/iscsi/text_exchange.ts";
 import type { TargetPortGroup } from "../frontend/scsi/target_port_groups.ts";
-import { type Directory, decodeDirectory, encodeDirectory, PartnerSeat } from "./directory.ts";
+import type { EventSink } from "../manage/events.ts";
+import { type Directory, PartnerSeat, parseDirectory } from "./directory.ts";
 import { Forwarded } from "./forwarded.ts";
 import type { SendMessage } from "./forwarder.ts";
 import type { PairMessage, Portal } from "./frame.ts";
 import type { HostFront } from "./host_front.ts";
 import { type GroupRoles, KnownRoles } from "./known_roles.ts";
+import { pairLimits } from "./limits.ts";
+import { ArrivingText, type SendText } from "./long_text.ts";
 import { portGroupsOf, portPlaceOf } from "./port_groups.ts";
 
 export interface HostServiceParts {
@@ -28,11 +31,11 @@ export interface HostServiceParts {
   readonly partner: string;
   readonly ownPorts: readonly HbaPort[];
   readonly send: SendMessage;
+  readonly sendText: SendText;
+  readonly events: EventSink;
   /** As the partner said last. */
   partnerOwns(): boolean;
 }
-
-const noBytes = new Uint8Array(0);
 
 export class HostService {
   readonly #parts: HostServiceParts;
@@ -42,8 +45,9 @@ export class HostService {
   #own: ArraySeat | null = null;
   #partner: PartnerSeat | null = null;
   #theirDirectory: Directory | null = null;
-  /** What the partner was told last; empty: nothing in this session. */
-  #told: Uint8Array = noBytes;
+  /** What the partner was told last, or was to be; empty: nothing in this session. */
+  #told = "";
+  readonly #arriving = new ArrivingText(pairLimits.directoryBytesMax);
   #isEnding = false;
   #partnerPorts: readonly Portal[] = [];
 
@@ -96,10 +100,14 @@ export class HostService {
   /** Tells the partner's front ends of hosts and volumes, when something has changed. */
   tellDirectory(): void {
     if (this.#own === null) return;
-    const directory = encodeDirectory(this.#own.directory());
-    if (isSame(directory, this.#told)) return;
+    const directory = JSON.stringify(this.#own.directory());
+    if (directory === this.#told) return;
     this.#told = directory;
-    this.#parts.send({ kind: "directory" }, [directory]);
+    const { sendText, events, partner } = this.#parts;
+    const bytes = new TextEncoder().encode(directory);
+    if (sendText({ kind: "directory" }, bytes, pairLimits.directoryBytesMax)) return;
+    const text = `what there is of hosts and volumes is larger than ${partner} takes in its version: its own ports do not show what is new`;
+    events.emit("directory-too-large", text, { bytes: bytes.byteLength });
   }
 
   /** The partner's role may be another. */
@@ -138,14 +146,15 @@ export class HostService {
   met(portals: readonly Portal[]): void {
     this.#partnerPorts = portals;
     // What was told while apart has not been heard.
-    this.#told = noBytes;
+    this.#told = "";
     this.tellDirectory();
   }
 
   /** The partner is lost, and its hosts' sessions with it. */
   lost(): void {
     this.#theirDirectory = null;
-    this.#told = noBytes;
+    this.#arriving.clear();
+    this.#told = "";
     this.leavePartner();
     this.#forwarded.end();
     this.#forwarded = new Forwarded(this.#parts.clock, this.#parts.send);
@@ -162,15 +171,20 @@ export class HostService {
     front.settle(part);
   }
 
+  #heard(directory: ReturnType<ArrivingText["add"]>): string | null {
+    if (directory === "more") return null;
+    this.#theirDirectory = directory === "too-long" ? null : parseDirectory(directory.text);
+    if (this.#theirDirectory === null) return "a directory that is none";
+    if (this.#partner !== null) this.#partner.directory = this.#theirDirectory;
+    else this.look();
+    return null;
+  }
+
   /** A text: the message cannot be, and nothing after it can be understood. */
   onMessage(message: PairMessage, payload: Uint8Array): string | null {
     switch (message.kind) {
       case "directory":
-        this.#theirDirectory = decodeDirectory(payload);
-        if (this.#theirDirectory === null) return "a directory that is none";
-        if (this.#partner !== null) this.#partner.directory = this.#theirDirectory;
-        else this.look();
-        return null;
+        return this.#heard(this.#arriving.add(payload, message.more));
       case "openNexus":
         this.#forwarded.openNexus(message, payload);
         return null;
@@ -188,8 +202,4 @@ export class HostService {
         return null;
     }
   }
-}
-
-function isSame(one: Uint8Array, other: Uint8Array): boolean {
-  return one.byteLength === other.byteLength && one.every((byte, index) => byte === other[index]);
 }

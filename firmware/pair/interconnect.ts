@@ -26,6 +26,7 @@ import type { EventSink } from "../manage/events.ts";
 import { type PairFrame, type PairHello, type PairMessage, type Portal, pairVersion, pairVersionMin } from "./frame.ts";
 import { pairCodec } from "./frame_codec.ts";
 import { type PairTimes, pairLimits } from "./limits.ts";
+import { type LongMessage, partsFor } from "./long_text.ts";
 import { NicPulse } from "./nic_pulse.ts";
 
 /** What a payload lies in, when that is used again. */
@@ -202,6 +203,13 @@ export class Interconnect {
     const unconfirmed = { number: ++this.#sent, message, payload, memory };
     this.#unconfirmed.push(unconfirmed);
     this.#transmit(this.#active, unconfirmed);
+  }
+
+  /** See `SendText`. */
+  sendText(message: LongMessage, text: Uint8Array, bytesMax: number): boolean {
+    const parts = this.#met ? partsFor(this.#hello?.version ?? 0, text, bytesMax) : [];
+    for (const { part, more } of parts ?? []) this.send({ ...message, more }, [part]);
+    return parts !== null;
   }
 
   #transmit(wire: Wire | null, { number, message, payload, memory }: Unconfirmed): void {

@@ -19,8 +19,11 @@ export const pairLimits = {
   /** Slices asked about and not yet copied: 16 MiB, so that live writes wait for no more than that. */
   compareSlicesMax: 4,
   portalsMax: 32,
-  /** Told of the slots in which an appliance has no disk. */
-  emptySlotsMax: 16,
+  /** Of a shelf, by a board profile. */
+  slotsMax: 256,
+  /** Ranges of slots in which an appliance has no disk, of up to `emptySlotsBytes` each: a name of 16, numbers, and what protobuf adds. */
+  emptySlotsMax: 1000,
+  emptySlotsBytes: 16 + "/100-255".length + 2,
   nameBytesMax: 255,
   textBytesMax: 1000,
   numberMax: 2 ** 52,
@@ -81,9 +84,11 @@ export const pairLimits = {
   windowBytes: 4 * 1024 * 1024,
   /** Data of one command: the most that front ends take (iSCSI writeBytesMax, NBD requestBytesMax, SCSI transferBlocksMax). */
   workBytesMax: 32 * 1024 * 1024,
-  /** The answer of a forwarded management request. */
+  /** A forwarded management request, or one between the halves, and its answer. */
   callMs: 65_000,
   callBytesMax: 4 * 1024 * 1024,
+  /** The volumes of a half are 64 groups of 256, at 370 bytes: 6 MiB, and as much again for each salvage set that all have. */
+  directoryBytesMax: 16 * 1024 * 1024,
 } as const;
 
 /** What a board profile may change. */
@@ -103,5 +108,10 @@ export function checkTimes(times: PairTimes): void {
 }
 
 assert(pairLimits.rangesMax * 10 + 1024 <= pairLimits.headerBytesMax, "a full mirror frame fits");
+assert(
+  pairLimits.emptySlotsMax * pairLimits.emptySlotsBytes + pairLimits.groupsMax * 18 + pairLimits.textBytesMax + 512 <=
+    pairLimits.headerBytesMax,
+  "a full state frame fits",
+);
 assert(pairLimits.comparePagesMax <= pairLimits.rangesMax, "all pages of a slice fit into one answer");
 assert(pairLimits.comparePageBytes <= pairLimits.payloadBytesMax, "a page fits into one frame");

@@ -34,6 +34,7 @@ import { HostService } from "./host_service.ts";
 import { Inheritance } from "./inheritance.ts";
 import { Interconnect } from "./interconnect.ts";
 import { checkTimes, type HalfNumber, type PairTimes, pairLimits } from "./limits.ts";
+import type { SendText } from "./long_text.ts";
 import { MirroredCache } from "./mirrored_cache.ts";
 import type { PairPort } from "./pair_port.ts";
 import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } from "./pair_report.ts";
@@ -50,6 +51,8 @@ export class Partnership implements PairPort {
   onEngine: () => void = () => {};
   onRole: () => void = () => {};
   onLost = (): void => {};
+  /** The partner owns the half, and it is followed here. */
+  onFollowed = (): void => {};
   moreSpace: () => Promise<boolean> = async () => false;
   readonly #options: PartnershipOptions;
   readonly #times: PairTimes;
@@ -92,15 +95,14 @@ export class Partnership implements PairPort {
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
     const send: SendMessage = (...sent) => this.#interconnect.send(...sent);
-    const { partner } = pair;
-    const service = { clock, front: options.front, part: options.half, appliance, partner, ownPorts: hal.hbaPorts };
-    this.#hosts = new HostService({ ...service, send, partnerOwns: this.#partnerOwns });
-    this.#calls = new Calls(clock, send);
+    const sendText: SendText = (...sent) => this.#interconnect.sendText(...sent);
+    const own = { clock, events, partner: pair.partner, send };
+    const service = { ...own, front: options.front, part: options.half, appliance, ownPorts: hal.hbaPorts };
+    this.#hosts = new HostService({ ...service, sendText, partnerOwns: this.#partnerOwns });
+    this.#calls = new Calls(clock, send, sendText);
     this.#copy = new PartnerCopy({
+      ...own,
       mirror: this.mirror,
-      events,
-      partner,
-      send,
       met: () => this.#interconnect.met,
       role: () => this.#role,
       partnerRole: () => this.#theirs?.role ?? null,
@@ -239,6 +241,7 @@ export class Partnership implements PairPort {
         this.mirror.setPartnerBattery(message.batteryGood ? "good" : "failed");
         this.#portsMoved();
         this.#decide();
+        if (this.#partnerOwns()) this.onFollowed();
         return this.#hosts.look();
       case "lead":
         return this.#led();
@@ -581,13 +584,9 @@ export class Partnership implements PairPort {
     };
   }
 
-  #tellState(): void {
-    this.#interconnect.send(this.#state());
-  }
+  #tellState = (): void => this.#interconnect.send(this.#state());
 
-  #nonce(): string | null {
-    return nonceIn(this.#options.hal);
-  }
+  #nonce = (): string | null => nonceIn(this.#options.hal);
 
   /** Followed here: one that has been evicted and has not noticed owns nothing. */
   #partnerOwns = (): boolean => this.#role === "standby" && this.#theirs?.role === "owner";

@@ -9,7 +9,7 @@
 import type { ApiAnswer } from "../manage/api.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { Tenure } from "../manage/tenure.ts";
-import { type Claims, receiveOrphans, receiveSlabs } from "./half_calls.ts";
+import { type Claims, cededIn, claimsIn, receiveOrphans, receiveSlabs } from "./half_calls.ts";
 import type { HalfNumber } from "./limits.ts";
 import type { Engine } from "./partnership_options.ts";
 
@@ -52,9 +52,9 @@ export class SpaceBalance {
 
   async #askNow(): Promise<boolean> {
     const engine = this.#parts.engine();
-    const answer = engine === null ? null : await this.#parts.askOther("/half/claims", {});
-    if (engine === null || answer?.status !== 200) return false;
-    return this.#ask(engine, answer.body as Claims);
+    const claims = engine === null ? null : claimsIn(await this.#parts.askOther("/half/claims", {}));
+    if (engine === null || claims === null) return false;
+    return this.#ask(engine, claims);
   }
 
   /** Called now and then. */
@@ -69,9 +69,8 @@ export class SpaceBalance {
     if (!isLow && !looks) return;
     this.#busy = true;
     try {
-      const answer = await this.#parts.askOther("/half/claims", {});
-      if (answer?.status !== 200 || now() !== engine) return;
-      const claims = answer.body as Claims;
+      const claims = claimsIn(await this.#parts.askOther("/half/claims", {}));
+      if (claims === null || now() !== engine) return;
       if (looks && (await this.#takeOrphans(engine, claims))) this.#lookedFor = engine;
       if (isLow) await this.more();
     } finally {
@@ -90,9 +89,9 @@ export class SpaceBalance {
   async #ask(engine: Engine, { freeBytes: theirs, slabBytes }: Claims): Promise<boolean> {
     const difference = Math.floor((theirs - engine.pool.usage().spareBytes) / slabBytes);
     if (difference < differenceMin) return false;
-    const answer = await this.#parts.askOther("/half/cede", { slabs: Math.min(askMax, Math.ceil(difference / 2)) });
-    const slabs = (answer?.body as { slabs?: number[] } | undefined)?.slabs;
-    if (answer?.status !== 200 || slabs === undefined || slabs.length === 0) return false;
+    const asked = { slabs: Math.min(askMax, Math.ceil(difference / 2)) };
+    const slabs = cededIn(await this.#parts.askOther("/half/cede", asked));
+    if (slabs.length === 0) return false;
     const error = await receiveSlabs(engine, slabs);
     if (error !== null) {
       this.#parts.events.emit("space-trouble", `space from the other half could not be taken: ${error.text}`);

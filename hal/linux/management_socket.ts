@@ -4,6 +4,7 @@
  *
  * Invariants:
  * - A socket that another process serves is never taken; one that a killed process left behind is.
+ * - A request that cannot be read is refused, and never given to `crash`.
  * - Only the socket's owner may connect, and at the port only who knows the secret is heard: whoever is, may do everything.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
@@ -22,6 +23,7 @@ export interface ManagementSocket {
 }
 
 const probeMs = 1000;
+const invalidHost = { code: "invalid", text: "the request's Host header is not valid" };
 
 /** A port for management from elsewhere. */
 export interface ManagementPort {
@@ -46,7 +48,9 @@ export async function serveManagement(wanted: {
   if (await isServed(path))
     return `another appliance serves ${path}: stop it, or give this profile another [manage] socket`;
   const answer: Fetch = async (request) => {
-    const url = new URL(request.url);
+    // Without a Host header it is a path alone.
+    const url = URL.parse(request.url, "http://appliance");
+    if (url === null) return Response.json({ error: invalidHost }, { status: 400 });
     const { status, body } = await handler(request.method, url.pathname + url.search, await request.text());
     return Response.json(body, { status });
   };

@@ -1,5 +1,6 @@
 /** The command line as a process, against the management socket as an appliance serves it. */
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -108,12 +109,26 @@ test("socket -> only for its owner; served -> not taken; left behind -> taken ov
   assert.not.match(refused as string, "\n");
 });
 
+/** What the socket answers, up to the end of its first chunk. */
+function sendRaw(path: string, request: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const stream = connect(path, () => stream.write(request));
+    stream.once("data", (chunk) => {
+      stream.destroy();
+      resolve(String(chunk));
+    });
+    stream.once("error", reject);
+  });
+}
+
 test("requests that are no good -> an error status, and the socket goes on", async ({ at }) => {
   const send = (path: string, init: RequestInit) => fetch(`http://appliance${path}`, { ...init, unix: at });
   const large = await send("/v1/volumes", { method: "POST", body: "x".repeat(bodyCharsMax + 1) });
   assert.ok(large.status >= 400);
   assert.is((await send("/v1/volumes", { method: "POST", body: "{" })).status, 400);
   assert.is((await send("/v1/nothing", { method: "GET" })).status, 404);
+  assert.match(await sendRaw(at, "GET /v1/status HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n"), /^HTTP\/1.1 400 /);
+  assert.match(await sendRaw(at, "GET /v1/status HTTP/1.0\r\n\r\n"), /^HTTP\/1.1 200 /);
   assert.is((await send("/v1/status", { method: "GET" })).status, 200);
 });
 

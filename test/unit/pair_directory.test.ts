@@ -1,9 +1,13 @@
 /** The partner's volumes as an appliance shows them to its hosts (`directory.ts`): what they were told is what is. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { type Directory, decodeDirectory, encodeDirectory, PartnerSeat } from "../../firmware/pair/directory.ts";
+import type { ArraySeat } from "../../firmware/appliance.ts";
+import { type Directory, PartnerSeat, parseDirectory } from "../../firmware/pair/directory.ts";
 import { Forwarded } from "../../firmware/pair/forwarded.ts";
-import type { PairMessage } from "../../firmware/pair/frame.ts";
+import { longTextVersion, type PairMessage, pairVersion } from "../../firmware/pair/frame.ts";
+import { HostService, type HostServiceParts } from "../../firmware/pair/host_service.ts";
+import { pairLimits } from "../../firmware/pair/limits.ts";
+import { type LongMessage, partsFor } from "../../firmware/pair/long_text.ts";
 import type { Seat } from "../../firmware/pair/seat.ts";
 import { WorkReader, workKinds } from "../../firmware/pair/work_wire.ts";
 import type { BlockTarget } from "../../firmware/volume/block_request.ts";
@@ -87,10 +91,54 @@ test("a golden copy shows its kept fork from now on → a session of its head en
 });
 
 test("a directory → the same after its way over the interconnect; what is none is not taken", () => {
-  const directory = decodeDirectory(encodeDirectory(directoryWith(true)));
+  const directory = parseDirectory(JSON.stringify(directoryWith(true)));
   assert.equal(directory, directoryWith(true));
   for (const text of ["", "{", "[]", '{"groups":[],"hosts":[]}', '{"groups":[],"hosts":[],"exports":[{"name":7}]}'])
-    assert.is(decodeDirectory(new TextEncoder().encode(text)), null, text);
+    assert.is(parseDirectory(text), null, text);
+});
+
+/** A half with so many volumes, and the partner's idea of it. `version`: of the partner. */
+function halfWith(volumes: number, version: number) {
+  const [any, one] = [directoryWith(true).hosts[0]!, directoryWith(true).exports[0]!];
+  const exports = Array.from({ length: volumes }, (_, index) => ({
+    ...one,
+    name: `${"x".repeat(50)}${index}`,
+    description: "läuft ".repeat(10),
+  }));
+  const events: string[] = [];
+  const seats: Seat[] = [];
+  const front = { take: (_: number, seat: Seat) => seats.push(seat), leave: () => {}, settle: () => {} };
+  const common = { clock: new ManualClock(), front, part: 0, appliance: "oak-a", partner: "oak-b", ownPorts: [] };
+  const partner = new HostService({ ...common, partnerOwns: () => true } as unknown as HostServiceParts);
+  const owner = new HostService({
+    ...common,
+    partnerOwns: () => false,
+    events: { emit: (code: string) => events.push(code) },
+    sendText: (message: LongMessage, text: Uint8Array, bytesMax: number) => {
+      const parts = partsFor(version, text, bytesMax);
+      for (const { part, more } of parts ?? []) {
+        assert.ok(part.byteLength <= pairLimits.payloadBytesMax);
+        assert.is(partner.onMessage({ ...message, more }, part), null);
+      }
+      return parts !== null;
+    },
+  } as unknown as HostServiceParts);
+  const seat = { onDirectory: () => {}, directory: () => ({ groups: [], hosts: [any], exports }) };
+  owner.letIn(seat as unknown as ArraySeat, { entries: () => [] }, () => {});
+  const told = seats.flatMap((one) => (one instanceof PartnerSeat ? one.directory.exports : []));
+  return {
+    events,
+    isTold: told.length === exports.length && told.every((found, index) => found.name === exports[index]!.name),
+  };
+}
+
+test("a half has all the volumes that it may have -> its partner is told of each", () => {
+  assert.equal(halfWith(64 * 256, pairVersion), { events: [], isTold: true });
+});
+
+test("a partner of the former version -> it is told what fits one frame, and of more nothing that it could take for all", () => {
+  assert.equal(halfWith(1000, longTextVersion - 1), { events: [], isTold: true });
+  assert.equal(halfWith(8000, longTextVersion - 1), { events: ["directory-too-large"], isTold: false });
 });
 
 test.run();

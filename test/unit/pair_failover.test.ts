@@ -135,6 +135,40 @@ test("started once with --accept-cache-loss -> a later takeover by the same proc
   assert.is(host.verify(), null);
 });
 
+test("started with --accept-cache-loss, and owns one half alone -> a later start of that half trusts no damaged cache", () => {
+  const bench = new PairBench(19);
+  bench.start(bench.a, { acceptCacheLoss: true });
+  bench.start(bench.b);
+  bench.untilHalves("a", "b");
+  bench.untilAllMirrored();
+  bench.addVolume("v1", 64 * mebibyte);
+  bench.succeed(bench.a.partnership!.failover("oak-b"));
+  bench.untilAllMirrored();
+  // Both copies of the header.
+  for (const at of [0, 4096]) bench.a.machine.nvram.flipBit(at, 0);
+  bench.b.machine.crash();
+  bench.until("refused", () => bench.a.ended !== null);
+  assert.match(bench.a.ended!, /header is damaged/);
+});
+
+test("both caches are lost, one appliance is started with --accept-cache-loss -> it opens both halves, with the other one beside it or not", () => {
+  for (const isAlone of [true, false]) {
+    const bench = new PairBench(20);
+    bench.startBoth();
+    bench.untilAllMirrored();
+    for (const { machine } of bench.machines) {
+      machine.powerLoss();
+      const halves = [0, 4 * mebibyte];
+      for (const at of halves.flatMap((start) => [start, start + 4096])) machine.nvram.flipBit(at, 0);
+    }
+    if (!isAlone) bench.start(bench.b);
+    bench.start(bench.a, { acceptCacheLoss: true });
+    bench.untilHalves("a", "a");
+    if (bench.b.ended !== null || isAlone) bench.start(bench.b);
+    bench.untilAllMirrored();
+  }
+});
+
 test("failover while the partner rehearses, or does not yet -> it waits for the rehearsal, and hosts do not wait", () => {
   for (const hasBegun of [true, false]) {
     const begun: string[] = [];

@@ -38,6 +38,7 @@ class Service {
       partner: "oak-b",
       ownPorts: [],
       partnerOwns: () => false,
+      sendText: () => true,
       send: (message: PairMessage, payload: readonly Uint8Array[] = []) => {
         if (message.kind === "told") assert.is(reader.feed(Buffer.concat(payload)), null);
       },

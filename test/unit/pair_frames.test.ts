@@ -34,7 +34,7 @@ const messages: readonly PairMessage[] = [
     preferred: true,
     copy: "whole",
     serving: [id, "f".repeat(32)],
-    emptySlots: ["shelf0/0", "shelf1/7"],
+    emptySlots: Array(pairLimits.emptySlotsMax).fill("shelf-0123456789/100-255"),
   },
   { kind: "lead" },
   { kind: "follow" },
@@ -46,7 +46,7 @@ const messages: readonly PairMessage[] = [
   { kind: "mirror", frame: 2 ** 40, offsets: [0, 4294963200], lengths: [64, 4096] },
   { kind: "mirrored", frame: 2 ** 40 },
   { kind: "mirrorFailed", text: "broken" },
-  { kind: "directory" },
+  { kind: "directory", more: true },
   {
     kind: "openNexus",
     channel: 7,
@@ -66,7 +66,7 @@ const messages: readonly PairMessage[] = [
   { kind: "ask" },
   { kind: "told" },
   { kind: "close", channel: 7 },
-  { kind: "call", id: 9, method: "GET", path: "/v1/status" },
+  { kind: "call", id: 9, method: "GET", path: "/v1/status", more: false },
   { kind: "answer", id: 9, status: 200 },
 ];
 const frames: readonly PairFrame[] = [
@@ -185,6 +185,7 @@ test("headers that break a promise -> malformed, with the reason", () => {
     [{ number: 1, state: { role: 9, copy: 1 } }, /role/],
     [{ number: 1, state: { role: 1, copy: 9 } }, /copy/],
     [{ number: 1, state: { role: 1, copy: 1, serving: new Array(65).fill(session) } }, /serving/],
+    [{ number: 1, state: { role: 1, copy: 1, emptySlots: new Array(1001).fill("s/0") } }, /empty slots/],
     [{ number: 1, mirror: { frame: 1, offsets: [1], lengths: [] } }, /lengths/],
     [
       { number: 1, mirror: { frame: 1, offsets: new Array(1025).fill(0), lengths: new Array(1025).fill(0) } },

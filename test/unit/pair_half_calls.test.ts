@@ -2,9 +2,12 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Tenure } from "../../firmware/manage/tenure.ts";
-import { HalfCalls } from "../../firmware/pair/half_calls.ts";
+import { GroupMover } from "../../firmware/pair/group_mover.ts";
+import { type Claims, cededIn, claimsIn, HalfCalls } from "../../firmware/pair/half_calls.ts";
 import type { HostFront } from "../../firmware/pair/host_front.ts";
 import type { Engine } from "../../firmware/pair/partnership_options.ts";
+import { SpaceBalance } from "../../firmware/pair/space_balance.ts";
+import { ManualClock } from "./support/manual_clock.ts";
 
 const test = suite("pair_half_calls");
 const transfer = JSON.stringify({ parcel: {}, volumes: [], mappings: [], reservations: {}, wasServed: true });
@@ -35,6 +38,52 @@ test("the half is handed over while a group comes -> whoever brings it is told, 
   assert.is((await calls.answer("/half/claims", "{}")).status, 503, "nobody owns it here");
   engine = never;
   assert.is((await calls.answer("/half/claims", "{}")).status, 200);
+});
+
+test("answers that are none -> nothing is claimed, and nothing ceded", () => {
+  const claims = { groups: [{ id: "0".repeat(32), claim: 3, leaving: true }], slabs: "0f", freeBytes: 0, slabBytes: 1 };
+  assert.equal(claimsIn({ status: 200, body: claims }), claims);
+  assert.equal(cededIn({ status: 200, body: { slabs: [1, 2] } }), [1, 2]);
+  const bodies = [null, undefined, 7, "", [], {}, { groups: null }, { slabs: null }, { slabs: ["1"] }];
+  const bad = [
+    { groups: [null] },
+    { groups: [{ id: "x", claim: 1, leaving: true }] },
+    { slabs: "0g" },
+    { slabBytes: 0 },
+  ];
+  for (const body of [...bodies, ...bad.map((part) => ({ ...claims, ...part }))]) {
+    assert.is(claimsIn({ status: 200, body }), null, JSON.stringify(body));
+    assert.equal(cededIn({ status: 200, body }), [], JSON.stringify(body));
+  }
+  assert.is(claimsIn({ status: 503, body: claims }), null);
+  assert.is(claimsIn(null), null);
+});
+
+test("the other half's claims cannot be understood -> a group on its way stays on its way, and nobody is asked for space", async () => {
+  const leaving = { id: "1".repeat(32), claim: 1, leaving: true };
+  const unexpected = () => assert.unreachable("it is not known where the group is");
+  const transfers = { openClosed: async () => {}, claims: () => [leaving], end: unexpected, cancel: unexpected };
+  const pool = { usage: () => ({ totalBytes: 8, spareBytes: 0 }) };
+  const engine = { transfers, pool } as unknown as Engine;
+  const asked: string[] = [];
+  const parts = {
+    clock: new ManualClock(),
+    events: { emit: unexpected },
+    half: 0,
+    engine: () => engine,
+    tenure: new Tenure(),
+    askOther: async (path: string) => {
+      asked.push(path);
+      return { status: 200, body: null };
+    },
+    hold: async () => {},
+    maskCeded: (claims: Claims) => claims,
+  } as const;
+  await new GroupMover(parts).settle();
+  const balance = new SpaceBalance(parts);
+  await balance.look();
+  assert.is(await balance.more(), false);
+  assert.equal(asked, Array(3).fill("/half/claims"));
 });
 
 test.run();

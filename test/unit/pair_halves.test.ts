@@ -44,6 +44,34 @@ test("both start -> each appliance owns a half; new groups go to the half that h
   assert.is(owners(bench)["three"], "oak-b");
 });
 
+test("requests that are no good, at either appliance -> an answer that says so, and the pair goes on", () => {
+  const bench = twoHalves(90);
+  const long = "x".repeat(40_000);
+  for (const machine of bench.machines) {
+    for (const noun of ["volumes", "groups", "hosts", "peers", "shelves", "disks", "pools", "caches", "nothing"]) {
+      for (const name of ["%ff", "%", "x%2", long])
+        assert.is(bench.refusal(machine, "GET", `/v1/${noun}/${name}`, {}), "invalid", `${noun}/${name.slice(0, 9)}`);
+    }
+    assert.is(bench.refusal(machine, "GET", `/v1/volumes?${long}`, {}), null, "the half that is here answers");
+    for (const volume of [long, "\ud800", "a/b", "\n"]) {
+      for (const verb of ["map", "unmap"])
+        assert.is(bench.refusal(machine, "POST", `/v1/hosts/any/${verb}`, { volume }), "invalid", verb);
+    }
+    assert.is(bench.refusal(machine, "POST", "/v1/hosts", { name: long, any: true }), "invalid");
+    assert.is(bench.refusal(machine, "POST", "/v1/pair/move", { group: long, to: "oak-a" }), "invalid");
+  }
+  assert.equal(owners(bench), { one: "oak-a", two: "oak-b" });
+});
+
+test("a half asks the other one what does not fit one frame -> it is answered", () => {
+  const bench = twoHalves(91);
+  const volumes = Array.from({ length: 40_000 }, (_, index) => `${"x".repeat(40)}${index}`);
+  const half = bench.a.appliance!.halves[1]!;
+  const asked = half.askPartner("POST", "/half/forget", JSON.stringify({ volumes }))!;
+  assert.equal(bench.answer(asked), { status: 200, body: null });
+  bench.untilAllMirrored();
+});
+
 test("a version on trial -> either appliance says so of itself, and of its partner; a partner that is gone says nothing", () => {
   const bench = twoHalves(83);
   const told = (machine: (typeof bench)["a"], path: string) => bench.call<TrialJson>(machine, "GET", path).trial;

@@ -196,6 +196,61 @@ test("a group moves -> the partner's front ends hear of its volumes before anybo
   assert.equal(told.slice(0, 2), ["directory", "taken"]);
 });
 
+/** The step of a move from `a` to `b` that waits so long, before it goes on. */
+function slowMove(bench: PairBench, step: "begin" | "adopt", waitMs: number): { isWaiting: boolean; goesOn: boolean } {
+  const half = step === "begin" ? bench.a.appliance!.halves[0]! : bench.b.appliance!.halves[1]!;
+  const transfers = half.engine!.transfers as unknown as Record<string, (asked: unknown) => Promise<unknown>>;
+  const act = transfers[step]!.bind(transfers);
+  const state = { isWaiting: false, goesOn: false };
+  transfers[step] = async (asked) => {
+    state.isWaiting = true;
+    await new Promise<void>((resolve) => bench.world.hostClock.after(waitMs, resolve));
+    state.goesOn = true;
+    return act(asked);
+  };
+  void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
+  bench.until("it is on its way", () => state.isWaiting);
+  return state;
+}
+
+test("a host logs in while a group is on its way -> its commands wait as those of others do, and it finds every LUN", () => {
+  for (const [index, step] of (["begin", "adopt"] as const).entries()) {
+    for (const at of [0, 1]) {
+      const bench = twoHalves(1100 + 2 * index + at);
+      const before = new PairInitiator(bench, "before");
+      before.login(bench.machines[at]!);
+      write(before, 0, filled(1));
+      const state = slowMove(bench, step, 50);
+      assert.equal(luns(before, 1), [0, 1]);
+      assert.not(state.goesOn, "who was there before knows its LUNs");
+      const session = new PairInitiator(bench, "new");
+      session.login(bench.machines[at]!);
+      assert.ok(state.goesOn, "its first command, to the LUN that moves, has waited");
+      assert.equal(luns(session), [0, 1]);
+      assertReads(session, 0, filled(1));
+      write(session, 0, filled(2));
+      assertReads(before, 0, filled(2));
+    }
+  }
+});
+
+test("a host logs in while a group is on its way for long -> it has what is there meanwhile, and the rest when it has come", () => {
+  const bench = twoHalves(1104);
+  const state = slowMove(bench, "adopt", 4 * pairLimits.waitMs);
+  const session = new PairInitiator(bench, "new");
+  const began = bench.world.nowMs;
+  session.login(bench.a);
+  assert.ok(bench.world.nowMs - began < 2 * pairLimits.waitMs);
+  assert.equal(luns(session, 1), [1]);
+  write(session, 1, filled(3));
+  assertReads(session, 1, filled(3));
+  assert.not(state.goesOn);
+  bench.until("the group has moved", () => bench.a.saw("group-moved"));
+  write(session, 0, filled(4));
+  assertReads(session, 0, filled(4));
+  assert.equal(luns(session), [0, 1]);
+});
+
 test("a group moves under load -> what it had written is at home, and the other half reads no log", () => {
   const bench = twoHalves(1091);
   const host = bench.host("one", 300);

@@ -126,4 +126,43 @@ test("the owner that wrote alone loses its power -> it comes back with everythin
   assert.is(host.verify(), null);
 });
 
+test("started with --accept-cache-loss, and the partner writes its half alone, and dies -> that half is refused, not served without", () => {
+  const bench = new PairBench(440, { writesBackAlone: true });
+  bench.start(bench.a, { acceptCacheLoss: true });
+  bench.start(bench.b);
+  bench.untilHalves("a", "b");
+  bench.untilAllMirrored();
+  bench.call(bench.a, "POST", "/v1/hosts", { name: "any", any: true });
+  for (const [name, owner] of [
+    ["v0", "oak-a"],
+    ["v1", "oak-b"],
+  ] as const) {
+    bench.call(bench.a, "POST", "/v1/volumes", { name, sizeBytes: 64 * mebibyte, owner });
+    bench.call(bench.a, "POST", "/v1/hosts/any/map", { volume: name });
+  }
+  const host = bench.host("v1", 500, [bench.b.address]);
+  host.run();
+  untilWrites(bench, host);
+  bench.cut(true);
+  const { mirror } = bench.b.appliance!.halves[1]!;
+  bench.until("it writes back alone", () => mirror.isTrusted && mirror.battery() === "good");
+  for (const disk of bench.shelf.slots) disk!.faults.writeMs = 200;
+  untilWrites(bench, host);
+  bench.b.machine.crash();
+  for (const disk of bench.shelf.slots) disk!.faults.writeMs = 0.1;
+  bench.until("the half is refused", () => bench.a.appliance!.halves[1]!.role === "refused");
+  assert.match(
+    bench.a.appliance!.halves[1]!.refusal,
+    /oak-b has gone on without it|newest writes are in that of oak-b/,
+  );
+  assert.is(bench.a.ended, null, "it serves its own half");
+  bench.cut(false);
+  bench.start(bench.b);
+  bench.untilHalves("a", "b");
+  bench.untilAllMirrored();
+  untilWrites(bench, host);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test.run();

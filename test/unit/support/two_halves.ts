@@ -30,8 +30,9 @@ export function owners(bench: PairBench): Record<string, string> {
   return Object.fromEntries(groups.map(({ name, owner }) => [name, owner]));
 }
 
-export function luns(initiator: PairInitiator): number[] {
-  const list = initiator.read([0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], 256)!;
+/** REPORT LUNS, asked of LUN `at`. */
+export function luns(initiator: PairInitiator, at = 0): number[] {
+  const list = initiator.read([0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], 256, at)!;
   const count = new DataView(list.buffer).getUint32(0) / 8;
   return Array.from({ length: count }, (_, index) => list[9 + 8 * index]!);
 }
