@@ -148,22 +148,25 @@ export class PairAppliance {
     const mover = new GroupMover({ clock: hal.clock, events, half, engine, tenure, askOther, hold });
     const calls = new HalfCalls({
       engine,
+      isAsking: () => balance.isAsking,
+      hasCeded: () => balance.searchAgain(),
       tenure,
       front: this.#front,
       move: (group, timeoutMs) => mover.move(group, timeoutMs),
       ready: () => this.#readiness.whenReady(),
     });
-    const balance = new SpaceBalance({
-      half,
-      events,
-      engine,
-      tenure,
-      askOther,
-      maskCeded: (claims) => calls.maskCeded(claims),
-    });
-    own.onLost = () => calls.partnerLost();
+    const balance = new SpaceBalance({ half, events, engine, tenure, askOther });
+    own.onLost = () => {
+      calls.partnerLost();
+      this.#searchAgain();
+    };
     own.moreSpace = () => balance.more();
     return { mover, calls, balance };
+  }
+
+  /** What was on its way between the halves may be nobody's. */
+  #searchAgain(): void {
+    for (const { balance } of this.#traffic) balance.searchAgain();
   }
 
   /** Requests of the partner about a half; null: of another kind. */
@@ -219,6 +222,7 @@ export class PairAppliance {
       this.#judgeRefusals();
     };
     partnership.onEngine = () => {
+      this.#searchAgain();
       if (partnership.engine === null) {
         this.#traffic[half]!.mover.engineEnded();
         this.#traffic[half]!.calls.engineEnded();

@@ -3,12 +3,11 @@
  * (`calls.ts`), or within the appliance that owns both. `pair_api.ts` does not let anybody else in.
  */
 import * as v from "valibot";
-import { fromHex, toHex } from "../codec/bytes.ts";
-import { whenDone } from "../codec/promised.ts";
+import { toHex } from "../codec/bytes.ts";
 import type { ApiAnswer } from "../manage/api.ts";
 import type { Result } from "../manage/control.ts";
 import type { Tenure } from "../manage/tenure.ts";
-import type { GroupClaim, StoreError } from "../store/store.ts";
+import type { GroupClaim } from "../store/store.ts";
 import type { HostFront } from "./host_front.ts";
 import type { Engine } from "./partnership_options.ts";
 
@@ -28,6 +27,7 @@ const schemas = {
   }),
   forget: v.object({ volumes: v.array(name) }),
   cede: v.object({ slabs: v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(65536)) }),
+  /** What was ceded has been received: owners of earlier versions wait for it. */
   ceded: v.object({ slabs: v.array(v.number()) }),
   move: v.object({ group: name, timeoutMs: v.number() }),
   prepare: v.object({}),
@@ -37,6 +37,8 @@ export interface Claims {
   readonly groups: readonly GroupClaim[];
   /** `PoolHalf.claims`, as hex digits. */
   readonly slabs: string;
+  /** It has asked the other half for slabs and has not received them: some may be on their way. Earlier versions do not say it. */
+  readonly isAsking?: boolean;
   /** What it could cede: free, and promised to nobody. */
   readonly freeBytes: number;
   readonly slabBytes: number;
@@ -49,6 +51,10 @@ export interface HalfCallParts {
   readonly front: HostFront;
   /** Moves one of the half's groups to the other half. */
   move(group: string, timeoutMs: number): Promise<Result<unknown>>;
+  /** Whether the half waits for slabs that it has asked for. */
+  isAsking(): boolean;
+  /** Slabs have been ceded: whether they arrive is to be seen. */
+  hasCeded(): void;
   /** Resolves when this appliance can take the half over. */
   ready(): Promise<void>;
 }
@@ -60,8 +66,6 @@ export class HalfCalls {
 
   /** On the partner's behalf. */
   readonly #held = new Set<string>();
-  /** Ceded to the other half, which has not confirmed them. */
-  readonly #ceded = new Set<number>();
 
   constructor(parts: HalfCallParts) {
     this.#parts = parts;
@@ -82,13 +86,6 @@ export class HalfCalls {
     this.#parts.front.release(uuids);
   }
 
-  /** The other half's claims, and what is on its way there. */
-  maskCeded(claims: Claims): Claims {
-    const bits = fromHex(claims.slabs);
-    for (const slab of this.#ceded) bits[slab >> 3]! |= 1 << (slab & 7);
-    return { ...claims, slabs: toHex(bits) };
-  }
-
   async answer(path: string, body: string): Promise<ApiAnswer> {
     const what = path.slice(halfCallPrefix.length) as keyof typeof schemas | "claims";
     if (what === "claims") return this.#withEngine((engine) => this.#claims(engine));
@@ -96,7 +93,7 @@ export class HalfCalls {
     const parsed = schema === undefined ? null : v.safeParse(schema, asJson(body));
     if (parsed === null || !parsed.success) return bad(`${path}: the request cannot be understood`);
     const asked = parsed.output;
-    const { front, move, ready } = this.#parts;
+    const { front, move, ready, hasCeded } = this.#parts;
     switch (what) {
       case "hold": {
         const { uuids, isHeld } = asked as v.InferOutput<typeof schemas.hold>;
@@ -129,16 +126,14 @@ export class HalfCalls {
           ({ pool }) =>
             new Promise((resolve) =>
               pool.cede(slabs, (error, ceded) => {
-                for (const slab of ceded) this.#ceded.add(slab);
+                if (ceded.length > 0) hasCeded();
                 resolve(error === null ? ok({ slabs: ceded }) : bad(error.text));
               }),
             ),
         );
       }
-      case "ceded": {
-        for (const slab of (asked as v.InferOutput<typeof schemas.ceded>).slabs) this.#ceded.delete(slab);
+      case "ceded":
         return ok(null);
-      }
       case "move": {
         const { group, timeoutMs } = asked as v.InferOutput<typeof schemas.move>;
         return answerOf(await move(group, timeoutMs));
@@ -155,6 +150,7 @@ export class HalfCalls {
     const claims: Claims = {
       groups: pool.groupClaims(),
       slabs: toHex(pool.claims()),
+      isAsking: this.#parts.isAsking(),
       freeBytes: pool.usage().spareBytes,
       slabBytes: pool.slabBytes,
     };
@@ -167,15 +163,6 @@ export class HalfCalls {
     if (own === null) return Promise.resolve(bad("the half is not owned here now"));
     return tenure.orOver(act(own), () => bad("the half has another owner now"));
   }
-}
-
-/** What the other half has ceded, or left to nobody, is this one's. */
-export function receiveSlabs({ pool }: Engine, slabs: readonly number[]): Promise<StoreError | null> {
-  return whenDone<StoreError>((done) => pool.receive(slabs, done));
-}
-
-export function receiveOrphans({ pool }: Engine, claims: Claims): Promise<StoreError | null> {
-  return whenDone<StoreError>((done) => pool.receiveOrphans(fromHex(claims.slabs), (error) => done(error)));
 }
 
 function asJson(body: string): unknown {

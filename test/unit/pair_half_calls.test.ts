@@ -24,6 +24,8 @@ test("the half is handed over while a group comes -> whoever brings it is told, 
     tenure,
     front: {} as HostFront,
     move: () => Promise.reject(),
+    isAsking: () => false,
+    hasCeded: () => {},
     ready: async () => {},
   });
   const adopting = calls.answer("/half/adopt", transfer);
