@@ -20,6 +20,7 @@ import { HalfCalls, halfCallPrefix } from "./pair/half_calls.ts";
 import { HostFront } from "./pair/host_front.ts";
 import { leasedAddress, leasedNic, leasedPort } from "./pair/leased_ports.ts";
 import { type HalfNumber, halfNumbers } from "./pair/limits.ts";
+import { claimsOfOther } from "./pair/other_claims.ts";
 import { fenceByPower, type PartnerFence } from "./pair/partner_fence.ts";
 import { Partnership } from "./pair/partnership.ts";
 import { type KnownGroups, lanesByGroup } from "./pair/peer_lanes.ts";
@@ -207,7 +208,9 @@ export class PairAppliance {
       open: async (lent, port) => {
         if (half !== 0) await whenPoolIsThere(lent, name);
         const given = diskProblems === undefined ? {} : { diskProblems };
-        const outcome = await start({ hal: lent, config: this.#config, events, version, pair: port, half, ...given });
+        const otherClaims = () => claimsOfOther(this.halves[1 - half]!, name, lent);
+        const own = { pair: port, half, otherClaims };
+        const outcome = await start({ hal: lent, config: this.#config, events, version, ...own, ...given });
         // The operator's words are for one start, and a process of a pair may start a half many times.
         if (outcome.ok) {
           this.#spent(half);

@@ -12,7 +12,7 @@
  * Invariants:
  * - At any crash the half with the higher claim has the group, and everything that it needs is durable there: c + 1 alone, c + 1
  *   against c + 2, c + 2 alone, c + 3 alone. A parcel that came late nevertheless, or whose name was not durable for certain (c + 2
- *   against c + 3), loses.
+ *   against c + 3), loses: a start compares the claims before it opens anything (`manage/moved_on.ts`).
  * - The slabs are the group's in the table of the half that leaves until the other one is known to have it.
  * - Slabs whose owner the document does not name are elsewhere (`stored_pool.ts`): what an adoption that never ended leaves behind. In
  *   memory they stay the group's while its name may be on a disk, and are elsewhere before another parcel of it is judged.

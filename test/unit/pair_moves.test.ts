@@ -279,6 +279,50 @@ test("the shelf answers late while a group's hosts are held -> the group stays, 
   assert.ok(refusedAfterHold > 0, "some were refused for what hosts had asked");
 });
 
+test("a disk keeps the name of a group that was taken back -> whoever owns that half next does not open it", () => {
+  // The owner of half 0 goes on and takes the other half too; or both start with nobody there to ask.
+  for (const isAlone of [false, true]) {
+    const bench = twoHalves(1092);
+    const session = new PairInitiator(bench, "host");
+    session.login(bench.a);
+    write(session, 0, filled(1));
+    // What half 1's owner knows of itself, when the name has reached the disks and that was not told.
+    const { pool, transfers } = bench.b.appliance!.halves[1]!.engine!;
+    const claims = pool.groupClaims.bind(pool);
+    const before = claims().map(({ id }) => id);
+    pool.groupClaims = () => claims().filter(({ id }) => before.includes(id));
+    const adopt = pool.adoptGroup.bind(pool);
+    pool.adoptGroup = (parcel, done) => adopt(parcel, () => done({ code: "disk-failed", text: "a disk has failed" }));
+    // Nor do the disks take anything else.
+    transfers.forgetVolumes = async () => {};
+    const body = { group: "one", to: "oak-b" };
+    let status = 0;
+    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify(body)).then((answer) => {
+      status = answer.status;
+    });
+    bench.until("the move is answered", () => status !== 0);
+    assert.is(status, 409);
+    assert.equal(owners(bench), { one: "oak-a", two: "oak-b" });
+    write(session, 0, filled(2));
+    bench.b.machine.crash();
+    if (isAlone) {
+      bench.a.machine.crash();
+      bench.start(bench.a);
+    }
+    bench.untilHalves("a", "a");
+    const halves = bench.a.appliance!.halves.map(({ engine }) => engine!);
+    bench.until("the group is served", () => halves[0]!.groups.find("one") !== null);
+    assert.is(halves[1]!.groups.find("one"), null);
+    assert.equal(halves[1]!.pool.groupIds(), before);
+    const mapped = () => halves.map(({ control }) => control.hosts.list()[0]!.mappings.map(({ volume }) => volume));
+    bench.until("each half has its own mapping", () => mapped()[1]!.length === 1);
+    assert.equal(mapped(), [["one"], ["two"]]);
+    assert.ok(bench.a.saw("group-moved-on"));
+    if (!isAlone) assertReads(session, 0, filled(2));
+    assert.is(owners(bench)["one"], "oak-a");
+  }
+});
+
 test("a group that has left comes back -> it goes on as it was served for a while, later it asks its peers", () => {
   for (const [awayMs, goesOn] of [
     [pairLimits.inheritMs - 1000, true],
