@@ -45,6 +45,30 @@ test("pair move -> the group is served by the other appliance; sessions at both 
   for (const [lun, data] of [filled(seed), filled(1)].entries()) assertReads(sessions[0]!, lun, data);
 });
 
+test("a move with a wait that is none, or too much in it -> refused at once, and the next one is as ever", () => {
+  const bench = twoHalves(1093);
+  const answers: string[] = [];
+  const bad = [
+    { timeoutMs: "x" },
+    { timeoutMs: null },
+    { timeoutMs: 0 },
+    { timeoutMs: 1e12 },
+    { group: 7 },
+    { by: "me" },
+  ];
+  for (const words of bad) {
+    const body = JSON.stringify({ group: "one", to: "oak-b", ...words });
+    for (const { api } of bench.machines)
+      void api!("POST", "/v1/pair/move", body).then((answer) =>
+        answers.push(`${answer.status} ${JSON.stringify(answer.body)}`),
+      );
+  }
+  bench.until("all are answered", () => answers.length === 2 * bad.length);
+  for (const answer of answers) assert.match(answer, /^400 .*"invalid"/);
+  assert.match(answers[0]!, /timeoutMs: /);
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
+});
+
 test("a group moves under load -> every write is answered, nothing acknowledged is lost, and the host waits for a moment", () => {
   for (const seed of [87, 88, 89]) {
     const bench = twoHalves(seed);
