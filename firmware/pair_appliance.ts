@@ -142,12 +142,13 @@ export class PairAppliance {
       return other.askOwner("POST", path, text);
     };
     const hold = async (uuids: readonly string[], isHeld: boolean): Promise<void> => {
-      if (!isHeld) this.#front.release(uuids);
+      if (!isHeld) this.#front.release(uuids, half);
       const there = own.askPartner("POST", "/half/hold", JSON.stringify({ uuids, isHeld }));
-      await Promise.all([isHeld ? this.#front.hold(uuids) : null, there]);
+      await Promise.all([isHeld ? this.#front.hold(uuids, half) : null, there]);
     };
     const mover = new GroupMover({ clock: hal.clock, events, half, engine, tenure, askOther, hold });
     const calls = new HalfCalls({
+      half,
       engine,
       isAsking: () => balance.isAsking,
       hasCeded: () => balance.searchAgain(),

@@ -9,6 +9,7 @@ import type { Result } from "../manage/control.ts";
 import type { Tenure } from "../manage/tenure.ts";
 import type { GroupClaim } from "../store/store.ts";
 import type { HostFront } from "./host_front.ts";
+import type { HalfNumber } from "./limits.ts";
 import type { Engine } from "./partnership_options.ts";
 
 export const halfCallPrefix = "/half/";
@@ -45,6 +46,7 @@ export interface Claims {
 }
 
 export interface HalfCallParts {
+  readonly half: HalfNumber;
   /** Of the half that is asked; null: it is not owned here. */
   engine(): Engine | null;
   readonly tenure: Tenure;
@@ -83,7 +85,7 @@ export class HalfCalls {
 
   #release(uuids: readonly string[]): void {
     for (const uuid of uuids) this.#held.delete(uuid);
-    this.#parts.front.release(uuids);
+    this.#parts.front.release(uuids, this.#parts.half);
   }
 
   async answer(path: string, body: string): Promise<ApiAnswer> {
@@ -93,14 +95,14 @@ export class HalfCalls {
     const parsed = schema === undefined ? null : v.safeParse(schema, asJson(body));
     if (parsed === null || !parsed.success) return bad(`${path}: the request cannot be understood`);
     const asked = parsed.output;
-    const { front, move, ready, hasCeded } = this.#parts;
+    const { half, front, move, ready, hasCeded } = this.#parts;
     switch (what) {
       case "hold": {
         const { uuids, isHeld } = asked as v.InferOutput<typeof schemas.hold>;
         if (!isHeld) this.#release(uuids);
         else {
           for (const uuid of uuids) this.#held.add(uuid);
-          await front.hold(uuids);
+          await front.hold(uuids, half);
         }
         return ok(null);
       }

@@ -40,6 +40,7 @@ function traffic(bench: HalvesBench, onWay: readonly [(ask: Ask) => Ask, (ask: A
       askOther,
     });
     const calls = new HalfCalls({
+      half,
       tenure: new Tenure(),
       engine: () => engine,
       isAsking: () => balance.isAsking,
