@@ -96,13 +96,16 @@ export class SpaceBalance {
 
   async #search(engine: Engine): Promise<void> {
     const { pool } = engine;
-    this.#isSearchDue = false;
+    const { tenure, askOther } = this.#parts;
+    const asked = askOther("/half/claims", {});
+    if (asked === null) return;
+    // In the same turn: nobody has answered yet.
     const before = pool.claims();
-    const { tenure } = this.#parts;
+    this.#isSearchDue = false;
     const receivedBefore = this.#receivedCount;
-    const answer = await this.#parts.askOther("/half/claims", {});
+    const answer = await asked;
     const isQuiet = this.#parts.engine() === engine && this.#receivedCount === receivedBefore;
-    const claims = answer?.status === 200 && isQuiet ? (answer.body as Claims) : null;
+    const claims = answer.status === 200 && isQuiet ? (answer.body as Claims) : null;
     if (claims === null || claims.isAsking === true) this.searchAgain();
     // An earlier version does not say whether it waits for some.
     if (claims?.isAsking !== false) return;

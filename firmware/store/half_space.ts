@@ -44,7 +44,7 @@ export class HalfSpace {
       this.#clock.defer(() => done({ code: "corrupt", text }));
       return;
     }
-    for (const slab of slabs) if (this.#table.isElsewhere(slab)) this.#table.giveBack(slab);
+    for (const slab of slabs) if (this.#isTheirs(slab)) this.#table.giveBack(slab);
     this.#save(done);
   }
 
@@ -52,7 +52,7 @@ export class HalfSpace {
     const end = this.#table.owner.length;
     const bits = new Uint8Array(Math.ceil(end / 8));
     for (let slab = 1; slab < end; slab += 1) {
-      if (!this.#table.isElsewhere(slab) || this.#ceding.has(slab)) bits[slab >> 3]! |= 1 << (slab & 7);
+      if (!this.#isTheirs(slab)) bits[slab >> 3]! |= 1 << (slab & 7);
     }
     return bits;
   }
@@ -66,12 +66,16 @@ export class HalfSpace {
     }
     let slabCount = 0;
     for (let slab = 1; slab < end; slab += 1) {
-      if (!this.#table.isElsewhere(slab) || this.#ceding.has(slab)) continue;
-      if ((theirClaims[slab >> 3]! & (1 << (slab & 7))) !== 0) continue;
+      if (!this.#isTheirs(slab) || (theirClaims[slab >> 3]! & (1 << (slab & 7))) !== 0) continue;
       this.#table.giveBack(slab);
       slabCount += 1;
     }
     this.#save((error) => done(error, error ? 0 : slabCount));
+  }
+
+  /** Or nobody's. */
+  #isTheirs(slab: number): boolean {
+    return this.#table.isElsewhere(slab) && !this.#ceding.has(slab);
   }
 
   #save(done: StoreDone): void {
