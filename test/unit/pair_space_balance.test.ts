@@ -26,9 +26,11 @@ interface Traffic {
 }
 
 type Ask = (path: string, body: object) => Promise<ApiAnswer>;
+/** What carries a question; null: the other half is not reached. */
+type Way = (ask: Ask) => (...question: Parameters<Ask>) => Promise<ApiAnswer> | null;
 
 /** Both halves' traffic; `onWay[h]` carries what half h asks. */
-function traffic(bench: HalvesBench, onWay: readonly [(ask: Ask) => Ask, (ask: Ask) => Ask]): [Traffic, Traffic] {
+function traffic(bench: HalvesBench, onWay: readonly [Way, Way]): [Traffic, Traffic] {
   const both = bothHalves.map((half): Traffic => {
     const engine = engineOf(bench, half);
     const askOther = onWay[half]((path, body) => both[1 - half]!.calls.answer(path, JSON.stringify(body)));
@@ -181,6 +183,28 @@ test("the answer with what was ceded comes late, or never -> not taken back befo
     assert.is(bench.spaceOf("totalBytes"), total);
     bench.checkSlabs();
   }
+});
+
+test("slabs are nobody's, and the other half is not reached -> looked for when it is, and then no more", async () => {
+  const bench = new HalvesBench({ seed: 7 }).create();
+  const total = bench.spaceOf("totalBytes");
+  bench.waitPair<readonly number[]>((done) => bench.pool(1).cede(3, done));
+  let isReached = false;
+  let asked = 0;
+  const [{ balance }] = traffic(bench, [
+    (ask) => (path, body) => {
+      asked += 1;
+      return isReached ? ask(path, body) : null;
+    },
+    asIs,
+  ]);
+  for (const reached of [false, false, true, true]) {
+    isReached = reached;
+    await ended(bench, balance.look());
+  }
+  assert.is(asked, 3);
+  assert.is(bench.spaceOf("totalBytes"), total);
+  bench.checkSlabs();
 });
 
 test("the answer to what half 0 has asked for is lost -> it finds the slabs by itself", async () => {

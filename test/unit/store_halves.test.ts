@@ -255,6 +255,18 @@ test("orphans are looked for while slabs are being ceded, here or there -> none 
   }
 });
 
+test("a message that slabs have been ceded comes again while they are ceded back -> they go", () => {
+  const bench = new HalvesBench({ seed: 15 }).create();
+  const slabs = bench.waitPair<readonly number[]>((done) => bench.pool(0).cede(4, done));
+  bench.done((done) => bench.pool(1).receive(slabs, done));
+  const back: (readonly number[])[] = [];
+  bench.pool(1).cede(1000, (_, ceded) => back.push(ceded));
+  bench.done((done) => bench.pool(1).receive(slabs, done));
+  assert.ok(bench.world.runUntil(() => back.length > 0, 1000));
+  bench.done((done) => bench.pool(0).receive(back[0]!, done));
+  bench.checkSlabs();
+});
+
 test("slabs that could not be ceded durably -> stay where they are", () => {
   const bench = new HalvesBench({ seed: 14 }).create();
   const before = bench.pool(1).usage();
