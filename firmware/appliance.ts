@@ -25,6 +25,7 @@ import { GroupRegistry, groupsHere } from "./manage/groups.ts";
 import { HostRegistry } from "./manage/hosts.ts";
 import { iscsiTargetName } from "./manage/iscsi_name.ts";
 import { LunRegistry } from "./manage/luns.ts";
+import { endMovedOn } from "./manage/moved_on.ts";
 import { keptOverPowerLoss, ReservationKeeper } from "./manage/reservation_shelf.ts";
 import { CopyKeeper } from "./pair/copy_keeper.ts";
 import type { Directory } from "./pair/directory.ts";
@@ -33,7 +34,7 @@ import type { PairPort } from "./pair/pair_port.ts";
 import type { Seat } from "./pair/seat.ts";
 import { cacheVerdict, judgeFound, mayCreate, openingTrouble, type StartFacts } from "./start_judgement.ts";
 import { type OpenResult, openPool } from "./store/open_pool.ts";
-import type { Pool, StoreError } from "./store/store.ts";
+import type { GroupClaim, Pool, StoreError } from "./store/store.ts";
 import type { ChapCredentials } from "./volume/host_access.ts";
 
 /** What the board profile says beside the hardware. */
@@ -92,6 +93,8 @@ export interface StartOptions {
   readonly pair?: PairPort;
   /** Which half of the array; the array of one appliance is not divided. */
   readonly half?: HalfNumber;
+  /** What the other half claims; null: nobody can tell. */
+  readonly otherClaims?: () => Promise<readonly GroupClaim[] | null>;
 }
 
 /** All ports of a single appliance are alike. */
@@ -157,6 +160,12 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const cacheTrusted = verdict.kind === "trusted";
   if (!cacheTrusted) nvram.giveUp();
   const bySlot = cacheTrusted ? cacheSlotsOf(nvram, digests) : new Map<string, number[]>();
+  const movedOn = await endMovedOn(pool, async () => (await options.otherClaims?.()) ?? null);
+  if (movedOn.trouble !== null) return refuse(events, movedOn.trouble);
+  for (const id of movedOn.ended)
+    events.emit("group-moved-on", `group ${id} is the other half's by the later claim: it is not opened here`, {
+      group: id,
+    });
   // Of a group that was leaving the shelf has all (`group_transfers.ts`), wherever it is found to be.
   const here = new Set(groupsHere(pool));
   nvram.roots.keepOnly(new Set([...here, poolRootId]));
@@ -316,6 +325,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     save: (document) => saveDocument(document) as Promise<StoreError | null>,
     changed: () => hosts.changed(),
   });
+  if (movedOn.ended.length > 0) await transfers.forgetStrangers();
   const control = new ApplianceControl({
     hal,
     config,

@@ -7,8 +7,10 @@
  * - Lists show the halves that answer; a half that does not is in the status, and nothing is created meanwhile.
  * - Bad input is an answer, never an exception, from the partner as well.
  */
+import * as v from "valibot";
 import type { Clock } from "../hal/api/clock.ts";
 import { type Api, type ApiAnswer, alwaysAnswering, createApi, decodeSegments } from "./manage/api.ts";
+import { describeIssue, schemas } from "./manage/api_schemas.ts";
 import type { FailoverJson, LabPort } from "./manage/control.ts";
 import type { EventLog } from "./manage/events.ts";
 import { mergedLists, mergePairStatus, mergeStatus, mergeSupport } from "./manage/merged_documents.ts";
@@ -311,9 +313,10 @@ class ArrayApi {
   async #move(body: string): Promise<ApiAnswer> {
     const { appliance, pair } = this.#parts;
     const { partner } = this.#halves[0]!.partnership;
-    const { group, to, timeoutMs = 60_000 } = parsed(body);
+    const asked = v.safeParse(schemas.pairMove, parsed(body), { abortEarly: true });
+    if (!asked.success) return failed(400, "invalid", describeIssue(asked.issues[0]));
+    const { group: name, to, timeoutMs } = asked.output;
     if (to !== appliance && to !== partner) return failed(404, "not-found", this.#noAppliance(to));
-    const name = String(group);
     const from = await this.#halfOf("groups", name);
     if (!isHalf(from)) return from;
     const done = (changed: boolean) => ok({ changed, owner: to } satisfies FailoverJson);
@@ -327,11 +330,11 @@ class ArrayApi {
     }
     const half = from.partnership.half;
     if (from.partnership.engine !== null) {
-      const moved = await pair.moveGroup(half, name, Number(timeoutMs));
+      const moved = await pair.moveGroup(half, name, timeoutMs);
       return moved.ok ? done(true) : { status: 409, body: { error: moved.error } };
     }
-    const asked = JSON.stringify({ group: name, timeoutMs });
-    const answer = await (from.partnership.askOwner("POST", "/half/move", asked) ?? unsettled(from.partnership));
+    const request = JSON.stringify({ group: name, timeoutMs });
+    const answer = await (from.partnership.askOwner("POST", "/half/move", request) ?? unsettled(from.partnership));
     return answer.status === 200 ? done(true) : answer;
   }
 }

@@ -23,6 +23,7 @@ import { HalfCalls, halfCallPrefix } from "./pair/half_calls.ts";
 import { HostFront } from "./pair/host_front.ts";
 import { leasedAddress, leasedNic, leasedPort } from "./pair/leased_ports.ts";
 import { type HalfNumber, halfNumbers } from "./pair/limits.ts";
+import { claimsOfOther } from "./pair/other_claims.ts";
 import { fenceByPower, type PartnerFence } from "./pair/partner_fence.ts";
 import { Partnership } from "./pair/partnership.ts";
 import { type KnownGroups, lanesByGroup } from "./pair/peer_lanes.ts";
@@ -146,29 +147,33 @@ export class PairAppliance {
       return other.askOwner("POST", path, text);
     };
     const hold = async (uuids: readonly string[], isHeld: boolean): Promise<void> => {
-      if (!isHeld) this.#front.release(uuids);
+      if (!isHeld) this.#front.release(uuids, half);
       const there = own.askPartner("POST", "/half/hold", JSON.stringify({ uuids, isHeld }));
-      await Promise.all([isHeld ? this.#front.hold(uuids) : null, there]);
+      await Promise.all([isHeld ? this.#front.hold(uuids, half) : null, there]);
     };
     const mover = new GroupMover({ clock: hal.clock, events, half, engine, tenure, askOther, hold });
     const calls = new HalfCalls({
+      half,
       engine,
+      isAsking: () => balance.isAsking,
+      hasCeded: () => balance.searchAgain(),
       tenure,
       front: this.#front,
       move: (group, timeoutMs) => mover.move(group, timeoutMs),
       ready: () => this.#readiness.whenReady(),
     });
-    const balance = new SpaceBalance({
-      half,
-      events,
-      engine,
-      tenure,
-      askOther,
-      maskCeded: (claims) => calls.maskCeded(claims),
-    });
-    own.onLost = () => calls.partnerLost();
+    const balance = new SpaceBalance({ half, events, engine, tenure, askOther });
+    own.onLost = () => {
+      calls.partnerLost();
+      this.#searchAgain();
+    };
     own.moreSpace = () => balance.more();
     return { mover, calls, balance };
+  }
+
+  /** What was on its way between the halves may be nobody's. */
+  #searchAgain(): void {
+    for (const { balance } of this.#traffic) balance.searchAgain();
   }
 
   /** Requests of the partner about a half; null: of another kind. */
@@ -210,8 +215,9 @@ export class PairAppliance {
         if (half !== 0) await whenPoolIsThere(lent, name);
         const given = diskProblems === undefined ? {} : { diskProblems };
         const words = this.#spent.has(half) ? noWords : {};
-        const options = { hal: lent, config: { ...config, ...words }, events, version, pair: port, half, ...given };
-        const outcome = await start(options);
+        const otherClaims = () => claimsOfOther(this.halves[1 - half]!, name, lent);
+        const own = { hal: lent, config: { ...config, ...words }, pair: port, half, otherClaims };
+        const outcome = await start({ ...own, events, version, ...given });
         if (outcome.ok) {
           this.#spent.add(half);
           await this.#traffic[half]!.mover.settle(outcome);
@@ -226,6 +232,7 @@ export class PairAppliance {
       this.#judgeRefusals();
     };
     partnership.onEngine = () => {
+      this.#searchAgain();
       if (partnership.engine === null) {
         this.#traffic[half]!.mover.engineEnded();
         this.#traffic[half]!.calls.engineEnded();

@@ -58,6 +58,8 @@ export class GroupTransfers {
   readonly #coming = new Map<string, readonly string[]>();
   /** Groups that are this half's and could not be opened, by their id. */
   readonly #closed = new Set<string>();
+  /** Mappings may be here of volumes that have left. */
+  #hasStrangers = false;
 
   constructor(parts: GroupTransfersParts) {
     this.#parts = parts;
@@ -200,7 +202,8 @@ export class GroupTransfers {
     const ended = await whenDone<StoreError>((answer) => pool.endMove(id, answer));
     if (ended !== null) return refused("shelf-failed", ended.text);
     this.#servedUntilMs.delete(id);
-    await this.forgetVolumes(volumes.length > 0 ? volumes : this.#strangers());
+    if (volumes.length > 0) await this.forgetVolumes(volumes);
+    else await this.forgetStrangers();
     this.#parts.changed();
     return done(null);
   }
@@ -239,13 +242,18 @@ export class GroupTransfers {
       if (pool.groupIds().includes(id)) await this.#takeUp(id, false);
       else this.#closed.delete(id);
     }
+    if (this.#hasStrangers) await this.forgetStrangers();
   }
 
-  /** Volumes with mappings that no group of this half has, as far as all of its groups are known. */
-  #strangers(): string[] {
+  /** Mappings of volumes that no group of this half has: at once, or when `openClosed` finds that all of its volumes are known. */
+  async forgetStrangers(): Promise<void> {
     const { groups, document } = this.#parts;
-    const isKnown = groups.damaged.length === 0 && this.#closed.size === 0 && !this.claims().some((one) => one.leaving);
-    return isKnown ? document().hosts.flatMap(({ mappings }) => mappings.map(({ volume }) => volume)) : [];
+    const open = groups.all();
+    const isOpen = this.claims().every((claim) => !claim.leaving && open.some(({ id }) => id === claim.id));
+    // A start does not know at once whether the last records of a log are committed: one may have made a volume.
+    this.#hasStrangers = !isOpen || open.some(({ log }) => log.commitSeq < log.headSeq);
+    if (this.#hasStrangers) return;
+    await this.forgetVolumes(document().hosts.flatMap(({ mappings }) => mappings.map(({ volume }) => volume)));
   }
 
   claims(): readonly GroupClaim[] {

@@ -9,6 +9,9 @@
  * - From `begin` on the group is opened by nobody until the other half's claims are known: the higher claim has it.
  * - Hosts' commands are released when it is known where the group is, or when the half has ended here: from then on they wait for whoever
  *   has it next, and finds that out before it lets them in.
+ * - A group is taken back in the moment in which the other half's owner says that it has not got it: whoever owns that half next sees the
+ *   higher claim, and opens nothing that its disks may name with the lower one (`manage/moved_on.ts`).
+ * - What a move has under way is its own to settle.
  * - An end of the half's firmware here, at any step, ends what goes on here: nothing that was asked of it comes to an end by itself.
  */
 import type { Clock } from "../../hal/api/clock.ts";
@@ -16,6 +19,7 @@ import type { ApiAnswer } from "../manage/api.ts";
 import { type Result, refused } from "../manage/control.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { Tenure } from "../manage/tenure.ts";
+import type { GroupClaim } from "../store/store.ts";
 import { claimsIn } from "./half_calls.ts";
 import { type HalfNumber, pairLimits } from "./limits.ts";
 import type { Engine } from "./partnership_options.ts";
@@ -126,7 +130,7 @@ export class GroupMover {
       // Whether it has the group is what its claims say.
       isKnown = false;
       this.#held = [];
-      await this.settle();
+      await this.#settleOnce(engine, true);
       const error = (answer?.body as { error?: { text?: string } } | undefined)?.error?.text ?? "it was lost meanwhile";
       const isHere = engine.groups.find(name) !== null;
       const what = isHere ? "stays where it is" : "is opened when it is known which half has it";
@@ -141,28 +145,34 @@ export class GroupMover {
    * started before hosts are let in.
    */
   async settle(engine = this.#parts.engine()): Promise<void> {
-    if (engine === null || this.#settling) return;
+    if (engine !== null) await this.#settleOnce(engine, false);
+  }
+
+  async #settleOnce(engine: Engine, isOfMove: boolean): Promise<void> {
+    if (this.#settling) return;
     this.#settling = true;
     try {
-      await this.#parts.tenure.orOver(this.#settle(engine), () => {});
+      await this.#parts.tenure.orOver(this.#settle(engine, isOfMove), () => {});
     } finally {
       this.#settling = false;
     }
   }
 
-  async #settle(engine: Engine): Promise<void> {
+  async #settle(engine: Engine, isOfMove: boolean): Promise<void> {
     await engine.transfers.openClosed();
-    const leaving = engine.transfers.claims().filter((claim) => claim.leaving);
-    if (leaving.length === 0) return;
-    const claims = claimsIn(await this.#parts.askOther("/half/claims", {}));
-    if (claims === null) return;
-    const theirs = claims.groups;
-    for (const { id, claim } of leaving) {
-      const other = theirs.find((one) => one.id === id);
+    if (this.#moving && !isOfMove) return;
+    for (const claim of engine.transfers.claims().filter(({ leaving }) => leaving)) {
+      const { id } = claim;
       const { volumes, uuids } = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
-      if (other !== undefined && other.claim > claim) await engine.transfers.end(id, volumes);
-      else {
+      let isTheirs = await this.#isTheirs(claim);
+      if (isTheirs === false) {
         await this.#parts.askOther("/half/forget", { volumes });
+        // Much may have come about over there: it is taken back on the answer, and not later.
+        isTheirs = await this.#isTheirs(claim);
+      }
+      if (isTheirs === null) return;
+      if (isTheirs) await engine.transfers.end(id, volumes);
+      else {
         const back = await engine.transfers.cancel(id);
         if (!back.ok)
           this.#parts.events.emit("group-move-trouble", `group ${id} could not be taken back: ${back.error.text}`);
@@ -170,6 +180,12 @@ export class GroupMover {
       this.#leaving.delete(id);
       await this.#parts.hold(uuids, false);
     }
+  }
+
+  /** Whether the other half has the group, by the higher claim; null: its owner does not answer. */
+  async #isTheirs({ id, claim }: GroupClaim): Promise<boolean | null> {
+    const claims = claimsIn(await this.#parts.askOther("/half/claims", {}));
+    return claims?.groups.some((other) => other.id === id && other.claim > claim) ?? null;
   }
 
   /** For whoever calls `settle` in turn. */

@@ -3,13 +3,12 @@
  * (`calls.ts`), or within the appliance that owns both. `pair_api.ts` does not let anybody else in.
  */
 import * as v from "valibot";
-import { fromHex, toHex } from "../codec/bytes.ts";
-import { whenDone } from "../codec/promised.ts";
+import { toHex } from "../codec/bytes.ts";
 import type { ApiAnswer } from "../manage/api.ts";
 import type { Result } from "../manage/control.ts";
 import type { Tenure } from "../manage/tenure.ts";
-import type { StoreError } from "../store/store.ts";
 import type { HostFront } from "./host_front.ts";
+import type { HalfNumber } from "./limits.ts";
 import type { Engine } from "./partnership_options.ts";
 
 export const halfCallPrefix = "/half/";
@@ -28,6 +27,7 @@ const schemas = {
   }),
   forget: v.object({ volumes: v.array(name) }),
   cede: v.object({ slabs: v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(65536)) }),
+  /** What was ceded has been received: owners of earlier versions wait for it. */
   ceded: v.object({ slabs: v.array(v.number()) }),
   move: v.object({ group: name, timeoutMs: v.number() }),
   prepare: v.object({}),
@@ -38,6 +38,8 @@ const claimsSchema = v.object({
   groups: v.array(v.object({ id, claim: v.pipe(v.number(), v.safeInteger()), leaving: v.boolean() })),
   /** `PoolHalf.claims`, as hex digits. */
   slabs: v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/)),
+  /** It has asked the other half for slabs and has not received them: some may be on their way. Earlier versions do not say it. */
+  isAsking: v.optional(v.boolean()),
   /** What it could cede: free, and promised to nobody. */
   freeBytes: bytes,
   slabBytes: v.pipe(bytes, v.minValue(1)),
@@ -45,12 +47,17 @@ const claimsSchema = v.object({
 export type Claims = Readonly<v.InferOutput<typeof claimsSchema>>;
 
 export interface HalfCallParts {
+  readonly half: HalfNumber;
   /** Of the half that is asked; null: it is not owned here. */
   engine(): Engine | null;
   readonly tenure: Tenure;
   readonly front: HostFront;
   /** Moves one of the half's groups to the other half. */
   move(group: string, timeoutMs: number): Promise<Result<unknown>>;
+  /** Whether the half waits for slabs that it has asked for. */
+  isAsking(): boolean;
+  /** Slabs have been ceded: whether they arrive is to be seen. */
+  hasCeded(): void;
   /** Resolves when this appliance can take the half over. */
   ready(): Promise<void>;
 }
@@ -62,8 +69,6 @@ export class HalfCalls {
 
   /** On the partner's behalf. */
   readonly #held = new Set<string>();
-  /** Ceded to the other half, which has not confirmed them. */
-  readonly #ceded = new Set<number>();
 
   constructor(parts: HalfCallParts) {
     this.#parts = parts;
@@ -81,14 +86,7 @@ export class HalfCalls {
 
   #release(uuids: readonly string[]): void {
     for (const uuid of uuids) this.#held.delete(uuid);
-    this.#parts.front.release(uuids);
-  }
-
-  /** The other half's claims, and what is on its way there. */
-  maskCeded(claims: Claims): Claims {
-    const bits = fromHex(claims.slabs);
-    for (const slab of this.#ceded) bits[slab >> 3]! |= 1 << (slab & 7);
-    return { ...claims, slabs: toHex(bits) };
+    this.#parts.front.release(uuids, this.#parts.half);
   }
 
   async answer(path: string, body: string): Promise<ApiAnswer> {
@@ -98,14 +96,14 @@ export class HalfCalls {
     const parsed = schema === undefined ? null : v.safeParse(schema, asJson(body));
     if (parsed === null || !parsed.success) return bad(`${path}: the request cannot be understood`);
     const asked = parsed.output;
-    const { front, move, ready } = this.#parts;
+    const { half, front, move, ready, hasCeded } = this.#parts;
     switch (what) {
       case "hold": {
         const { uuids, isHeld } = asked as v.InferOutput<typeof schemas.hold>;
         if (!isHeld) this.#release(uuids);
         else {
           for (const uuid of uuids) this.#held.add(uuid);
-          await front.hold(uuids);
+          await front.hold(uuids, half);
         }
         return ok(null);
       }
@@ -131,16 +129,14 @@ export class HalfCalls {
           ({ pool }) =>
             new Promise((resolve) =>
               pool.cede(slabs, (error, ceded) => {
-                for (const slab of ceded) this.#ceded.add(slab);
+                if (ceded.length > 0) hasCeded();
                 resolve(error === null ? ok({ slabs: ceded }) : bad(error.text));
               }),
             ),
         );
       }
-      case "ceded": {
-        for (const slab of (asked as v.InferOutput<typeof schemas.ceded>).slabs) this.#ceded.delete(slab);
+      case "ceded":
         return ok(null);
-      }
       case "move": {
         const { group, timeoutMs } = asked as v.InferOutput<typeof schemas.move>;
         return answerOf(await move(group, timeoutMs));
@@ -157,6 +153,7 @@ export class HalfCalls {
     const claims: Claims = {
       groups: [...pool.groupClaims()],
       slabs: toHex(pool.claims()),
+      isAsking: this.#parts.isAsking(),
       freeBytes: pool.usage().spareBytes,
       slabBytes: pool.slabBytes,
     };
@@ -177,19 +174,10 @@ export function claimsIn(answer: ApiAnswer | null): Claims | null {
   return parsed?.success === true ? parsed.output : null;
 }
 
-/** Of an answer to `cede`. */
-export function cededIn(answer: ApiAnswer | null): readonly number[] {
+/** Of an answer to `cede`; null: it is not known what was ceded. */
+export function cededIn(answer: ApiAnswer | null): readonly number[] | null {
   const parsed = answer?.status === 200 ? v.safeParse(schemas.ceded, answer.body) : null;
-  return parsed?.success === true ? parsed.output.slabs : [];
-}
-
-/** What the other half has ceded, or left to nobody, is this one's. */
-export function receiveSlabs({ pool }: Engine, slabs: readonly number[]): Promise<StoreError | null> {
-  return whenDone<StoreError>((done) => pool.receive(slabs, done));
-}
-
-export function receiveOrphans({ pool }: Engine, claims: Claims): Promise<StoreError | null> {
-  return whenDone<StoreError>((done) => pool.receiveOrphans(fromHex(claims.slabs), (error) => done(error)));
+  return parsed?.success === true ? parsed.output.slabs : null;
 }
 
 function asJson(body: string): unknown {

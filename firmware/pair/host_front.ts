@@ -111,12 +111,12 @@ export class HostFront {
   }
 
   /** See `SeatedUnits`. */
-  hold(uuids: readonly string[]): Promise<void> {
-    return this.#units.hold(uuids);
+  hold(uuids: readonly string[], from: number): Promise<void> {
+    return this.#units.hold(uuids, from);
   }
 
-  release(uuids: readonly string[]): void {
-    this.#units.release(uuids);
+  release(uuids: readonly string[], from: number): void {
+    this.#units.release(uuids, from);
     this.#waiting.look();
   }
 

@@ -61,8 +61,8 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   readonly #clock: Clock;
   readonly #parts: readonly Part[];
   readonly #nexuses = new Set<FrontNexus>();
-  /** UUIDs of volumes that are on their way from one part to the other. */
-  readonly #held = new Set<string>();
+  /** By UUID of a volume that is on its way: the parts that it leaves. One that comes back leaves another before the first has let go. */
+  readonly #held = new Map<string, Set<number>>();
   /** By LUN: in which part it was when a seat of that was left last. */
   readonly #lastParts = new WeakMap<HostIdentity, Map<number, number>>();
   /** What each host was asked to prove when it logged in. */
@@ -116,18 +116,19 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   // ---------------------------------------------------------------- volumes that move from part to part
 
   /**
-   * Commands to these volumes (UUIDs) wait until `release`; resolves when nothing of theirs is under way at a seat any more, or they have
-   * been released. NBD sessions of theirs break off, and their hosts ask anew; those that come meanwhile are to wait (`holdsVolumes`).
+   * Commands to these volumes (UUIDs), which leave the part `from`, wait until `release`; resolves when nothing of theirs is under way at
+   * a seat any more, or they have been released. NBD sessions of theirs break off, and their hosts ask anew; those that come meanwhile
+   * are to wait (`holdsVolumes`).
    */
-  async hold(uuids: readonly string[]): Promise<void> {
-    for (const uuid of uuids) this.#held.add(uuid);
+  async hold(uuids: readonly string[], from: number): Promise<void> {
+    for (const uuid of uuids) this.#held.set(uuid, (this.#held.get(uuid) ?? new Set<number>()).add(from));
     for (const nexus of this.#nexuses) nexus.hold();
     for (const part of this.#parts)
       for (const target of [...part.exports]) if (uuids.includes(target.uuid)) target.breakOff();
     const isQuiet = () =>
       [...this.#nexuses].every((nexus) => !nexus.isBusyWithHeld) &&
       this.#parts.every((part) => !part.isBusyWith(uuids));
-    const isReleased = () => !uuids.some((uuid) => this.#held.has(uuid));
+    const isReleased = () => !uuids.some((uuid) => this.#held.get(uuid)?.has(from) === true);
     await whenSo(this.#clock, pairLimits.holdLookMs, () => isReleased() || isQuiet());
   }
 
@@ -135,10 +136,15 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
     return this.#held.size > 0;
   }
 
-  release(uuids: readonly string[]): void {
+  /** Of what was held for leaving the part `from`. */
+  release(uuids: readonly string[], from: number): void {
     // Nothing is released: what no part lists at this moment goes on waiting, whichever half loses the partner first.
     if (uuids.length === 0) return;
-    for (const uuid of uuids) this.#held.delete(uuid);
+    for (const uuid of uuids) {
+      const leaves = this.#held.get(uuid);
+      leaves?.delete(from);
+      if (leaves?.size === 0) this.#held.delete(uuid);
+    }
     for (const nexus of [...this.#nexuses]) nexus.release();
   }
 

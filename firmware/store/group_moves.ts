@@ -11,15 +11,18 @@
  *
  * Invariants:
  * - At any crash the half with the higher claim has the group, and everything that it needs is durable there: c + 1 alone, c + 1
- *   against c + 2, c + 2 alone, c + 3 alone. A parcel that came late nevertheless (c + 2 against c + 3) loses.
+ *   against c + 2, c + 2 alone, c + 3 alone. A parcel that came late nevertheless, or whose name was not durable for certain (c + 2
+ *   against c + 3), loses: a start compares the claims before it opens anything (`manage/moved_on.ts`).
  * - The slabs are the group's in the table of the half that leaves until the other one is known to have it.
- * - Slabs whose owner the document does not name are elsewhere (`stored_pool.ts`): what an adoption that never ended leaves behind.
+ * - Slabs whose owner the document does not name are elsewhere (`stored_pool.ts`): what an adoption that never ended leaves behind. In
+ *   memory they stay the group's while its name may be on a disk, and are elsewhere before another parcel of it is judged.
+ * - A group that has left is taken back only when nothing of its leaving is under way here.
  * - A root's generation only grows, through whichever half: an older root in a slot of this half is never taken for the newest.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { DiskSet } from "./disk_set.ts";
 import { decodeGroupRoot } from "./group_root.ts";
-import { type ParcelSlab, type ReadParcel, readParcel, slabList } from "./move_parcel.ts";
+import { type ReadParcel, readParcel, slabList } from "./move_parcel.ts";
 import { type GroupPlace, isOwnNumber } from "./pool_document.ts";
 import { fitsSlot, type PoolRecord } from "./pool_record.ts";
 import { metadataFailed, type SlabTable, slabKind } from "./slab_table.ts";
@@ -43,6 +46,8 @@ export class GroupMoves {
   readonly #parts: MoveParts;
   /** Numbers of the groups that are being adopted. */
   readonly #arriving = new Set<number>();
+  /** And of those whose entry is being taken out. */
+  readonly #ending = new Set<number>();
 
   constructor(parts: MoveParts) {
     this.#parts = parts;
@@ -97,6 +102,10 @@ export class GroupMoves {
       record.save(done);
       return;
     }
+    if (this.#leftOver(parcel.number).length > 0) {
+      this.#dropLeftOver(parcel.number, (error) => (error ? done(error) : this.adopt(value, done)));
+      return;
+    }
     const why = this.#whyNot(read);
     if (why !== null) {
       refuse({ code: "refused", text: `group ${parcel.id} is not taken: ${why}` });
@@ -110,20 +119,36 @@ export class GroupMoves {
     else this.#take(place, read, done);
   }
 
+  /** Slabs in memory of an adoption that has failed: the group may have given some up since, and taken others. */
+  #leftOver(number: number): readonly number[] {
+    const { table, record } = this.#parts;
+    const isKnown = this.#arriving.has(number) || this.#ending.has(number);
+    if (isKnown || record.document.groups.some((group) => group.number === number)) return [];
+    return table.allSlabsOf(number);
+  }
+
+  /** When no disk names the group for certain. */
+  #dropLeftOver(number: number, done: StoreDone): void {
+    const { table, record } = this.#parts;
+    record.save((error) => {
+      if (!error) for (const slab of this.#leftOver(number)) table.sendElsewhere(slab);
+      done(error);
+    });
+  }
+
   /** Slabs, root, name: each durable before the next. */
   #take(place: GroupPlace, { parcel, slabs }: ReadParcel, done: StoreDone): void {
     const { table, record } = this.#parts;
     record.heldRoots.add(place.rootIndex);
     this.#arriving.add(place.number);
-    const adopted = slabs.filter(({ slab }) => table.isElsewhere(slab));
-    for (const { slab, kind } of adopted) table.adopt(slab, place.number, kind);
+    for (const { slab, kind } of slabs) table.adopt(slab, place.number, kind);
     const end = (error: StoreError | null) => {
       record.heldRoots.delete(place.rootIndex);
       this.#arriving.delete(place.number);
       done(error);
     };
     const giveUp = (error: StoreError) => {
-      for (const { slab } of adopted) table.sendElsewhere(slab);
+      for (const { slab } of slabs) table.sendElsewhere(slab);
       end(error);
     };
     const writeName = () => {
@@ -132,9 +157,13 @@ export class GroupMoves {
         return;
       }
       record.save((error) => {
-        // The name may have become durable: the slabs stay the group's, and whoever reads the disks finds both or neither.
-        if (error) record.document = record.withGroup(place.number, null);
-        end(error);
+        if (error === null) {
+          end(null);
+          return;
+        }
+        record.document = record.withGroup(place.number, null);
+        // One disk may have the name. If it stays the slabs stay the group's: whoever reads the disks finds both or neither.
+        record.save((again) => (again ? end(error) : giveUp(error)));
       });
     };
     table.save((tableError) => {
@@ -154,8 +183,12 @@ export class GroupMoves {
   end(id: string, done: StoreDone): void {
     const { table, record } = this.#parts;
     const place = record.find(id);
-    if (place) record.document = record.withGroup(place.number, null);
+    if (place) {
+      this.#ending.add(place.number);
+      record.document = record.withGroup(place.number, null);
+    }
     record.save((error) => {
+      if (place) this.#ending.delete(place.number);
       if (error) {
         if (place) record.document = record.withGroup(place.number, place);
         done(error);
@@ -219,11 +252,10 @@ export class GroupMoves {
     }
     if (here) return `this half has group ${here.id} with number ${here.number}`;
     if (this.#arriving.has(number)) return "it is being taken already; wait for that to end";
+    if (this.#ending.has(number)) return "it is just leaving this half; wait for that to end";
     if (isOwnNumber(disks.geometry, number) && number >= record.document.nextGroupNumber)
       return `this half has never given a group the number ${number}`;
-    const isFit = ({ slab, kind }: ParcelSlab) =>
-      table.isElsewhere(slab) || (table.owner[slab] === number && table.kind[slab] === kind);
-    const unfit = slabs.find((slab) => !isFit(slab));
-    return unfit ? `slab ${unfit.slab} is neither the other half's nor the group's` : null;
+    const unfit = slabs.find(({ slab }) => !table.isElsewhere(slab));
+    return unfit ? `slab ${unfit.slab} is not the other half's` : null;
   }
 }

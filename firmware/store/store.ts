@@ -236,12 +236,12 @@ export interface PoolHalf {
   cede(slabCount: number, done: (error: StoreError | null, slabs: readonly number[]) => void): void;
   /** Slabs that the other half has ceded are free here, durably, before `done`. Those that are not elsewhere are left alone. */
   receive(slabs: readonly number[], done: StoreDone): void;
-  /** A bit for each slab (slab n: bit n % 8 of byte n / 8), set unless it is elsewhere by this half's table. */
+  /** A bit for each slab (slab n: bit n % 8 of byte n / 8), set unless it is elsewhere by this half's table, durably. */
   claims(): Uint8Array;
   /**
    * Slabs that are elsewhere here and by the other half's `claims` are free here, durably, before `done`: what a crash or an error has
-   * left to nobody. The caller guarantees that from before those claims are taken until this is done no ceding and no move is under
-   * way, and that the other half does not do the same.
+   * left to nobody. The caller adds to them what this half had (`claims`) before it asked for them, and sees to it that nothing has been
+   * received since then, that nothing was on its way to the other half when that told them, and that the other half does not do the same.
    */
   receiveOrphans(theirClaims: Uint8Array, done: (error: StoreError | null, slabCount: number) => void): void;
 

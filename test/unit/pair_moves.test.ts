@@ -45,6 +45,30 @@ test("pair move -> the group is served by the other appliance; sessions at both 
   for (const [lun, data] of [filled(seed), filled(1)].entries()) assertReads(sessions[0]!, lun, data);
 });
 
+test("a move with a wait that is none, or too much in it -> refused at once, and the next one is as ever", () => {
+  const bench = twoHalves(1093);
+  const answers: string[] = [];
+  const bad = [
+    { timeoutMs: "x" },
+    { timeoutMs: null },
+    { timeoutMs: 0 },
+    { timeoutMs: 1e12 },
+    { group: 7 },
+    { by: "me" },
+  ];
+  for (const words of bad) {
+    const body = JSON.stringify({ group: "one", to: "oak-b", ...words });
+    for (const { api } of bench.machines)
+      void api!("POST", "/v1/pair/move", body).then((answer) =>
+        answers.push(`${answer.status} ${JSON.stringify(answer.body)}`),
+      );
+  }
+  bench.until("all are answered", () => answers.length === 2 * bad.length);
+  for (const answer of answers) assert.match(answer, /^400 .*"invalid"/);
+  assert.match(answers[0]!, /timeoutMs: /);
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
+});
+
 test("a group moves under load -> every write is answered, nothing acknowledged is lost, and the host waits for a moment", () => {
   for (const seed of [87, 88, 89]) {
     const bench = twoHalves(seed);
@@ -332,6 +356,50 @@ test("the shelf answers late while a group's hosts are held -> the group stays, 
     assert.is(host.verify(), null);
   }
   assert.ok(refusedAfterHold > 0, "some were refused for what hosts had asked");
+});
+
+test("a disk keeps the name of a group that was taken back -> whoever owns that half next does not open it", () => {
+  // The owner of half 0 goes on and takes the other half too; or both start with nobody there to ask.
+  for (const isAlone of [false, true]) {
+    const bench = twoHalves(1092);
+    const session = new PairInitiator(bench, "host");
+    session.login(bench.a);
+    write(session, 0, filled(1));
+    // What half 1's owner knows of itself, when the name has reached the disks and that was not told.
+    const { pool, transfers } = bench.b.appliance!.halves[1]!.engine!;
+    const claims = pool.groupClaims.bind(pool);
+    const before = claims().map(({ id }) => id);
+    pool.groupClaims = () => claims().filter(({ id }) => before.includes(id));
+    const adopt = pool.adoptGroup.bind(pool);
+    pool.adoptGroup = (parcel, done) => adopt(parcel, () => done({ code: "disk-failed", text: "a disk has failed" }));
+    // Nor do the disks take anything else.
+    transfers.forgetVolumes = async () => {};
+    const body = { group: "one", to: "oak-b" };
+    let status = 0;
+    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify(body)).then((answer) => {
+      status = answer.status;
+    });
+    bench.until("the move is answered", () => status !== 0);
+    assert.is(status, 409);
+    assert.equal(owners(bench), { one: "oak-a", two: "oak-b" });
+    write(session, 0, filled(2));
+    bench.b.machine.crash();
+    if (isAlone) {
+      bench.a.machine.crash();
+      bench.start(bench.a);
+    }
+    bench.untilHalves("a", "a");
+    const halves = bench.a.appliance!.halves.map(({ engine }) => engine!);
+    bench.until("the group is served", () => halves[0]!.groups.find("one") !== null);
+    assert.is(halves[1]!.groups.find("one"), null);
+    assert.equal(halves[1]!.pool.groupIds(), before);
+    const mapped = () => halves.map(({ control }) => control.hosts.list()[0]!.mappings.map(({ volume }) => volume));
+    bench.until("each half has its own mapping", () => mapped()[1]!.length === 1);
+    assert.equal(mapped(), [["one"], ["two"]]);
+    assert.ok(bench.a.saw("group-moved-on"));
+    if (!isAlone) assertReads(session, 0, filled(2));
+    assert.is(owners(bench)["one"], "oak-a");
+  }
 });
 
 test("a group that has left comes back -> it goes on as it was served for a while, later it asks its peers", () => {

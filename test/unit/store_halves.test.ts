@@ -239,6 +239,47 @@ test("a death at any point of a ceding, on either side -> no slab in both hands;
   assert.ok(orphans > 0, "some deaths left slabs to nobody");
 });
 
+test("orphans are looked for while slabs are being ceded, here or there -> none of these is one", () => {
+  for (const from of bothHalves) {
+    const bench = new HalvesBench({ seed: 13 }).create();
+    const ceded: (readonly number[])[] = [];
+    bench.pool(from).cede(4, (_, slabs) => ceded.push(slabs));
+    const theirs = bench.pool(1).claims();
+    assert.is(
+      bench.waitPair<number>((done) => bench.pool(0).receiveOrphans(theirs, done)),
+      0,
+    );
+    assert.ok(bench.world.runUntil(() => ceded.length > 0, 1000));
+    bench.done((done) => bench.pool(other(from)).receive(ceded[0]!, done));
+    bench.checkSlabs();
+  }
+});
+
+test("a message that slabs have been ceded comes again while they are ceded back -> they go", () => {
+  const bench = new HalvesBench({ seed: 15 }).create();
+  const slabs = bench.waitPair<readonly number[]>((done) => bench.pool(0).cede(4, done));
+  bench.done((done) => bench.pool(1).receive(slabs, done));
+  const back: (readonly number[])[] = [];
+  bench.pool(1).cede(1000, (_, ceded) => back.push(ceded));
+  bench.done((done) => bench.pool(1).receive(slabs, done));
+  assert.ok(bench.world.runUntil(() => back.length > 0, 1000));
+  bench.done((done) => bench.pool(0).receive(back[0]!, done));
+  bench.checkSlabs();
+});
+
+test("slabs that could not be ceded durably -> stay where they are", () => {
+  const bench = new HalvesBench({ seed: 14 }).create();
+  const before = bench.pool(1).usage();
+  bench.shelf.disk(0).failNext("write");
+  const error = bench.wait<StoreError | null>((done) => bench.pool(1).cede(4, (error) => done(error)));
+  assert.is(error?.code, "disk-failed");
+  assert.equal(bench.pool(1).usage(), before);
+  assert.is(bench.settle(), 0);
+  bench.checkSlabs();
+  assert.is(bench.cede(1, 4), 4);
+  bench.checkSlabs();
+});
+
 test("a death in the removal of a group -> it is there as a whole, or its slabs come back as orphans", () => {
   let orphans = 0;
   for (let effect = 1, died = true; died; effect += 1) {

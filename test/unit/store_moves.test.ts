@@ -2,7 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { decodeBody, encodeBody } from "../../firmware/store/cbor_body.ts";
-import type { Half } from "../../firmware/store/geometry.ts";
+import { type Half, poolDocumentSlotOffset } from "../../firmware/store/geometry.ts";
 import { slabList } from "../../firmware/store/move_parcel.ts";
 import type { GroupParcel, LogSlot, StoreError } from "../../firmware/store/store.ts";
 import type { StoredGroup } from "../../firmware/store/stored_group.ts";
@@ -203,6 +203,73 @@ test("the same parcel twice, and an end twice -> as once; an older parcel is ref
   assert.is(adopt(1, parcel)?.code, "refused");
   assert.equal(bench.tags(bench.openGroup(1, id), 0, 1), [99]);
   bench.checkSlabs();
+});
+
+test("a group comes back while its leaving is not durable yet -> refused until it is, whether the disks take that or not", () => {
+  for (const fails of [false, true]) {
+    const bench = benchWithGroup(15, 0);
+    const parcel = bench.beginMove(0, id);
+    bench.done((done) => bench.pool(1).adoptGroup(parcel, done));
+    const back = bench.beginMove(1, id);
+    if (fails) bench.shelf.disk(0).failNext("write");
+    const ended: (StoreError | null)[] = [];
+    bench.pool(0).endMove(id, (error) => ended.push(error));
+    const adopt = () => bench.wait<StoreError | null>((done) => bench.pool(0).adoptGroup(back, done));
+    assert.match(adopt()?.text ?? "taken", /wait for that to end/);
+    assert.ok(bench.world.runUntil(() => ended.length > 0, 1000));
+    assert.is(ended[0]?.code, fails ? "disk-failed" : undefined);
+    assert.equal(claimOf(bench, 0), fails ? { id, claim: 1, leaving: true } : undefined);
+    if (fails) bench.done((done) => bench.pool(0).endMove(id, done));
+    assert.is(adopt(), null);
+    bench.done((done) => bench.pool(1).endMove(id, done));
+    checkGroup(bench, 0);
+    bench.checkSlabs();
+  }
+});
+
+/** A group with log slots in two slabs that half 1 does not take: so many times one of two disks does not take its document. */
+function adoptWithoutName(seed: number, failing: number): HalvesBench {
+  const bench = benchWithGroup(seed, 0);
+  const group = bench.openGroup(0, id);
+  for (let slot = 0; slot < 5; slot += 1) bench.wait<LogSlot | null>((done) => group.allocateLogSlot(done));
+  const parcel = bench.beginMove(0, id);
+  const geometry = bench.geometry(1);
+  const places = [poolDocumentSlotOffset(geometry, 0), poolDocumentSlotOffset(geometry, 1)];
+  let left = failing;
+  bench.onWrite = (slot, offset) => {
+    if (slot !== 0 || !places.includes(offset) || left-- <= 0) return;
+    bench.shelf.disk(0).failNext("write");
+  };
+  const error = bench.wait<StoreError | null>((done) => bench.pool(1).adoptGroup(parcel, done));
+  bench.onWrite = null;
+  assert.is(error?.code, "disk-failed");
+  assert.ok(left <= 0);
+  bench.done((done) => bench.pool(0).cancelMove(id, done));
+  return bench;
+}
+
+test("one of two disks does not take the name of a group that comes -> no disk names it when that is told", () => {
+  const bench = adoptWithoutName(16, 1);
+  bench.checkSlabs();
+  bench.kill(1, "process");
+  assert.equal(bench.claimsOnDisk(1), { error: null, claims: [] });
+  bench.open(1);
+  assert.is(bench.holderOf(id), 0);
+  checkGroup(bench, 0);
+});
+
+test("a group that could not be taken gives slabs up and comes again -> those stay the other half's", () => {
+  const bench = adoptWithoutName(17, 2);
+  const before = bench.pool(0).usage().freeBytes;
+  const group = bench.openGroup(0, id);
+  for (const slot of group.logSlots()) group.freeLogSlot(slot);
+  bench.write(group, 0, [21]);
+  const free = bench.pool(0).usage().freeBytes;
+  assert.ok(free > before);
+  bench.move(0, id);
+  bench.checkSlabs();
+  assert.is(bench.pool(0).usage().freeBytes, free);
+  assert.equal(bench.tags(bench.openGroup(1, id), 0, 4), [21, ...tags.slice(1)]);
 });
 
 test("no root slot is free, or the document is full -> a clear refusal, nothing changes, the move can be cancelled", () => {

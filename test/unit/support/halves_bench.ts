@@ -59,7 +59,7 @@ export class HalvesBench {
   readonly writeCounts: [number, number] = [0, 0];
   #layout: PoolLayout | null = null;
   /** Called before each write of an open half. */
-  onWrite: (() => void) | null = null;
+  onWrite: ((slot: number, offsetBytes: number) => void) | null = null;
 
   constructor(options: HalvesOptions) {
     this.#options = options;
@@ -287,7 +287,7 @@ export class HalvesBench {
       write: (offset, sources, done) => {
         const lengthBytes = sources.reduce((sum, source) => sum + source.byteLength, 0);
         this.#judge(half, slot, offset, lengthBytes);
-        this.onWrite?.();
+        this.onWrite?.(slot, offset);
         disk.write(offset, sources, done);
       },
       flush: (done) => disk.flush(done),
