@@ -313,6 +313,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     groups,
     document: () => holder.document,
     save: (document) => saveDocument(document) as Promise<StoreError | null>,
+    forgetUnits: (uuids) => device.forgetUnits(uuids),
     changed: () => hosts.changed(),
   });
   const control = new ApplianceControl({

@@ -13,6 +13,7 @@
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { ApiAnswer } from "../manage/api.ts";
+import type { VolumeNames } from "../manage/belongings.ts";
 import { type Result, refused } from "../manage/control.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { Tenure } from "../manage/tenure.ts";
@@ -42,7 +43,7 @@ export class GroupMover {
   /** What the move under way has made hosts wait for. */
   #held: readonly string[] = [];
   /** Groups that are leaving, by their id; their hosts wait. */
-  readonly #leaving = new Map<string, { readonly volumes: readonly string[]; readonly uuids: readonly string[] }>();
+  readonly #leaving = new Map<string, VolumeNames>();
 
   constructor(parts: GroupMoverParts) {
     this.#parts = parts;
@@ -114,7 +115,7 @@ export class GroupMover {
       const answer = await askOther("/half/adopt", transfer);
       if (!isCurrent()) return elsewhere;
       if (answer?.status === 200) {
-        const ended = await transfers.end(id, transfer.volumes);
+        const ended = await transfers.end(id, transfer);
         const heldMs = Math.round(clock.nowMs() - startedMs);
         this.#leaving.delete(id);
         events.emit("group-moved", `group ${name} is served by the partner; its hosts waited ${heldMs} ms`, {
@@ -159,16 +160,16 @@ export class GroupMover {
     const theirs = (answer.body as Claims).groups;
     for (const { id, claim } of leaving) {
       const other = theirs.find((one) => one.id === id);
-      const { volumes, uuids } = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
-      if (other !== undefined && other.claim > claim) await engine.transfers.end(id, volumes);
+      const names = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
+      if (other !== undefined && other.claim > claim) await engine.transfers.end(id, names);
       else {
-        await this.#parts.askOther("/half/forget", { volumes });
+        await this.#parts.askOther("/half/forget", names);
         const back = await engine.transfers.cancel(id);
         if (!back.ok)
           this.#parts.events.emit("group-move-trouble", `group ${id} could not be taken back: ${back.error.text}`);
       }
       this.#leaving.delete(id);
-      await this.#parts.hold(uuids, false);
+      await this.#parts.hold(names.uuids, false);
     }
   }
 

@@ -37,4 +37,25 @@ test("the half is handed over while a group comes -> whoever brings it is told, 
   assert.is((await calls.answer("/half/claims", "{}")).status, 200);
 });
 
+test("a partner that is older than the volumes' UUIDs -> what it asks is understood, without them", async () => {
+  const asked: unknown[] = [];
+  const take = async (what: unknown) => {
+    asked.push(what);
+    return { ok: true, value: null };
+  };
+  const calls = new HalfCalls({
+    engine: () => ({ transfers: { adopt: take, forget: take } }) as unknown as Engine,
+    tenure: new Tenure(),
+    front: {} as HostFront,
+    move: () => Promise.reject(),
+    ready: async () => {},
+  });
+  assert.is((await calls.answer("/half/adopt", transfer)).status, 200);
+  assert.is((await calls.answer("/half/forget", JSON.stringify({ volumes: ["db"] }))).status, 200);
+  assert.equal(asked, [
+    { ...JSON.parse(transfer), uuids: [] },
+    { volumes: ["db"], uuids: [] },
+  ]);
+});
+
 test.run();
