@@ -173,12 +173,12 @@ export class GroupTransfers {
     if (missing !== undefined)
       return refused("not-found", `host ${missing.host} is not known to the other half; remove it and add it again`);
     const saved = await save(withBelongings(before, names, transfer));
-    if (saved !== null) return refused("shelf-failed", saved.text);
+    if (saved !== null) return refused(codeOf(saved), saved.text);
     const adopted = await whenDone<StoreError>((answer) => pool.adoptGroup(fromWire(transfer.parcel), answer));
     if (adopted !== null) {
       this.#coming.delete(id);
       await this.forget(names);
-      return refused(adopted.code === "no-space" ? "no-space" : "shelf-failed", adopted.text);
+      return refused(codeOf(adopted), adopted.text);
     }
     forgetUnits(names.uuids);
     return this.#takeUp(id, clock.nowMs() <= inheritsUntilMs);
@@ -270,4 +270,8 @@ export class GroupTransfers {
     if (mappings.length === 0 && Object.keys(reservations).length === 0) return;
     await save(withBelongings(before, gone, nothing));
   }
+}
+
+function codeOf({ code }: StoreError): "no-space" | "shelf-failed" {
+  return code === "no-space" ? code : "shelf-failed";
 }
