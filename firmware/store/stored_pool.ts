@@ -121,12 +121,15 @@ export class StoredPool implements Pool {
       return;
     }
     const place: GroupPlace = { id, number: before.nextGroupNumber, rootIndex, claim: 0, leaving: false };
+    const nextGroupNumber = place.number + disks.geometry.halves;
+    const next = { ...before, nextGroupNumber, groups: [...before.groups, place] };
+    if (!fitsSlot(next)) {
+      const text = "the pool's document has no room for another group; delete one, or remove a host";
+      clock.defer(() => done({ code: "no-space", text }, null));
+      return;
+    }
     // Taken at once, so that two creations do not meet.
-    this.#record.document = {
-      ...before,
-      nextGroupNumber: place.number + disks.geometry.halves,
-      groups: [...before.groups, place],
-    };
+    this.#record.document = next;
     const group = new StoredGroup({ ...this.#groupParts(place) }, null);
     const giveUp = (error: StoreError, named: boolean) => {
       group.retire(error);

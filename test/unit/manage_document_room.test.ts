@@ -141,4 +141,21 @@ test("the disks do not take the array's document -> the pool goes on with the fo
   assert.equal(bench.pool!.arrayDocument(), { named: "one" });
 });
 
+test("the pool's document is full to the last byte -> a group that is made is refused, and nothing else happens", () => {
+  const bench = new StoreBench({ seed: 25 });
+  bench.create("first");
+  let padding = 128 * 1024;
+  const save = () =>
+    bench.wait<StoreError | null>((done) => bench.pool!.saveArrayDocument({ padding: "x".repeat(padding) }, done));
+  while (save() !== null) padding -= 1;
+  const refused = bench.wait<StoreError | null>((done) =>
+    bench.pool!.createGroup("ffeeddccbbaa99887766554433221100", "other", (error) => done(error)),
+  );
+  assert.is(refused?.code, "no-space");
+  assert.is(bench.pool!.groupIds().length, 1);
+  padding -= 100;
+  assert.is(save(), null);
+  bench.createGroup("ffeeddccbbaa99887766554433221100", "other");
+});
+
 test.run();
