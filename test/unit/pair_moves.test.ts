@@ -226,32 +226,30 @@ test("a group moves under load -> what it had written is at home, and the other 
 });
 
 test("a half is handed over while something is created in it -> the creation is answered, and so is the next one", () => {
-  let cutShort = 0;
-  for (let step = 0; step < 6; step++) {
-    const bench = twoHalves(1076 + step);
-    for (const disk of bench.shelf.slots) disk!.faults.writeMs = 3;
-    const answers: number[] = [];
-    const create = (name: string) => {
-      const body = JSON.stringify({ name, sizeBytes: 64 * mebibyte, group: "one" });
-      void bench.a.api!("POST", "/v1/volumes", body).then(({ status, body }) => {
-        answers.push(status);
-        if (JSON.stringify(body).includes("has changed meanwhile")) cutShort++;
-      });
-    };
-    let isHandedOver = false;
-    void bench.a.appliance!.halves[0]!.failover("oak-b").then(() => {
-      isHandedOver = true;
+  const bench = twoHalves(1076);
+  const { volumes } = bench.owner.partnership!.engine!.control;
+  const answers: string[] = [];
+  const create = (name: string) => {
+    const body = JSON.stringify({ name, sizeBytes: 64 * mebibyte, group: "one" });
+    void bench.a.api!("POST", "/v1/volumes", body).then(({ status, body }) => {
+      answers.push(`${status} ${JSON.stringify(body)}`);
     });
-    bench.runFor(pairLimits.breathMs + step);
-    create("three");
-    bench.until("the half is handed over", () => isHandedOver);
-    bench.until("the creation is answered", () => answers.length === 1);
-    bench.untilAllMirrored();
-    create("four");
-    bench.until("the next one is answered", () => answers.length === 2);
-    assert.is(answers[1], 200);
-  }
-  assert.ok(cutShort > 0, "the half was handed over while it was at work");
+  };
+  // What is at work when the firmware ends does not come to an end by itself.
+  let isAtWork = false;
+  volumes.create = () => {
+    isAtWork = true;
+    return new Promise(() => {});
+  };
+  create("three");
+  bench.until("it is at work", () => isAtWork);
+  bench.succeed(bench.a.appliance!.halves[0]!.failover("oak-b"));
+  bench.until("the creation is answered", () => answers.length === 1);
+  assert.match(answers[0]!, /has changed meanwhile/);
+  bench.untilAllMirrored();
+  create("four");
+  bench.until("the next one is answered", () => answers.length === 2);
+  assert.match(answers[1]!, /^200/);
 });
 
 test("the shelf answers late while a group's hosts are held -> the group stays, and its hosts go on", () => {
