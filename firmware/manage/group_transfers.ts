@@ -113,9 +113,10 @@ export class GroupTransfers {
     const volumes = entry.group.volumes();
     const names = { volumes: volumes.map(({ name }) => name), uuids: volumes.map(({ uuid }) => uuid) };
     const wasServed = entry.replication.role.is("serving");
-    const transfer = { ...names, ...belongingsOf(document(), names), wasServed };
-    if (transfer.wasServed) this.#servedUntilMs.set(id, this.#inheritsUntilMs());
+    if (wasServed) this.#servedUntilMs.set(id, this.#inheritsUntilMs());
     await groups.letGo(entry);
+    // Until now its volumes could be mapped.
+    const transfer = { ...names, ...belongingsOf(document(), names), wasServed };
     const begun = await whenAnswered<StoreError, GroupParcel | null>((answer) => pool.beginMove(id, answer));
     if (begun.error !== null || begun.value === null) {
       const why = begun.error?.text ?? "the pool has no parcel";

@@ -2,6 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { FailoverJson } from "../../firmware/manage/control.ts";
+import type { HostJson } from "../../firmware/manage/status_json.ts";
 import { pairLimits } from "../../firmware/pair/limits.ts";
 import type { PairBench, PairMachine, PathHost } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
@@ -194,6 +195,21 @@ test("a group moves -> the partner's front ends hear of its volumes before anybo
   };
   assert.ok(move(bench, bench.a, "one", "oak-b"));
   assert.equal(told.slice(0, 2), ["directory", "taken"]);
+});
+
+test("a volume is mapped while its group leaves -> the mapping goes along", () => {
+  const bench = twoHalves(1092);
+  bench.call(bench.a, "POST", "/v1/hosts", { name: "h", any: true });
+  const { groups, control } = bench.owner.partnership!.engine!;
+  const letGo = groups.letGo.bind(groups);
+  groups.letGo = async (entry) => {
+    const mapped = control.hosts.map("h", { volume: "one", lun: 5, readOnly: true });
+    await letGo(entry);
+    assert.ok((await mapped).ok);
+  };
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
+  const { mappings } = bench.call<HostJson>(bench.a, "GET", "/v1/hosts/h");
+  assert.equal(mappings, [{ volume: "one", lun: 5, readOnly: true }]);
 });
 
 test("a group moves under load -> what it had written is at home, and the other half reads no log", () => {
