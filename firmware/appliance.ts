@@ -16,7 +16,8 @@ import { HostServers } from "./host_servers.ts";
 import { logLimits } from "./log/limits.ts";
 import { cacheSlotsOf } from "./log/recovery.ts";
 import { ApplianceControl } from "./manage/appliance_control.ts";
-import { type ArrayDocument, type CacheEntry, readArrayDocument } from "./manage/array_document.ts";
+import { type CacheEntry, readArrayDocument } from "./manage/array_document.ts";
+import { ArrayDocumentHolder } from "./manage/array_document_holder.ts";
 import type { Control } from "./manage/control.ts";
 import type { EventSink } from "./manage/events.ts";
 import { ExportRegistry } from "./manage/exports.ts";
@@ -147,12 +148,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   }
   const read = readArrayDocument(pool.arrayDocument());
   if (typeof read === "string") return refuse(events, read);
-  const holder = { document: read };
-  const saveDocument = (document: ArrayDocument) =>
-    whenDone((done) => {
-      holder.document = document;
-      pool.saveArrayDocument(document, done);
-    });
+  const holder = new ArrayDocumentHolder(pool, read);
 
   const entry = () => entryOf(holder.document.caches, facts);
   const verdict = cacheVerdict(pool.arrayId, holder.document.caches, facts);
@@ -200,7 +196,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       (one) => one.appliance !== cache.appliance && one.appliance !== facts.partner,
     );
     const caches = [...others.slice(-1), cache];
-    void saveDocument({ ...holder.document, caches }).then((error) => done(error as StoreError | null));
+    void holder.save({ ...holder.document, caches }).then(done);
   };
   // While the nonce is the old one the loss is still to be seen in the cache; afterwards only the group's root tells of it.
   const lossTrouble = await groups.settle(groups.all().filter((group) => group.cacheWasLost));
@@ -239,9 +235,9 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const hosts = new HostRegistry({
     document: () => holder.document,
     save: async (list) => {
-      const error = await saveDocument({ ...holder.document, hosts: list });
+      const error = await holder.save({ ...holder.document, hosts: list });
       if (error === null) return { ok: true, value: null };
-      return { ok: false, error: { code: "shelf-failed", text: (error as { text: string }).text } };
+      return { ok: false, error: { code: error.code === "no-space" ? "no-space" : "shelf-failed", text: error.text } };
     },
     volumeExists: (name) => groups.findVolume(name) !== null,
     own: config.iscsi?.own ?? null,
@@ -253,16 +249,14 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const { reservations: found } = holder.document;
   const kept = pair?.succeeds() === true ? found : keptOverPowerLoss(found);
   if (Object.keys(kept).length < Object.keys(found).length) {
-    const error = await saveDocument({ ...holder.document, reservations: kept });
-    if (error !== null) return refuse(events, (error as StoreError).text);
+    const error = await holder.save({ ...holder.document, reservations: kept });
+    if (error !== null) return refuse(events, error.text);
   }
   const reservations = new ReservationKeeper({
     keepsAll: pair !== undefined,
     document: () => holder.document,
     save: (kept, done) => {
-      saveDocument({ ...holder.document, reservations: kept }).then((error) =>
-        done(error === null ? null : (error as { text: string }).text),
-      );
+      void holder.save({ ...holder.document, reservations: kept }).then((error) => done(error?.text ?? null));
     },
   });
   // Also where the primary's log, or the end of a golden copy, says so: a later volume of that name is another one.
@@ -322,7 +316,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     pool,
     groups,
     document: () => holder.document,
-    save: (document) => saveDocument(document) as Promise<StoreError | null>,
+    save: (document) => holder.save(document),
+    forgetUnits: (uuids) => device.forgetUnits(uuids),
     changed: () => hosts.changed(),
   });
   if (movedOn.ended.length > 0) await transfers.forgetStrangers();

@@ -3,7 +3,8 @@
  * this one puts them together, so that either appliance answers for the array, and answers for itself where it is asked about itself.
  *
  * Invariants:
- * - What names one thing goes to the half that has it. Names are the array's: what makes a new one asks both halves first.
+ * - What names one thing goes to the half that has it. Names and LUNs are the array's: what gives one out asks both halves first, one command
+ *   after the other (`array_turns.ts`).
  * - Lists show the halves that answer; a half that does not is in the status, and nothing is created meanwhile.
  * - Bad input is an answer, never an exception, from the partner as well.
  */
@@ -22,6 +23,7 @@ import type {
   StatusJson,
   WarningJson,
 } from "./manage/status_json.ts";
+import { ArrayTurns } from "./pair/array_turns.ts";
 import type { Partnership } from "./pair/partnership.ts";
 import type { PairAppliance } from "./pair_appliance.ts";
 
@@ -58,7 +60,10 @@ export function createPairApi(parts: PairApiParts): Api {
     });
     partnership.api = alwaysAnswering(
       events,
-      (method, path, body) => pair.answerPartner(partnership.half, path, body) ?? own(method, path, body),
+      (method, path, body) =>
+        pair.answerPartner(partnership.half, path, body) ??
+        array.answerInTurn(method, path, body) ??
+        own(method, path, body),
     );
     return { partnership, own };
   });
@@ -69,12 +74,23 @@ export function createPairApi(parts: PairApiParts): Api {
 class ArrayApi {
   readonly #parts: PairApiParts;
   readonly #halves: readonly Half[];
-  /** One creation at a time: two of one name must not meet in different halves. */
-  #creating: Promise<unknown> = Promise.resolve();
+  readonly #turns: ArrayTurns;
 
   constructor(parts: PairApiParts, halves: readonly Half[]) {
     this.#parts = parts;
     this.#halves = halves;
+    const { partnership } = halves[0]!;
+    this.#turns = new ArrayTurns({
+      isOwner: () => partnership.engine !== null,
+      askOwner: (method, path, body) => partnership.askOwner(method, path, body),
+      unsettled: () => unsettled(partnership),
+      run: (method, path, body) => this.#give(method, path, body),
+    });
+  }
+
+  /** For the partner's operators; null: not asked for. */
+  answerInTurn(method: string, path: string, body: string): Promise<ApiAnswer> | null {
+    return this.#turns.takeForPartner(method, path, body);
   }
 
   async answer(method: string, path: string, body: string): Promise<ApiAnswer> {
@@ -94,11 +110,12 @@ class ArrayApi {
     if (list === undefined) return this.#halves[0]!.own(method, path, body);
     if (method === "GET" && name === undefined) return this.#list(noun, query);
     if (noun === "volumes" || noun === "groups") {
-      if (name === undefined) return this.#inTurn(() => this.#create(noun, method, path, body));
+      if (name === undefined) return this.#turns.take(method, path, body);
       return this.#named(noun, decoded[2]!, method, path, body);
     }
     if (method === "GET") return this.#one(noun, decoded[2]!);
-    if (noun === "hosts") return this.#inTurn(() => this.#hosts(method, path, body, decoded[2], verb));
+    if (noun === "hosts")
+      return verb === "unmap" ? this.#unmap(method, path, body) : this.#turns.take(method, path, body);
     if (noun === "pools") return this.#everywhere(method, path, body);
     return this.#halves[0]!.own(method, path, body);
   }
@@ -113,10 +130,12 @@ class ArrayApi {
     return Promise.all(this.#halves.map((half) => this.#ask(half, method, path, body)));
   }
 
-  #inTurn<T>(act: () => Promise<T>): Promise<T> {
-    const turn = this.#creating.then(act);
-    this.#creating = turn.catch(() => {});
-    return turn;
+  /** What gives out names and LUNs, in its turn. */
+  async #give(method: string, path: string, body: string): Promise<ApiAnswer> {
+    const [, , noun = "", name, verb] = path.split("?", 1)[0]!.split("/");
+    if (noun === "hosts") return this.#hosts(method, path, body, name, verb);
+    if (noun === "volumes" || noun === "groups") return this.#create(noun, method, path, body);
+    return failed(400, "invalid", `${method} ${path} gives out no names`);
   }
 
   // ---------------------------------------------------------------- reading
@@ -232,10 +251,6 @@ class ArrayApi {
   /** A host is known to both halves; each has the mappings of its own volumes. */
   async #hosts(method: string, path: string, body: string, name?: string, verb?: string): Promise<ApiAnswer> {
     if (verb === "map") return this.#map(path, body, name!);
-    if (verb === "unmap") {
-      const half = await this.#halfOf("volumes", String(parsed(body)["volume"]));
-      return isHalf(half) ? this.#ask(half, method, path, body) : half;
-    }
     const reachable = await this.#askAll("GET", "/v1/hosts");
     const silent = reachable.find(({ status }) => status !== 200);
     if (silent !== undefined) return silent;
@@ -251,6 +266,11 @@ class ArrayApi {
       answers.push(answer);
     }
     return answers[0]!;
+  }
+
+  async #unmap(method: string, path: string, body: string): Promise<ApiAnswer> {
+    const half = await this.#halfOf("volumes", String(parsed(body)["volume"]));
+    return isHalf(half) ? this.#ask(half, method, path, body) : half;
   }
 
   async #map(path: string, body: string, host: string): Promise<ApiAnswer> {

@@ -8,24 +8,23 @@
  *
  * Invariants:
  * - The other half opens the group from the shelf alone: before it leaves, everything acknowledged is there.
- * - A mapping or a reservation of the group's volumes is in the document of the half that takes it before the group is.
+ * - Mappings and reservations of the group's volumes are in the document of the half that takes it before the group is, in place of
+ *   whatever that half still had of them; a half that has not got the group, or not any more, keeps none of them.
  * - Whoever hears that a group has been taken has been told of its volumes before: a host that goes on then finds its logical unit.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import { whenAnswered, whenDone } from "../codec/promised.ts";
 import type { GroupClaim, GroupParcel, Pool, StoreError } from "../store/store.ts";
 import type { Group } from "../volume/group.ts";
-import type { ArrayDocument, HostEntry } from "./array_document.ts";
+import type { ArrayDocument } from "./array_document.ts";
+import { type Belongings, belongingsOf, nothing, type VolumeNames, withBelongings } from "./belongings.ts";
 import { done, type Result, refused } from "./control.ts";
 import type { GroupEntry, GroupRegistry } from "./groups.ts";
 import { fromWire, toWire, type WireParcel } from "./parcel_wire.ts";
 
-/** What goes with a group, as JSON. */
-export interface Transfer {
+/** What goes with a group, as JSON. Without `uuids` (none) from a partner that is older than these: it names those with reservations. */
+export interface Transfer extends VolumeNames, Belongings {
   readonly parcel: WireParcel;
-  readonly volumes: readonly string[];
-  readonly mappings: readonly { readonly host: string; readonly mapping: HostEntry["mappings"][number] }[];
-  readonly reservations: ArrayDocument["reservations"];
   /** Hosts could write to it until now. */
   readonly wasServed: boolean;
 }
@@ -38,6 +37,8 @@ export interface GroupTransfersParts {
   readonly groups: GroupRegistry;
   document(): ArrayDocument;
   save(document: ArrayDocument): Promise<StoreError | null>;
+  /** Nobody is to go on with what is known of these volumes (UUIDs): they have gone, or come with what the document has of them. */
+  forgetUnits(uuids: readonly string[]): void;
   /** What hosts may see has changed. */
   changed(): void;
 }
@@ -54,11 +55,11 @@ export class GroupTransfers {
   readonly #parts: GroupTransfersParts;
   /** By id: until when a group that has left, and was served, goes on as if it had not, when it comes back. */
   readonly #servedUntilMs = new Map<string, number>();
-  /** Groups that are just coming, by their id, and their volumes: mappings are here before the volumes are. */
-  readonly #coming = new Map<string, readonly string[]>();
+  /** Groups that are just coming, by their id, and their volumes: what belongs to those is here before they are. */
+  readonly #coming = new Map<string, VolumeNames>();
   /** Groups that are this half's and could not be opened, by their id. */
   readonly #closed = new Set<string>();
-  /** Mappings may be here of volumes that have left. */
+  /** The document may have something of volumes that have gone, and whose names nobody knows any more. */
   #hasStrangers = false;
 
   constructor(parts: GroupTransfersParts) {
@@ -110,20 +111,12 @@ export class GroupTransfers {
       return refused("busy", `the shelf has not everything of group ${name} any more`);
     const { id } = entry.group;
     const volumes = entry.group.volumes();
-    const names = volumes.map((volume) => volume.name);
-    const { hosts, reservations } = document();
-    const transfer = {
-      volumes: names,
-      mappings: hosts.flatMap((host) =>
-        host.mappings.filter(({ volume }) => names.includes(volume)).map((mapping) => ({ host: host.name, mapping })),
-      ),
-      reservations: Object.fromEntries(
-        volumes.flatMap(({ uuid }) => (reservations[uuid] === undefined ? [] : [[uuid, reservations[uuid]]])),
-      ),
-      wasServed: entry.replication.role.is("serving"),
-    };
-    if (transfer.wasServed) this.#servedUntilMs.set(id, this.#inheritsUntilMs());
+    const names = { volumes: volumes.map(({ name }) => name), uuids: volumes.map(({ uuid }) => uuid) };
+    const wasServed = entry.replication.role.is("serving");
+    if (wasServed) this.#servedUntilMs.set(id, this.#inheritsUntilMs());
     await groups.letGo(entry);
+    // Until now its volumes could be mapped.
+    const transfer = { ...names, ...belongingsOf(document(), names), wasServed };
     const begun = await whenAnswered<StoreError, GroupParcel | null>((answer) => pool.beginMove(id, answer));
     if (begun.error !== null || begun.value === null) {
       const why = begun.error?.text ?? "the pool has no parcel";
@@ -163,46 +156,42 @@ export class GroupTransfers {
   /** The group has come from the other half. */
   async adopt(transfer: Transfer): Promise<Result<GroupEntry>> {
     const id = String(transfer.parcel["id"]);
-    this.#coming.set(id, transfer.volumes);
+    const uuids = [...new Set([...transfer.uuids, ...Object.keys(transfer.reservations)])];
+    const names = { volumes: transfer.volumes, uuids };
+    this.#coming.set(id, names);
     try {
-      return await this.#adopt(id, transfer);
+      return await this.#adopt(id, transfer, names);
     } finally {
       this.#coming.delete(id);
     }
   }
 
-  async #adopt(id: string, transfer: Transfer): Promise<Result<GroupEntry>> {
-    const { pool, document, save, clock } = this.#parts;
+  async #adopt(id: string, transfer: Transfer, names: VolumeNames): Promise<Result<GroupEntry>> {
+    const { pool, document, save, clock, forgetUnits } = this.#parts;
     const inheritsUntilMs = transfer.wasServed ? this.#inheritsUntilMs() : Number.NEGATIVE_INFINITY;
     const before = document();
     const missing = transfer.mappings.find(({ host }) => !before.hosts.some(({ name }) => name === host));
     if (missing !== undefined)
       return refused("not-found", `host ${missing.host} is not known to the other half; remove it and add it again`);
-    const hosts = before.hosts.map((host) => ({
-      ...host,
-      mappings: [
-        ...host.mappings.filter(({ volume }) => !transfer.volumes.includes(volume)),
-        ...transfer.mappings.filter((one) => one.host === host.name).map(({ mapping }) => mapping),
-      ].sort((a, b) => a.lun - b.lun),
-    }));
-    const saved = await save({ ...before, hosts, reservations: { ...before.reservations, ...transfer.reservations } });
-    if (saved !== null) return refused("shelf-failed", saved.text);
+    const saved = await save(withBelongings(before, names, transfer));
+    if (saved !== null) return refused(codeOf(saved), saved.text);
     const adopted = await whenDone<StoreError>((answer) => pool.adoptGroup(fromWire(transfer.parcel), answer));
     if (adopted !== null) {
       this.#coming.delete(id);
-      await this.forgetVolumes(transfer.volumes);
-      return refused(adopted.code === "no-space" ? "no-space" : "shelf-failed", adopted.text);
+      await this.forget(names);
+      return refused(codeOf(adopted), adopted.text);
     }
+    forgetUnits(names.uuids);
     return this.#takeUp(id, clock.nowMs() <= inheritsUntilMs);
   }
 
-  /** The other half has it. `volumes`: its, or none where that is not known any more. */
-  async end(id: string, volumes: readonly string[]): Promise<Result<null>> {
+  /** The other half has it. `names`: its volumes, or none where that is not known any more. */
+  async end(id: string, names: VolumeNames): Promise<Result<null>> {
     const { pool } = this.#parts;
     const ended = await whenDone<StoreError>((answer) => pool.endMove(id, answer));
     if (ended !== null) return refused("shelf-failed", ended.text);
     this.#servedUntilMs.delete(id);
-    if (volumes.length > 0) await this.forgetVolumes(volumes);
+    if (names.volumes.length > 0) await this.forget(names);
     else await this.forgetStrangers();
     this.#parts.changed();
     return done(null);
@@ -235,7 +224,7 @@ export class GroupTransfers {
     return taken;
   }
 
-  /** Opens what could not be opened when it came, or stayed: a disk may answer again. Called now and then. */
+  /** Opens what could not be opened when it came, or stayed: a disk may answer again; and puts in order what is left. Called now and then. */
   async openClosed(): Promise<void> {
     const { pool } = this.#parts;
     for (const id of [...this.#closed]) {
@@ -245,32 +234,42 @@ export class GroupTransfers {
     if (this.#hasStrangers) await this.forgetStrangers();
   }
 
-  /** Mappings of volumes that no group of this half has: at once, or when `openClosed` finds that all of its volumes are known. */
+  /** What belonged to volumes that no group of this half has: at once, or when `openClosed` finds that all of its volumes are known. */
   async forgetStrangers(): Promise<void> {
     const { groups, document } = this.#parts;
-    const open = groups.all();
-    const isOpen = this.claims().every((claim) => !claim.leaving && open.some(({ id }) => id === claim.id));
-    // A start does not know at once whether the last records of a log are committed: one may have made a volume.
-    this.#hasStrangers = !isOpen || open.some(({ log }) => log.commitSeq < log.headSeq);
+    const open = groups.entries();
+    const areOpen = this.claims().every((claim) => !claim.leaving && open.some(({ group }) => group.id === claim.id));
+    // Some are in the log alone, and a start does not know at once whether they are committed.
+    this.#hasStrangers = !areOpen || !open.every(({ replication }) => replication.role.is("serving", "following"));
     if (this.#hasStrangers) return;
-    await this.forgetVolumes(document().hosts.flatMap(({ mappings }) => mappings.map(({ volume }) => volume)));
+    const { hosts, reservations } = document();
+    const volumes = hosts.flatMap(({ mappings }) => mappings.map(({ volume }) => volume));
+    await this.forget({ volumes, uuids: Object.keys(reservations) });
   }
 
   claims(): readonly GroupClaim[] {
     return this.#parts.pool.groupClaims();
   }
 
-  /** Mappings of volumes that have gone, or have not come. */
-  async forgetVolumes(volumes: readonly string[]): Promise<void> {
-    const { document, save, groups } = this.#parts;
-    const coming = new Set([...this.#coming.values()].flat());
-    const gone = volumes.filter((name) => groups.findVolume(name) === null && !coming.has(name));
+  /** What belonged to volumes that have gone, or have not come. Those that are here, or are coming, keep it. */
+  async forget({ volumes, uuids }: VolumeNames): Promise<void> {
+    const { document, save, groups, forgetUnits } = this.#parts;
+    const coming = [...this.#coming.values()];
+    const here = new Set(groups.all().flatMap((group) => group.volumes().map(({ uuid }) => uuid)));
+    const gone = {
+      volumes: volumes.filter(
+        (name) => groups.findVolume(name) === null && !coming.some((names) => names.volumes.includes(name)),
+      ),
+      uuids: uuids.filter((uuid) => !here.has(uuid) && !coming.some((names) => names.uuids.includes(uuid))),
+    };
+    forgetUnits(gone.uuids);
     const before = document();
-    if (!before.hosts.some(({ mappings }) => mappings.some(({ volume }) => gone.includes(volume)))) return;
-    const hosts = before.hosts.map((host) => ({
-      ...host,
-      mappings: host.mappings.filter(({ volume }) => !gone.includes(volume)),
-    }));
-    await save({ ...before, hosts });
+    const { mappings, reservations } = belongingsOf(before, gone);
+    if (mappings.length === 0 && Object.keys(reservations).length === 0) return;
+    await save(withBelongings(before, gone, nothing));
   }
+}
+
+function codeOf({ code }: StoreError): "no-space" | "shelf-failed" {
+  return code === "no-space" ? code : "shelf-failed";
 }

@@ -215,9 +215,9 @@ export class HostRegistry implements HostControl, HostAuthority {
 
   async #saved(hosts: HostEntry[], entry: HostEntry): Promise<Result<HostJson>> {
     const saved = await this.#options.save(hosts);
-    if (!saved.ok) return saved;
+    // Also what has not been saved may have been seen meanwhile.
     this.changed();
-    return done(toJson(entry));
+    return saved.ok ? done(toJson(entry)) : saved;
   }
 }
 

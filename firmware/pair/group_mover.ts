@@ -16,6 +16,7 @@
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { ApiAnswer } from "../manage/api.ts";
+import type { VolumeNames } from "../manage/belongings.ts";
 import { type Result, refused } from "../manage/control.ts";
 import type { EventSink } from "../manage/events.ts";
 import type { Tenure } from "../manage/tenure.ts";
@@ -46,7 +47,7 @@ export class GroupMover {
   /** What the move under way has made hosts wait for. */
   #held: readonly string[] = [];
   /** Groups that are leaving, by their id; their hosts wait. */
-  readonly #leaving = new Map<string, { readonly volumes: readonly string[]; readonly uuids: readonly string[] }>();
+  readonly #leaving = new Map<string, VolumeNames>();
 
   constructor(parts: GroupMoverParts) {
     this.#parts = parts;
@@ -118,7 +119,7 @@ export class GroupMover {
       const answer = await askOther("/half/adopt", transfer);
       if (!isCurrent()) return elsewhere;
       if (answer?.status === 200) {
-        const ended = await transfers.end(id, transfer.volumes);
+        const ended = await transfers.end(id, transfer);
         const heldMs = Math.round(clock.nowMs() - startedMs);
         this.#leaving.delete(id);
         events.emit("group-moved", `group ${name} is served by the partner; its hosts waited ${heldMs} ms`, {
@@ -163,22 +164,22 @@ export class GroupMover {
     if (this.#moving && !isOfMove) return;
     for (const claim of engine.transfers.claims().filter(({ leaving }) => leaving)) {
       const { id } = claim;
-      const { volumes, uuids } = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
+      const names = this.#leaving.get(id) ?? { volumes: [], uuids: [] };
       let isTheirs = await this.#isTheirs(claim);
       if (isTheirs === false) {
-        await this.#parts.askOther("/half/forget", { volumes });
+        await this.#parts.askOther("/half/forget", names);
         // Much may have come about over there: it is taken back on the answer, and not later.
         isTheirs = await this.#isTheirs(claim);
       }
       if (isTheirs === null) return;
-      if (isTheirs) await engine.transfers.end(id, volumes);
+      if (isTheirs) await engine.transfers.end(id, names);
       else {
         const back = await engine.transfers.cancel(id);
         if (!back.ok)
           this.#parts.events.emit("group-move-trouble", `group ${id} could not be taken back: ${back.error.text}`);
       }
       this.#leaving.delete(id);
-      await this.#parts.hold(uuids, false);
+      await this.#parts.hold(names.uuids, false);
     }
   }
 

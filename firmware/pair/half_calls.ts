@@ -16,16 +16,19 @@ export const halfCallPrefix = "/half/";
 const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/));
 const name = v.pipe(v.string(), v.maxLength(63));
 const mapping = v.object({ volume: name, lun: v.number(), readOnly: v.boolean() });
+/** Of volumes. Absent from a partner that is older than these. */
+const uuids = v.optional(v.array(id), []);
 const schemas = {
   hold: v.object({ uuids: v.array(id), isHeld: v.boolean() }),
   adopt: v.object({
     parcel: v.record(v.string(), v.unknown()),
     volumes: v.array(name),
+    uuids,
     mappings: v.array(v.object({ host: name, mapping })),
     reservations: v.record(id, v.unknown()),
     wasServed: v.boolean(),
   }),
-  forget: v.object({ volumes: v.array(name) }),
+  forget: v.object({ volumes: v.array(name), uuids }),
   cede: v.object({ slabs: v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(65536)) }),
   /** What was ceded has been received: owners of earlier versions wait for it. */
   ceded: v.object({ slabs: v.array(v.number()) }),
@@ -117,9 +120,9 @@ export class HalfCalls {
         });
       }
       case "forget": {
-        const { volumes } = asked as v.InferOutput<typeof schemas.forget>;
+        const names = asked as v.InferOutput<typeof schemas.forget>;
         return this.#withEngine(async ({ transfers }) => {
-          await transfers.forgetVolumes(volumes);
+          await transfers.forget(names);
           return ok(null);
         });
       }

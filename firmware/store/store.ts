@@ -279,6 +279,7 @@ export interface Pool extends PoolHalf {
   readonly slabBytes: number;
   /** The array's own small document (nonces, appliances); plain values, as CBOR keeps them. */
   arrayDocument(): unknown;
+  /** One that cannot be saved is taken back before `done`, unless a newer one is there. `no-space`: the disks have nothing of it. */
   saveArrayDocument(document: unknown, done: StoreDone): void;
   /** Those that are leaving (`groupClaims`) too. */
   groupIds(): readonly string[];

@@ -61,8 +61,11 @@ export class StoredPool implements Pool {
   readonly #record: PoolRecord;
   readonly #space: HalfSpace;
   readonly #moves: GroupMoves;
+  /** The array's document that became durable last. */
+  #arrayBytes: Uint8Array;
 
   constructor(parts: PoolParts, document: PoolDocument) {
+    this.#arrayBytes = document.arrayBytes;
     this.arrayId = parts.arrayId;
     this.arrayName = parts.arrayName;
     this.#parts = parts;
@@ -94,7 +97,13 @@ export class StoredPool implements Pool {
       return;
     }
     this.#record.document = next;
-    this.#record.save(done);
+    this.#record.save((error) => {
+      const { document: present } = this.#record;
+      if (error === null) this.#arrayBytes = arrayBytes;
+      // What the disks have is not known, and the next save settles it.
+      else if (present.arrayBytes === arrayBytes) this.#record.document = { ...present, arrayBytes: this.#arrayBytes };
+      done(error);
+    });
   }
 
   groupIds(): readonly string[] {
@@ -112,12 +121,15 @@ export class StoredPool implements Pool {
       return;
     }
     const place: GroupPlace = { id, number: before.nextGroupNumber, rootIndex, claim: 0, leaving: false };
+    const nextGroupNumber = place.number + disks.geometry.halves;
+    const next = { ...before, nextGroupNumber, groups: [...before.groups, place] };
+    if (!fitsSlot(next)) {
+      const text = "the pool's document has no room for another group; delete one, or remove a host";
+      clock.defer(() => done({ code: "no-space", text }, null));
+      return;
+    }
     // Taken at once, so that two creations do not meet.
-    this.#record.document = {
-      ...before,
-      nextGroupNumber: place.number + disks.geometry.halves,
-      groups: [...before.groups, place],
-    };
+    this.#record.document = next;
     const group = new StoredGroup({ ...this.#groupParts(place) }, null);
     const giveUp = (error: StoreError, named: boolean) => {
       group.retire(error);

@@ -119,4 +119,28 @@ test("a volume comes back before its leaving has quite ended -> it is held until
   }
 });
 
+test("a partner that is older than the volumes' UUIDs -> what it asks is understood, without them", async () => {
+  const asked: unknown[] = [];
+  const take = async (what: unknown) => {
+    asked.push(what);
+    return { ok: true, value: null };
+  };
+  const calls = new HalfCalls({
+    half: 0,
+    isAsking: () => false,
+    hasCeded: () => {},
+    engine: () => ({ transfers: { adopt: take, forget: take } }) as unknown as Engine,
+    tenure: new Tenure(),
+    front: {} as HostFront,
+    move: () => Promise.reject(),
+    ready: async () => {},
+  });
+  assert.is((await calls.answer("/half/adopt", transfer)).status, 200);
+  assert.is((await calls.answer("/half/forget", JSON.stringify({ volumes: ["db"] }))).status, 200);
+  assert.equal(asked, [
+    { ...JSON.parse(transfer), uuids: [] },
+    { volumes: ["db"], uuids: [] },
+  ]);
+});
+
 test.run();

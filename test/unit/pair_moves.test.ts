@@ -2,6 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { FailoverJson } from "../../firmware/manage/control.ts";
+import type { HostJson } from "../../firmware/manage/status_json.ts";
 import { pairLimits } from "../../firmware/pair/limits.ts";
 import type { PairBench, PairMachine, PathHost } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
@@ -275,6 +276,21 @@ test("a host logs in while a group is on its way for long -> it has what is ther
   assert.equal(luns(session), [0, 1]);
 });
 
+test("a volume is mapped while its group leaves -> the mapping goes along", () => {
+  const bench = twoHalves(1092);
+  bench.call(bench.a, "POST", "/v1/hosts", { name: "h", any: true });
+  const { groups, control } = bench.owner.partnership!.engine!;
+  const letGo = groups.letGo.bind(groups);
+  groups.letGo = async (entry) => {
+    const mapped = control.hosts.map("h", { volume: "one", lun: 5, readOnly: true });
+    await letGo(entry);
+    assert.ok((await mapped).ok);
+  };
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
+  const { mappings } = bench.call<HostJson>(bench.a, "GET", "/v1/hosts/h");
+  assert.equal(mappings, [{ volume: "one", lun: 5, readOnly: true }]);
+});
+
 test("a group moves under load -> what it had written is at home, and the other half reads no log", () => {
   const bench = twoHalves(1091);
   const host = bench.host("one", 300);
@@ -305,32 +321,30 @@ test("a group moves under load -> what it had written is at home, and the other 
 });
 
 test("a half is handed over while something is created in it -> the creation is answered, and so is the next one", () => {
-  let cutShort = 0;
-  for (let step = 0; step < 6; step++) {
-    const bench = twoHalves(1076 + step);
-    for (const disk of bench.shelf.slots) disk!.faults.writeMs = 3;
-    const answers: number[] = [];
-    const create = (name: string) => {
-      const body = JSON.stringify({ name, sizeBytes: 64 * mebibyte, group: "one" });
-      void bench.a.api!("POST", "/v1/volumes", body).then(({ status, body }) => {
-        answers.push(status);
-        if (JSON.stringify(body).includes("has changed meanwhile")) cutShort++;
-      });
-    };
-    let isHandedOver = false;
-    void bench.a.appliance!.halves[0]!.failover("oak-b").then(() => {
-      isHandedOver = true;
+  const bench = twoHalves(1076);
+  const { volumes } = bench.owner.partnership!.engine!.control;
+  const answers: string[] = [];
+  const create = (name: string) => {
+    const body = JSON.stringify({ name, sizeBytes: 64 * mebibyte, group: "one" });
+    void bench.a.api!("POST", "/v1/volumes", body).then(({ status, body }) => {
+      answers.push(`${status} ${JSON.stringify(body)}`);
     });
-    bench.runFor(pairLimits.breathMs + step);
-    create("three");
-    bench.until("the half is handed over", () => isHandedOver);
-    bench.until("the creation is answered", () => answers.length === 1);
-    bench.untilAllMirrored();
-    create("four");
-    bench.until("the next one is answered", () => answers.length === 2);
-    assert.is(answers[1], 200);
-  }
-  assert.ok(cutShort > 0, "the half was handed over while it was at work");
+  };
+  // What is at work when the firmware ends does not come to an end by itself.
+  let isAtWork = false;
+  volumes.create = () => {
+    isAtWork = true;
+    return new Promise(() => {});
+  };
+  create("three");
+  bench.until("it is at work", () => isAtWork);
+  bench.succeed(bench.a.appliance!.halves[0]!.failover("oak-b"));
+  bench.until("the creation is answered", () => answers.length === 1);
+  assert.match(answers[0]!, /has changed meanwhile/);
+  bench.untilAllMirrored();
+  create("four");
+  bench.until("the next one is answered", () => answers.length === 2);
+  assert.match(answers[1]!, /^200/);
 });
 
 test("the shelf answers late while a group's hosts are held -> the group stays, and its hosts go on", () => {
@@ -373,7 +387,7 @@ test("a disk keeps the name of a group that was taken back -> whoever owns that 
     const adopt = pool.adoptGroup.bind(pool);
     pool.adoptGroup = (parcel, done) => adopt(parcel, () => done({ code: "disk-failed", text: "a disk has failed" }));
     // Nor do the disks take anything else.
-    transfers.forgetVolumes = async () => {};
+    transfers.forget = async () => {};
     const body = { group: "one", to: "oak-b" };
     let status = 0;
     void bench.a.api!("POST", "/v1/pair/move", JSON.stringify(body)).then((answer) => {

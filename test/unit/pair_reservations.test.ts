@@ -2,9 +2,11 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ScsiStatus } from "../../firmware/frontend/scsi/task.ts";
-import { benchWithHost } from "./support/pair_bench.ts";
+import { pairLimits } from "../../firmware/pair/limits.ts";
+import { benchWithHost, type PairBench, type PairMachine } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
 import { cdb, reserveList } from "./support/scsi_bench.ts";
+import { luns, mebibyte, owners, twoHalves } from "./support/two_halves.ts";
 
 const test = suite("pair_reservations");
 const { good, reservationConflict } = ScsiStatus;
@@ -70,6 +72,152 @@ test("both lose power -> a reservation without APTPL is gone, also after a takeo
   bench.until("the partner owns", () => bench.b.role === "owner");
   other.login(bench.b);
   assert.is(other.run(cdb.write10(0, 1), block).status, good);
+});
+
+// ---------------------------------------------------------------- groups that move from half to half
+
+const out = { register: 0, reserve: 1, clear: 3, preempt: 4 };
+
+/** The session has been told what has moved, and finds the LUN ready. */
+function ready(session: PairInitiator, lun = 0): void {
+  for (let tries = 0; session.run([0], undefined, lun).status !== good; tries++) {
+    assert.ok(tries < 20, "it is not ready");
+    session.rest();
+  }
+}
+
+function reserveOut(by: PairInitiator, action: number, key: number, actionKey: number, lun = 0): number {
+  ready(by, lun);
+  return by.run(cdb.reserveOut(action, exclusive), Uint8Array.from(reserveList(key, actionKey)), lun).status;
+}
+
+function writes(by: PairInitiator): number {
+  ready(by);
+  return by.run(cdb.write10(0, 1), block).status;
+}
+
+function keys(by: PairInitiator, lun = 0): number[] {
+  ready(by, lun);
+  const list = by.read(cdb.reserveIn(0), 4096, lun)!;
+  const count = new DataView(list.buffer).getUint32(4) / 8;
+  return Array.from({ length: count }, (_, index) => list[15 + 8 * index]!);
+}
+
+/** What a half keeps on the shelf: UUIDs of volumes with reservations. `at`: its owner, as at the start unless said. */
+function kept(bench: PairBench, half: 0 | 1, at: 0 | 1 = half): string[] {
+  const engine = bench.machines[at]!.appliance!.halves[half]!.engine!;
+  return Object.keys((engine.pool.arrayDocument() as { reservations: object }).reservations);
+}
+
+function move(bench: PairBench, to: PairMachine): void {
+  bench.call(bench.a, "POST", "/v1/pair/move", { group: "one", to: to.name });
+}
+
+/** Two hosts of LUN 0, whose group is in the first half; key 1 has reserved it. Their sessions stay logged in, one at each appliance. */
+function reservedInHalf(seed: number) {
+  const bench = twoHalves(seed);
+  const [first, second] = [new PairInitiator(bench, "first"), new PairInitiator(bench, "second")];
+  first.login(bench.a);
+  second.login(bench.b);
+  assert.is(reserveOut(first, out.register, 0, 1), good);
+  assert.is(reserveOut(second, out.register, 0, 2), good);
+  assert.is(reserveOut(first, out.reserve, 1, 0), good);
+  return { bench, first, second };
+}
+
+test("a reserved group moves, is preempted there, and moves back -> who was fenced stays fenced, in every session", () => {
+  const { bench, first, second } = reservedInHalf(63);
+  assert.is(writes(second), reservationConflict);
+  move(bench, bench.b);
+  assert.is(writes(second), reservationConflict, "it has come along");
+  assert.is(writes(first), good);
+  assert.is(reserveOut(second, out.preempt, 2, 1), good);
+  move(bench, bench.a);
+  assert.is(writes(first), reservationConflict);
+  assert.is(writes(second), good);
+  assert.equal(keys(second), [2]);
+  assert.equal([kept(bench, 0).length, kept(bench, 1).length], [1, 0], "one half has it");
+});
+
+test("a reserved group moves, is cleared there, and moves back -> nobody is fenced, also after a takeover", () => {
+  for (const isOlder of [false, true]) {
+    const { bench, first, second } = reservedInHalf(64);
+    move(bench, bench.b);
+    assert.equal([kept(bench, 0).length, kept(bench, 1).length], [0, 1], "one half has it");
+    assert.is(reserveOut(first, out.clear, 1, 0), good);
+    const { transfers } = bench.a.appliance!.halves[0]!.engine!;
+    const adopt = transfers.adopt.bind(transfers);
+    // A partner of an older version names the volumes that are reserved alone.
+    if (isOlder) transfers.adopt = (transfer) => adopt({ ...transfer, uuids: [] });
+    move(bench, bench.a);
+    for (const host of [first, second]) assert.is(writes(host), good);
+    assert.equal(keys(first), []);
+    bench.untilAllMirrored();
+    bench.a.machine.crash();
+    bench.untilHalves("b", "b");
+    assert.is(writes(second), good);
+    assert.equal(keys(second), []);
+  }
+});
+
+test("the other half does not take a reserved group -> it keeps nothing of it, and the reservation holds where it was", () => {
+  const { bench, first, second } = reservedInHalf(65);
+  const { pool } = bench.b.appliance!.halves[1]!.engine!;
+  const adoptGroup = pool.adoptGroup.bind(pool);
+  pool.adoptGroup = (_, done) => done({ code: "disk-failed", text: "as a test wants it" });
+  assert.is(bench.refusal(bench.a, "POST", "/v1/pair/move", { group: "one", to: "oak-b" }), "failed");
+  assert.equal(owners(bench)["one"], "oak-a");
+  assert.equal([kept(bench, 0).length, kept(bench, 1).length], [1, 0]);
+  assert.is(writes(second), reservationConflict);
+  assert.is(reserveOut(first, out.clear, 1, 0), good);
+  pool.adoptGroup = adoptGroup;
+  move(bench, bench.b);
+  for (const host of [first, second]) assert.is(writes(host), good);
+});
+
+test("an appliance dies anywhere in a move of a reserved group -> the reservation is as it was, and in one half", () => {
+  for (let step = 0; step < 8; step++) {
+    const { bench, first, second } = reservedInHalf(70 + step);
+    const [victim, survivor] = step % 2 === 0 ? [bench.b, first] : [bench.a, second];
+    void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
+    bench.runFor(pairLimits.breathMs + step * 4);
+    victim.machine.crash();
+    const both = victim === bench.a ? "b" : "a";
+    bench.untilHalves(both, both);
+    bench.until("the group is served", () => owners(bench)["one"] === bench[both].name);
+    assert.is(writes(survivor), survivor === first ? good : reservationConflict);
+    assert.equal(keys(survivor), [1, 2]);
+    const halves = bench[both].appliance!.halves.map(({ engine }) => engine!);
+    const all = halves.map(({ pool }) => (pool.arrayDocument() as { reservations: object }).reservations);
+    assert.is(all.flatMap((reservations) => Object.keys(reservations)).length, 1);
+  }
+});
+
+test("an appliance dies when a group has just left it -> other volumes of its half keep mappings and reservations", () => {
+  const { bench, second } = reservedInHalf(66);
+  bench.call(bench.a, "POST", "/v1/volumes", { name: "three", sizeBytes: 64 * mebibyte, owner: "oak-a" });
+  bench.call(bench.a, "POST", "/v1/hosts/any/map", { volume: "three" });
+  assert.is(reserveOut(second, out.register, 0, 3, 2), good);
+  const { transfers } = bench.b.appliance!.halves[1]!.engine!;
+  const adopt = transfers.adopt.bind(transfers);
+  transfers.adopt = async (transfer) => {
+    const adopted = await adopt(transfer);
+    bench.a.machine.crash();
+    return adopted;
+  };
+  void bench.a.api!("POST", "/v1/pair/move", JSON.stringify({ group: "one", to: "oak-b" }));
+  bench.untilHalves("b", "b");
+  bench.until("the move has ended", () => Object.keys(owners(bench)).length === 3);
+  assert.equal(keys(second, 2), [3]);
+  assert.equal(luns(second), [0, 1, 2]);
+  assert.equal(keys(second), [1, 2]);
+  bench.runFor(2 * pairLimits.retryMs);
+  const [left, come] = bench.b.appliance!.halves.map(({ engine }) => engine!.control.hosts.list()[0]!.mappings);
+  assert.equal(
+    [left, come].map((all) => all!.map(({ volume }) => volume).sort()),
+    [["three"], ["one", "two"]],
+  );
+  assert.equal([kept(bench, 0, 1).length, kept(bench, 1).length], [1, 1]);
 });
 
 test.run();

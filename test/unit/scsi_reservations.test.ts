@@ -444,4 +444,28 @@ test("in a pair → kept without APTPL too, marked as such, over a move of the d
   assert.ok(b.run([0]).status === good);
 });
 
+test("a volume comes back that was served elsewhere meanwhile → sessions that stayed find what the shelf has of it now", () => {
+  for (const isRegistered of [true, false]) {
+    const bench = new ScsiBench();
+    bench.keepsAll = true;
+    bench.start();
+    const [a, b] = [bench.nexus("a").ready(), bench.nexus("b").ready()];
+    if (isRegistered) register(a, 1);
+    bench.volume.gate = true;
+    const written = a.execute(a.judge(cdb.write10(0, 1), { data: block }));
+    bench.kept.delete(uuidOf(0));
+    bench.device.forgetUnits([uuidOf(0)]);
+    bench.luns.changed();
+    for (const nexus of [a, b]) while (nexus.run([0]).status !== good);
+    assert.equal(keys(b).keys, []);
+    register(b, 2);
+    // What went on at the former unit ends: the present one stays.
+    bench.volume.gate = false;
+    bench.volume.release();
+    assert.ok(written.ended);
+    register(bench.nexus("c").ready(), 3);
+    assert.equal(keys(a).keys, [2, 3]);
+  }
+});
+
 test.run();

@@ -86,7 +86,7 @@ export class ScsiNexus implements Nexus {
     let changed = false;
     for (const [lun, access] of [...this.#byLun]) {
       const info = wanted.get(lun);
-      if (info?.uuid === access.unit.uuid) {
+      if (info !== undefined && this.owner.unitOf(info) === access.unit) {
         access.info = info;
         continue;
       }

@@ -3,7 +3,8 @@
  *
  * Invariants:
  * - One `LogicalUnit` per volume UUID while anybody has it mapped or a task of it runs; what initiators changed of it goes with the
- *   last nexus, but for persistent reservations and registrations, which stay until they are released (in memory) or for good (APTPL).
+ *   last nexus, but for persistent reservations and registrations, which stay until they are released (in memory) or for good (APTPL),
+ *   and all of it when the volume has been served elsewhere (`forgetUnits`): what the shelf has of it then is the truth.
  */
 import type { Clock } from "../../../hal/api/clock.ts";
 import type { BlockTarget } from "../../volume/block_request.ts";
@@ -70,6 +71,11 @@ export class TargetDevice implements DeviceServer, NexusOwner {
     for (const unit of this.#units.values()) unit.establish(Asc.asymmetricAccessStateChanged);
   }
 
+  /** Volumes (UUIDs) have gone, or have come: nexuses find new logical units at the next change of mappings. */
+  forgetUnits(uuids: readonly string[]): void {
+    for (const uuid of uuids) this.#units.delete(uuid);
+  }
+
   // ------------------------------------------------------------------ for the nexuses
 
   luns(nexus: ScsiNexus): readonly LunInfo[] {
@@ -115,7 +121,8 @@ export class TargetDevice implements DeviceServer, NexusOwner {
   }
 
   unitUnused(unit: LogicalUnit): void {
-    if (this.#isForgettable(unit)) this.#units.delete(unit.uuid);
+    const isCurrent = this.#units.get(unit.uuid) === unit;
+    if (isCurrent && this.#isForgettable(unit)) this.#units.delete(unit.uuid);
   }
 
   // ------------------------------------------------------------------
