@@ -64,6 +64,8 @@ export class GroupRegistry {
   #cacheGoodRounds = 0;
   /** What one group had in the cache alone is on the shelf. */
   onSafe: () => void = () => {};
+  /** What hosts may do with a group has changed. */
+  onServing: () => unknown = () => {};
   #onVolumesChanged: (gone: readonly GroupVolume[]) => void = () => {};
 
   constructor(options: GroupRegistryOptions) {
@@ -159,7 +161,10 @@ export class GroupRegistry {
     group.onVolumesChanged = (gone) => this.#onVolumesChanged(gone);
     group.log.onFailed = () => this.#cacheHasFailed("a persist of the write cache has failed");
     const place = { array: config.array.name, appliance: config.array.appliance };
-    const replication = new GroupReplication(replicationPort(group, place), this.host);
+    const replication = new GroupReplication(
+      replicationPort(group, place, () => this.onServing()),
+      this.host,
+    );
     this.#entries.set(group.id, { group, replication });
     if (group.cacheWasLost) {
       events.emit(

@@ -359,6 +359,7 @@ export class Partnership implements PairPort {
       return;
     }
     this.#engine = outcome;
+    outcome.groups.onServing = () => this.#engine === outcome && this.#tellState();
     this.#become("owner");
     this.#hosts.letIn(outcome.seat, outcome.groups, () => this.#tellState());
     this.#heart.findPool();

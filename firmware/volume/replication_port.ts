@@ -5,10 +5,11 @@ import { AsOfEncoder } from "./as_of.ts";
 import type { Group } from "./group.ts";
 import type { GroupPort } from "./group_port.ts";
 
-/** Names the array and the appliance that the group lives on. */
+/** Names the array and the appliance that the group lives on. `served`: what hosts may do has been settled, anew or as it was. */
 export function replicationPort(
   group: Group,
   place: { readonly array: string; readonly appliance: string },
+  served: () => void = () => {},
 ): GroupPort {
   const encoder = new AsOfEncoder(group.digests, group.groupTag);
   return {
@@ -30,7 +31,10 @@ export function replicationPort(
       group.cacheWasLost = false;
     },
     serving: () => group.serving(),
-    setServing: (serving) => group.setServing(serving),
+    setServing: (serving) => {
+      group.setServing(serving);
+      served();
+    },
     holdWrites: () => group.admission.hold(),
     releaseWrites: () => group.admission.release(),
     openForWriting: (done) => group.openForWriting(done),

@@ -354,4 +354,17 @@ test("the partner does not reach a disk of the pool -> status says so, and it is
   assert.is(host.verify(), null);
 });
 
+test("a group stops being served a moment before its owner dies -> the partner has heard it, and does not go on with it unasked", () => {
+  const { bench, host } = benchWithHost(19);
+  const { group, replication } = bench.a.partnership!.engine!.groups.entries()[0]!;
+  assert.ok(replication.role.is("serving"));
+  host.rest();
+  replication.fail("a disk has failed");
+  bench.runFor(5);
+  bench.a.machine.crash();
+  bench.until("the partner owns", () => bench.b.role === "owner");
+  assert.ok(bench.b.partnership!.succeeds());
+  assert.not(bench.b.partnership!.inherits(group.id));
+});
+
 test.run();
