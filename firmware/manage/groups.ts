@@ -247,6 +247,18 @@ export class GroupRegistry {
     return best;
   }
 
+  /** All that `findVolume` finds. */
+  volumesByName(): Map<string, FoundVolume> {
+    const found = new Map<string, FoundVolume>();
+    for (const entry of this.#entries.values()) {
+      for (const volume of entry.group.volumes()) {
+        const best = found.get(volume.name);
+        if (best === undefined || (isPrimary(entry) && !isPrimary(best))) found.set(volume.name, { ...entry, volume });
+      }
+    }
+    return found;
+  }
+
   /** Names that volumes of several groups have. */
   namesTwice(): string[] {
     const seen = new Set<string>();

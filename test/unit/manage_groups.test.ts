@@ -291,6 +291,15 @@ test("a peer's golden copy has a volume of the name of one that is served here -
     listed.map(({ description }) => description),
     ["volume of group zeta"],
   );
+  assert.is(bench.groups.volumesByName().get("db")!.group.name, "zeta");
+  let looks = 0;
+  const findVolume = bench.groups.findVolume.bind(bench.groups);
+  bench.groups.findVolume = (name) => {
+    looks++;
+    return findVolume(name);
+  };
+  assert.is(exportsTable.all().length, 1);
+  assert.is(looks, 0, "thousands of volumes are not looked for one by one");
   assert.ok(bench.control.status().warnings.some(({ code, text }) => code === "volume-name-twice" && /db/.test(text)));
 });
 
