@@ -112,7 +112,7 @@ export class GroupRegistry {
       }
       if (stored.error !== null || stored.value === null)
         return `group ${id}: ${stored.error?.text ?? "it cannot be opened"}`;
-      const trouble = await this.#open(stored.value, found);
+      const trouble = await this.#open(stored.value, found, this.#options.config.acceptCacheLoss);
       if (trouble !== null) return trouble;
     }
     return null;
@@ -136,7 +136,8 @@ export class GroupRegistry {
     this.#options.events.emit("group-damaged", damagedText(damaged), { group: damaged.id });
   }
 
-  async #open(store: GroupStore, found: FoundHardware): Promise<string | null> {
+  /** `acceptsLoss`: the operator's word, which is for a start. */
+  async #open(store: GroupStore, found: FoundHardware, acceptsLoss = false): Promise<string | null> {
     const { hal, nvram, events, shelfLogBytes, config, moreSpace } = this.#options;
     const { clock, digests, entropy } = hal;
     nvram.credits.join(store.id);
@@ -152,7 +153,7 @@ export class GroupRegistry {
         events.emit("cache-data-safe", `group ${group.name}: what only the failed cache held is on the shelf`);
       this.onSafe();
     };
-    if (group.cacheLostNow && config.acceptCacheLoss !== true) {
+    if (group.cacheLostNow && !acceptsLoss) {
       return (
         `the write cache is empty, and ${group.name} had writes that only the former one holds: put that one back, ` +
         "or take over at the peer, or start once with --accept-cache-loss, which gives them up"

@@ -38,4 +38,21 @@ test("the cache is lost between the data of a batch and its root -> old content 
   assert.equal([...bench.values()], [3]);
 });
 
+test("the operator's word for a start -> a group that is taken up later does not lose by it what only the cache holds", () => {
+  const bench = new ShelfBench(2);
+  assert.is(bench.start({ acceptCacheLoss: true }), null);
+  bench.create();
+  bench.fill(1);
+  bench.write(2, 1);
+  const entry = bench.groups.find("demo")!;
+  const { id } = entry.group;
+  let isGone = false;
+  void bench.groups.letGo(entry).then(() => {
+    isGone = true;
+  });
+  bench.until(() => isGone);
+  const taken = bench.answer(bench.groups.takeUp(id, true));
+  assert.match(taken.ok ? "" : taken.error.text, /had writes that only the former one holds/);
+});
+
 test.run();
