@@ -74,7 +74,8 @@ class MoverBench {
     this.done.push(path);
     if (path === "/half/adopt") return this.adopt();
     if (path !== "/half/claims") return { status: 200, body: null };
-    return { status: 200, body: { groups: this.theirs.length > 1 ? this.theirs.shift() : this.theirs[0] } };
+    const groups = this.theirs.length > 1 ? this.theirs.shift() : this.theirs[0];
+    return { status: 200, body: { groups, slabs: "", freeBytes: 0, slabBytes: 1 } };
   }
 
   /** Every wait of a move but that for its limits comes to an end. */

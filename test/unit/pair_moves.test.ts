@@ -361,7 +361,8 @@ test("the shelf answers late while a group's hosts are held -> the group stays, 
     });
     bench.runFor(50 + step * 3);
     for (const disk of bench.shelf.slots) disk!.faults.writeMs = 3000;
-    bench.until("the move is answered", () => answer !== null);
+    // A move is some thirty writes, one behind the other; the other half's owner is given 65 s for its part.
+    bench.until("the move is answered", () => answer !== null, 200_000);
     if (JSON.stringify(answer).includes("did not end in")) refusedAfterHold++;
     for (const disk of bench.shelf.slots) disk!.faults.writeMs = 0.1;
     const acks = host.acks;

@@ -43,7 +43,7 @@ test("the other half's claims -> its engine's here, its owner's at the partner, 
   const ask = (other: Partnership) => ended(bench, claimsOfOther(other, "oak", bench.hal(0)));
   assert.equal(await ask(partnershipOf({ engine })), [mine]);
   const groups = [{ ...mine, claim: 7 }];
-  const answer = async () => ({ status: 200, body: { groups } });
+  const answer = async () => ({ status: 200, body: { groups, slabs: "", freeBytes: 0, slabBytes: 1 } });
   assert.equal(await ask(partnershipOf({ askOwner: () => answer() })), groups);
   const lost = async () => ({ status: 503, body: null });
   assert.equal(await ask(partnershipOf({ askOwner: () => lost() })), [mine]);
