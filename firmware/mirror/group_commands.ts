@@ -112,6 +112,16 @@ export class GroupCommands {
     return this.#group.resyncCommand.failback(timeoutMs);
   }
 
+  /** The role was given to a peer that does not answer; one that is connected is waited for: it has heard, or does in a moment. */
+  async #isUnanswered(timeoutMs: number): Promise<boolean> {
+    const group = this.#group;
+    const to = group.document.grant?.to ?? "";
+    // The document tells of the answer first, and the role when that is durable.
+    const isOpen = () => group.role.is("granting") && group.document.grant !== null;
+    await group.until(() => !isOpen() || group.channel(to)?.connected !== true, timeoutMs);
+    return isOpen();
+  }
+
   /** The operator's word stands in for a peer's. */
   async serveAlone(timeoutMs: number): Promise<Result<ServeJson>> {
     const group = this.#group;
@@ -126,6 +136,13 @@ export class GroupCommands {
     if (!role.is("unconfirmed", "granting")) return refuse("busy", `the role of ${port.name} is changing`);
     if (group.operation !== null && group.operation.kind !== "migrate") {
       return refuse("busy", `a ${group.operation.kind} of ${port.name} is under way`);
+    }
+    if (role.is("granting") && !(await this.#isUnanswered(timeoutMs))) {
+      if (role.is("serving")) return done({ changed: true, timeline: currentTimeline(log) });
+      return refuse(
+        "busy",
+        `the role of ${port.name} is changing: its peer has answered; see: goldcopy group show ${port.name}`,
+      );
     }
     role.to("opening");
     // Peers have heard that it cannot go on.

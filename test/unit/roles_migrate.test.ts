@@ -1,6 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { Lab } from "./support/replication_site.ts";
+import { Lab, type Site } from "./support/replication_site.ts";
 
 const test = suite("roles_migrate");
 
@@ -107,6 +107,34 @@ test("either side dies at any step of a migrate -> never two primaries, exactly 
     });
     assert.is((victim.status.writable ? victim : other).read(1), at);
   }
+});
+
+/** The role of oak's group has been given to elm, which has not answered yet. */
+function given(seed: number): { lab: Lab; oak: Site; elm: Site } {
+  const lab = Lab.pair(seed);
+  const [oak, elm] = [lab.site("oak"), lab.site("elm")];
+  oak.write(1, 1);
+  void oak.commands.migrate("elm", 5000);
+  lab.until("the grant is on its way", () => oak.saw("role-granted"));
+  assert.ok(oak.replication!.role.is("granting"));
+  return { lab, oak, elm };
+}
+
+test("serve --alone while a connected peer is about to take the role -> its answer counts; nobody goes on beside it", () => {
+  const { lab, oak, elm } = given(301);
+  assert.is(lab.refused("alone", oak.commands.serveAlone(5000)), "busy");
+  assert.ok(elm.status.writable);
+  lab.until("oak follows", () => oak.status.role === "golden");
+  assert.not(oak.saw("serve-alone"));
+});
+
+test("serve --alone while the peer that was given the role is cut off -> at once, as soon as that is known", () => {
+  const { lab, oak } = given(302);
+  lab.cut("oak", "elm");
+  const began = lab.world.nowMs;
+  assert.is(lab.done("alone", oak.commands.serveAlone(60_000)).changed, true);
+  assert.ok(oak.status.writable);
+  assert.ok(lab.world.nowMs - began < 10_000);
 });
 
 test("migrate at the golden side -> not-primary; to where it is already -> unchanged", () => {
