@@ -145,14 +145,13 @@ export class GroupCommands {
       );
     }
     role.to("opening");
-    // Peers have heard that it cannot go on.
-    const links = group.cacheLost ? "meet-anew" : "go-on";
     port.acceptCacheLoss();
     await new Promise<void>((resolve) => group.changeRole((current) => ({ ...current, grant: null }), resolve));
     group.cacheLost = false;
     group.emit("serve-alone", `${port.name} goes on alone on ${port.array}, on the operator's word`);
+    // Peers have heard that it cannot go on, or that the role is theirs.
     const opened = new Promise<string>((resolve) =>
-      openForHosts(group, "alone", links, ({ timeline }) => resolve(timeline)),
+      openForHosts(group, "alone", "meet-anew", ({ timeline }) => resolve(timeline)),
     );
     const inTime = await group.until(() => role.is("serving", "failed", "stopped"), timeoutMs);
     if (!inTime) return refuse("timeout", "the group is still being opened");

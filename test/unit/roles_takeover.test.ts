@@ -116,6 +116,22 @@ test("the newer primary is told to go on without what it has lost -> the older o
   assert.is(elm.peer("oak").state, "in-sync");
 });
 
+test("an ex-primary goes on alone on the operator's word -> the primary hears it on its link, and can follow it", () => {
+  const lab = Lab.pair(15);
+  const [oak, elm] = [lab.site("oak"), lab.site("elm")];
+  oak.write(1, 1);
+  lab.until("arrived", () => oak.peer("elm").lagSeqs === 0);
+  oak.crash();
+  lab.done("takeover", elm.commands.takeover(plain));
+  oak.start();
+  lab.until("oak knows", () => oak.replication!.channel("elm")?.decision?.kind === "superseded");
+  lab.done("alone", oak.commands.serveAlone(10_000));
+  lab.until("elm has heard", () => elm.replication!.channel("oak")?.theirs?.writable === true);
+  assert.is(elm.peer("oak").state, "diverged");
+  lab.done("resync", elm.commands.resync("oak", 60_000));
+  assert.is(oak.peer("elm").state, "in-sync");
+});
+
 test("the ex-primary comes back -> not writable, says why, resyncs on request, and the role returns", () => {
   const lab = Lab.pair(3);
   const oak = lab.site("oak");
