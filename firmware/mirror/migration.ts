@@ -201,6 +201,8 @@ export class Migration {
     const siblings = givers.filter((peer) => peer.array !== port.array && peer.array !== channel.array);
     core.role.to("promoting");
     core.refreshServing();
+    // What the giver streams from now on, when an operator has let it go on by itself, is no part of this log.
+    channel.endInbound();
     core.changeRole(
       (current) => ({
         ...current,

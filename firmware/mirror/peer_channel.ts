@@ -96,12 +96,17 @@ export class PeerChannel {
     else link.abort("aborted", text);
   }
 
+  /** Nothing more is taken from the peer's stream on this link. */
+  endInbound(): void {
+    this.inbound?.lost();
+    this.inbound = null;
+  }
+
   #leave(text: string): void {
     this.#lastHeardMs = this.link?.lastHeardMs ?? this.#lastHeardMs;
     this.link = null;
     this.why = text;
-    this.inbound?.lost();
-    this.inbound = null;
+    this.endInbound();
     this.outbound?.lost();
   }
 }

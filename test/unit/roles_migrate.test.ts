@@ -128,6 +128,13 @@ test("serve --alone while a connected peer is about to take the role -> its answ
   assert.not(oak.saw("serve-alone"));
 });
 
+test("a copy that takes the role -> takes nothing more from the giver's stream, whatever that does", () => {
+  const { lab, elm } = given(303);
+  lab.until("elm takes it", () => elm.replication!.role.is("promoting", "opening"));
+  assert.is(elm.replication!.channel("oak")!.inbound, null);
+  lab.until("elm serves", () => elm.status.writable);
+});
+
 test("serve --alone while the peer that was given the role is cut off -> at once, as soon as that is known", () => {
   const { lab, oak } = given(302);
   lab.cut("oak", "elm");
