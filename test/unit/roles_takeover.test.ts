@@ -68,8 +68,8 @@ test("records are still on their way into the cache, and the shelf is slow -> th
   assert.match(event, `from oak at seq ${report.forkSeq} `);
 });
 
-/** elm has taken over from oak, which is back; then elm loses its write cache. Nobody can go on by himself. */
-function newerPrimaryHasLost(seed: number): { lab: Lab; oak: Site; elm: Site } {
+/** elm has taken over from oak, which is back and knows it. */
+function takenOver(seed: number): { lab: Lab; oak: Site; elm: Site } {
   const lab = Lab.pair(seed);
   const oak = lab.site("oak");
   const elm = lab.site("elm");
@@ -79,6 +79,12 @@ function newerPrimaryHasLost(seed: number): { lab: Lab; oak: Site; elm: Site } {
   lab.done("takeover", elm.commands.takeover(plain));
   oak.start();
   lab.until("oak knows", () => oak.replication!.channel("elm")?.decision?.kind === "superseded");
+  return { lab, oak, elm };
+}
+
+/** ... and then elm loses its write cache. Nobody can go on by himself. */
+function newerPrimaryHasLost(seed: number): { lab: Lab; oak: Site; elm: Site } {
+  const { lab, oak, elm } = takenOver(seed);
   assert.match(oak.status.why ?? "", /^elm has been primary since seq \d+; .* goldcopy group resync demo --from elm$/);
   elm.write(2, 2);
   lab.until("its timeline is on the shelf", () => elm.log.destagedSeq === elm.log.commitSeq);
@@ -117,14 +123,7 @@ test("the newer primary is told to go on without what it has lost -> the older o
 });
 
 test("an ex-primary goes on alone on the operator's word -> the primary hears it on its link, and can follow it", () => {
-  const lab = Lab.pair(15);
-  const [oak, elm] = [lab.site("oak"), lab.site("elm")];
-  oak.write(1, 1);
-  lab.until("arrived", () => oak.peer("elm").lagSeqs === 0);
-  oak.crash();
-  lab.done("takeover", elm.commands.takeover(plain));
-  oak.start();
-  lab.until("oak knows", () => oak.replication!.channel("elm")?.decision?.kind === "superseded");
+  const { lab, oak, elm } = takenOver(15);
   lab.done("alone", oak.commands.serveAlone(10_000));
   lab.until("elm has heard", () => elm.replication!.channel("oak")?.theirs?.writable === true);
   assert.is(elm.peer("oak").state, "diverged");
