@@ -48,8 +48,11 @@ export interface FrameReceiver<Frame> {
 
 const noBytes = new Uint8Array(0);
 
-/** Lent payloads up to this are assembled in the same memory: all that a turn of forwarded 4 KiB commands makes. */
-const loanBytes = 256 * 1024;
+/**
+ * The memory in which lent payloads are assembled begins with this, all that a turn of forwarded 4 KiB commands makes, and grows to the
+ * longest one: 1 MiB stores for a copy of the cache were a seventh of the partner's main thread in fresh memory.
+ */
+const loanBytesMin = 256 * 1024;
 
 export class FrameParser<Frame extends { readonly kind: string }> {
   readonly #codec: FrameCodec<Frame>;
@@ -118,8 +121,8 @@ export class FrameParser<Frame extends { readonly kind: string }> {
   /** For the part that begins. */
   #memory(): Uint8Array {
     const bytes = this.#wantedBytes;
-    if (this.#part !== "payload" || bytes > loanBytes || !this.#isLent()) return new Uint8Array(bytes);
-    if (this.#loan.byteLength === 0) this.#loan = new Uint8Array(loanBytes);
+    if (this.#part !== "payload" || !this.#isLent()) return new Uint8Array(bytes);
+    if (this.#loan.byteLength < bytes) this.#loan = new Uint8Array(Math.max(loanBytesMin, bytes));
     return this.#loan.subarray(0, bytes);
   }
 

@@ -1,29 +1,34 @@
 /** The byte-fed parser of transmission requests: vectors, every cut, payload pieces. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { RequestParser, Step } from "../../firmware/frontend/nbd/request_parser.ts";
-import { command } from "./support/nbd_host.ts";
+import { type PayloadKeeper, RequestParser, Step } from "../../firmware/frontend/nbd/request_parser.ts";
+import { ReceivedChunk } from "../../firmware/frontend/received_chunk.ts";
+import { ManualClock } from "./support/manual_clock.ts";
+import { command, HostStream } from "./support/nbd_host.ts";
 import { pattern } from "./support/nbd_session.ts";
 
 const test = suite("nbd_request_parser");
+
+const received = (bytes: Uint8Array) => new ReceivedChunk(bytes, null);
+const nothingKept = (): PayloadKeeper => ({ payload: [], chunks: [] });
 
 /** Feeds chunks and writes down every step with its fields and payload. */
 function transcript(chunks: Uint8Array[], discard = false): string[] {
   const parser = new RequestParser(false);
   const lines: string[] = [];
-  let pieces: Uint8Array[] = [];
+  let kept = nothingKept();
   for (const chunk of chunks) {
-    parser.push(chunk);
+    parser.push(received(chunk));
     for (let step = parser.next(); step !== Step.more; step = parser.next()) {
       if (step === Step.badMagic) return [...lines, "bad magic"];
       if (step === Step.payload) {
-        lines.push(`payload ${Buffer.concat(pieces).toString("hex")}`);
-        pieces = [];
+        lines.push(`payload ${Buffer.concat(kept.payload).toString("hex")}`);
+        kept = nothingKept();
         continue;
       }
       const { flags, command, cookieHigh, cookieLow, offset, length } = parser;
       lines.push(`${command} f${flags} c${cookieHigh >>> 0}:${cookieLow >>> 0} ${offset}+${length}`);
-      if (!discard) parser.keepPayload(pieces);
+      if (!discard) parser.keepPayload(kept);
     }
   }
   return lines;
@@ -80,31 +85,57 @@ test("a wrong magic -> told at its fourth byte, wherever the cut", () => {
 test("a payload within a chunk -> the chunk's own memory, not a copy", () => {
   const parser = new RequestParser(false);
   const chunk = new Uint8Array(command({ command: 1, payload: pattern(4096) }));
-  const pieces: Uint8Array[] = [];
-  parser.push(chunk);
+  const kept = nothingKept();
+  parser.push(received(chunk));
   parser.next();
-  parser.keepPayload(pieces);
+  parser.keepPayload(kept);
   assert.is(parser.next(), Step.payload);
-  assert.is(pieces.length, 1);
-  assert.is(pieces[0]!.buffer, chunk.buffer);
+  assert.is(kept.payload.length, 1);
+  assert.is(kept.payload[0]!.buffer, chunk.buffer);
 });
 
 test("a payload in tiny pieces -> few pieces, the same bytes", () => {
   const parser = new RequestParser(false);
   const payload = pattern(32768, 3);
-  const pieces: Uint8Array[] = [];
-  parser.push(command({ command: 1, length: payload.byteLength }));
+  const kept = nothingKept();
+  const pieces = kept.payload;
+  parser.push(received(command({ command: 1, length: payload.byteLength })));
   assert.is(parser.next(), Step.request);
-  parser.keepPayload(pieces);
+  parser.keepPayload(kept);
   assert.is(parser.next(), Step.more);
   assert.ok(parser.midway);
   for (let at = 0; at < payload.byteLength; at++) {
-    parser.push(payload.slice(at, at + 1));
+    parser.push(received(payload.slice(at, at + 1)));
     assert.is(parser.next(), at === payload.byteLength - 1 ? Step.payload : Step.more);
   }
   assert.ok(pieces.length <= 65, `${pieces.length} pieces`);
   assert.equal(Buffer.concat(pieces), Buffer.from(payload));
   assert.not(parser.midway);
+});
+
+test("a chunk in which two payloads lie -> goes back once, when it is used up and both are through, in any order", () => {
+  const whole = Buffer.concat([
+    command({ command: 1, cookie: 1n, payload: pattern(4096) }),
+    command({ command: 1, cookie: 2n, payload: pattern(4096, 2) }),
+  ]);
+  const parser = new RequestParser(false);
+  const stream = new HostStream(new ManualClock());
+  const kept = [nothingKept(), nothingKept()];
+  parser.push(new ReceivedChunk(new Uint8Array(whole), stream));
+  for (const keeper of kept) {
+    assert.is(parser.next(), Step.request);
+    parser.keepPayload(keeper);
+    assert.is(parser.next(), Step.payload);
+  }
+  const release = (keeper: PayloadKeeper) => {
+    for (const chunk of keeper.chunks) chunk.release();
+  };
+  release(kept[1]!);
+  assert.is(parser.next(), Step.more);
+  assert.is(stream.givenBackBytes, 0);
+  assert.equal(Buffer.concat(kept[0]!.payload), Buffer.from(pattern(4096)));
+  release(kept[0]!);
+  assert.is(stream.givenBackBytes, whole.byteLength);
 });
 
 test.run();

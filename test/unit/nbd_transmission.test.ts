@@ -286,6 +286,38 @@ test("a write's payload in any pieces -> goes down whole, once, as received", ()
   }
 });
 
+test("writes that wait while their host sends more -> their own bytes; a chunk goes back when all in it are through", () => {
+  const bench = new NbdBench();
+  const stream = bench.open();
+  const givenBefore = stream.givenBackBytes;
+  bench.volume.gate = true;
+  const writes = [1, 2, 3].map((seed) =>
+    command({ command: WRITE, cookie: BigInt(seed), offset: seed * 16384, payload: pattern(16384, seed) }),
+  );
+  // The first two share a chunk; the third one comes in three.
+  stream.send(Buffer.concat([writes[0]!, writes[1]!]));
+  stream.sendInPieces(writes[2]!, 7000);
+  assert.is(stream.givenBackBytes, givenBefore);
+  bench.volume.release(1);
+  assert.is(stream.givenBackBytes, givenBefore);
+  bench.volume.release(1);
+  assert.is(stream.givenBackBytes - givenBefore, writes[0]!.byteLength + writes[1]!.byteLength);
+  bench.volume.release(1);
+  assert.is(stream.givenBackBytes - givenBefore, 3 * writes[0]!.byteLength);
+  for (const seed of [1, 2, 3])
+    assert.equal(bench.volume.bytes.slice(seed * 16384, (seed + 1) * 16384), pattern(16384, seed));
+});
+
+test("a write that waits when its host goes -> its bytes are left alone until it is through", () => {
+  const bench = new NbdBench();
+  const stream = bench.open();
+  bench.volume.gate = true;
+  stream.send(command({ command: WRITE, offset: 0, payload: pattern(8192) }));
+  stream.close();
+  bench.volume.release();
+  assert.equal(bench.volume.bytes.slice(0, 8192), pattern(8192));
+});
+
 test("a volume that grows -> the new end counts at once", () => {
   const bench = new NbdBench();
   const stream = bench.open();

@@ -154,21 +154,23 @@ test("a chunk is free once it has been fed -> whoever has a payload that is not 
 });
 
 test("lent payloads over several chunks -> assembled in one memory; others in memory of their own", () => {
-  const memoryOf = (message: PairMessage): number => {
+  const memoryOf = (message: PairMessage, payloadBytes: number): number => {
     const buffers = new Set<ArrayBufferLike>();
     const parser = new FrameParser(pairCodec, {
       onFrame: (_, payload) => buffers.add(payload.buffer),
       onMalformed: (text) => assert.unreachable(text),
     });
     for (let number = 1; number <= 20; number++) {
-      const head = pairCodec.encode({ kind: "message", number, received: 0, message }, 100_000);
+      const head = pairCodec.encode({ kind: "message", number, received: 0, message }, payloadBytes);
       assert.ok(parser.feed(Buffer.concat([head, new Uint8Array(60_000)])));
-      assert.ok(parser.feed(new Uint8Array(40_000)));
+      assert.ok(parser.feed(new Uint8Array(payloadBytes - 60_000)));
     }
     return buffers.size;
   };
-  assert.is(memoryOf({ kind: "told" }), 1);
-  assert.is(memoryOf({ kind: "ask" }), 20);
+  for (const payloadBytes of [100_000, pairLimits.payloadBytesMax]) {
+    assert.is(memoryOf({ kind: "told" }, payloadBytes), 1);
+    assert.is(memoryOf({ kind: "ask" }, payloadBytes), 20);
+  }
 });
 
 test("headers that break a promise -> malformed, with the reason", () => {

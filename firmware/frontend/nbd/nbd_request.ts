@@ -8,6 +8,8 @@ import { assert } from "../../codec/assert.ts";
 import type { BlockRequest } from "../../volume/block_request.ts";
 import { noBytes, PlainRequest } from "../../volume/plain_request.ts";
 import type { PooledBuffer } from "../buffer_pool.ts";
+import type { ReceivedChunk } from "../received_chunk.ts";
+import type { PayloadKeeper } from "./request_parser.ts";
 
 export interface RequestOwner {
   completed(request: NbdRequest): void;
@@ -20,8 +22,9 @@ function requestDone(request: BlockRequest): void {
   done.owner.completed(done);
 }
 
-export class NbdRequest extends PlainRequest {
+export class NbdRequest extends PlainRequest implements PayloadKeeper {
   override payload: Uint8Array[] = [];
+  readonly chunks: ReceivedChunk[] = [];
   owner: RequestOwner | null = null;
   command = 0;
   flags = 0;
@@ -63,6 +66,8 @@ export class RequestPool {
     request.keepAllocated = false;
     request.chargedBytes = 0;
     if (request.payload.length > 0) request.payload.length = 0;
+    for (const chunk of request.chunks) chunk.release();
+    if (request.chunks.length > 0) request.chunks.length = 0;
     if (request.extents.length > 0) request.extents.length = 0;
     if (this.free.length < keptMax) this.free.push(request);
   }

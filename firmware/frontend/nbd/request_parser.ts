@@ -8,9 +8,11 @@
  *   step. Compact headers have one with WRITE, extended headers with every command that has PAYLOAD_LEN set.
  * - A kept payload is the received chunks' own memory, in order; only a payload that trickles in tiny pieces is assembled in a
  *   buffer, so that the number of pieces stays bounded.
+ * - A chunk is held for each piece of it that is kept, and by the parser until it is used up.
  * - `push` is called only when the chunk before is used up (`next` gave `Step.more`).
  */
 import { assert } from "../../codec/assert.ts";
+import { noChunk, type ReceivedChunk } from "../received_chunk.ts";
 import { Cmd, CmdFlag, extendedRequestHeaderBytes, Magic, requestHeaderBytes } from "./constants.ts";
 
 export const Step = {
@@ -31,7 +33,14 @@ const piecesMax = 64;
 const smallPieceBytes = 4096;
 
 const twoTo32 = 4294967296;
-const empty = new Uint8Array(0);
+
+/** Where a payload is kept. */
+export interface PayloadKeeper {
+  /** The pieces, in order, read-only. */
+  readonly payload: Uint8Array[];
+  /** The chunks that pieces lie in, held once for each: the keeper's to release. */
+  readonly chunks: ReceivedChunk[];
+}
 
 export class RequestParser {
   flags = 0;
@@ -51,14 +60,15 @@ export class RequestParser {
   /** Bytes of the present payload still to come. */
   payloadLeft = 0;
 
-  private chunk: Uint8Array = empty;
+  private chunk = noChunk;
+  private bytes: Uint8Array = noChunk.bytes;
   private at = 0;
   private readonly extended: boolean;
   private readonly magic: number;
   private readonly headerBytes: number;
   private readonly carry: Uint8Array;
   private carried = 0;
-  private pieces: Uint8Array[] | null = null;
+  private keeper: PayloadKeeper | null = null;
   private assembly: Uint8Array | null = null;
   private assembled = 0;
   private inPayload = false;
@@ -75,27 +85,29 @@ export class RequestParser {
     return this.carried > 0 || this.inPayload;
   }
 
-  push(chunk: Uint8Array): void {
-    assert(this.at === this.chunk.byteLength, "nbd request parser: the chunk before is used up");
+  /** `chunk`: the parser's to release. */
+  push(chunk: ReceivedChunk): void {
+    assert(this.chunk === noChunk, "nbd request parser: the chunk before is used up");
     this.chunk = chunk;
+    this.bytes = chunk.bytes;
     this.at = 0;
   }
 
-  /** The payload of the header just reported is appended to `pieces`. */
-  keepPayload(pieces: Uint8Array[]): void {
-    this.pieces = pieces;
+  /** The payload of the header just reported is appended to what `keeper` has. */
+  keepPayload(keeper: PayloadKeeper): void {
+    this.keeper = keeper;
   }
 
   next(): Step {
     if (this.inPayload) return this.takePayload();
-    const left = this.chunk.byteLength - this.at;
+    const left = this.bytes.byteLength - this.at;
     if (this.carried === 0 && left >= this.headerBytes) {
       const at = this.at;
       this.at = at + this.headerBytes;
-      return this.readHeader(this.chunk, at);
+      return this.readHeader(this.bytes, at);
     }
     const take = Math.min(left, this.headerBytes - this.carried);
-    for (let index = 0; index < take; index++) this.carry[this.carried + index] = this.chunk[this.at + index]!;
+    for (let index = 0; index < take; index++) this.carry[this.carried + index] = this.bytes[this.at + index]!;
     this.at += take;
     this.carried += take;
     // A wrong magic is told at once: whoever speaks another protocol need not send 28 bytes first.
@@ -119,36 +131,38 @@ export class RequestParser {
     const hasPayload = this.extended ? (this.flags & CmdFlag.payloadLen) !== 0 : this.command === Cmd.write;
     this.payloadBytes = hasPayload ? this.length : 0;
     this.payloadLeft = this.payloadBytes;
-    this.pieces = null;
+    this.keeper = null;
     this.inPayload = this.payloadBytes > 0;
     return Step.request;
   }
 
   private takePayload(): Step {
-    const left = this.chunk.byteLength - this.at;
+    const left = this.bytes.byteLength - this.at;
     const take = Math.min(left, this.payloadLeft);
     if (take > 0) {
-      if (this.pieces !== null) this.keep(this.pieces, take);
+      if (this.keeper !== null) this.keep(this.keeper, take);
       this.at += take;
       this.payloadLeft -= take;
     }
     if (this.payloadLeft > 0) return this.usedUp();
     this.inPayload = false;
-    this.pieces = null;
+    this.keeper = null;
     this.assembly = null;
     return Step.payload;
   }
 
-  private keep(pieces: Uint8Array[], take: number): void {
-    const piece = take === this.chunk.byteLength ? this.chunk : this.chunk.subarray(this.at, this.at + take);
-    if (this.assembly === null && (pieces.length < piecesMax || take >= smallPieceBytes)) {
-      pieces.push(piece);
+  private keep({ payload, chunks }: PayloadKeeper, take: number): void {
+    const piece = this.bytes.subarray(this.at, this.at + take);
+    if (this.assembly === null && (payload.length < piecesMax || take >= smallPieceBytes)) {
+      payload.push(piece);
+      this.chunk.hold();
+      chunks.push(this.chunk);
       return;
     }
     if (this.assembly === null) {
       this.assembly = new Uint8Array(this.payloadLeft);
       this.assembled = 0;
-      pieces.push(this.assembly);
+      payload.push(this.assembly);
     }
     this.assembly.set(piece, this.assembled);
     this.assembled += take;
@@ -156,8 +170,11 @@ export class RequestParser {
 
   /** Lets go of the chunk, so that an idle session does not hold its memory. */
   private usedUp(): Step {
-    this.chunk = empty;
+    const { chunk } = this;
+    this.chunk = noChunk;
+    this.bytes = noChunk.bytes;
     this.at = 0;
+    if (chunk !== noChunk) chunk.release();
     return Step.more;
   }
 }

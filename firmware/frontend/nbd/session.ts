@@ -23,6 +23,7 @@ import type { ExportTable } from "../../volume/block_request.ts";
 import type { BufferPool } from "../buffer_pool.ts";
 import type { MemoryBudget } from "../memory_budget.ts";
 import { OutputQueue } from "../output_queue.ts";
+import { ReceivedChunk } from "../received_chunk.ts";
 import { HandshakeFlag } from "./constants.ts";
 import type { NbdLimits } from "./limits.ts";
 import type { RequestPool } from "./nbd_request.ts";
@@ -201,7 +202,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
       const chunk = this.inputs.shift();
       if (chunk === undefined) break;
       if (this.transmission === null) this.options.push(chunk);
-      else this.transmission.push(chunk);
+      else this.transmission.push(new ReceivedChunk(chunk, this.stream));
     }
     if (!this.held) return;
     this.held = false;
@@ -268,7 +269,7 @@ export class NbdSession implements StreamHandler, TransmissionHost {
       limits,
       host: this,
     });
-    this.transmission.push(this.options.rest());
+    this.transmission.push(new ReceivedChunk(this.options.rest(), null));
     selection.target.onEnded((_reason, isLost) => (isLost ? this.abort() : this.finish()));
   }
 

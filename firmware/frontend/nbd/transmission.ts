@@ -20,6 +20,7 @@ import { noBytes } from "../../volume/plain_request.ts";
 import { type BufferPool, headroomBytes, type PooledBuffer } from "../buffer_pool.ts";
 import type { BudgetWaiter, MemoryBudget } from "../memory_budget.ts";
 import type { OutputQueue } from "../output_queue.ts";
+import type { ReceivedChunk } from "../received_chunk.ts";
 import {
   baseAllocationId,
   Cmd,
@@ -116,7 +117,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     return this.parser.midway;
   }
 
-  push(chunk: Uint8Array): void {
+  push(chunk: ReceivedChunk): void {
     this.parser.push(chunk);
   }
 
@@ -330,7 +331,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     this.flies(request, request.length);
     this.receiving = request;
     this.discardError = Errno.none;
-    this.parser.keepPayload(request.payload);
+    this.parser.keepPayload(request);
   }
 
   /** A BLOCK_STATUS whose length and context come as a payload. */
@@ -339,7 +340,7 @@ export class Transmission implements RequestOwner, BudgetWaiter {
     request.kind = "status";
     this.flies(request, 0);
     this.receiving = request;
-    this.parser.keepPayload(request.payload);
+    this.parser.keepPayload(request);
   }
 
   private filterArrived(request: NbdRequest): void {

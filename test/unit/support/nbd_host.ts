@@ -17,6 +17,7 @@ export class HostStream implements ServedStream {
   writes = 0;
   paused = false;
   pauses = 0;
+  givenBackBytes = 0;
   state: "open" | "ended" | "aborted" = "open";
   /** The server has called for TLS and waits; `secured` ends the handshake. */
   handshake: ((outcome: TlsOutcome) => void) | null = null;
@@ -70,7 +71,11 @@ export class HostStream implements ServedStream {
     this.handler.onClose();
   }
 
-  giveBack(): void {}
+  /** Whoever still reads it reads nonsense. */
+  giveBack(chunk: Uint8Array): void {
+    chunk.fill(0xdd);
+    this.givenBackBytes += chunk.byteLength;
+  }
 
   pause(): void {
     this.paused = true;
@@ -84,7 +89,7 @@ export class HostStream implements ServedStream {
 
   /** The host sends; a paused stream keeps it. Each piece is memory of its own, as the contract says. */
   send(...pieces: Uint8Array[]): void {
-    for (const piece of pieces) this.pending.push(piece.slice());
+    for (const piece of pieces) this.pending.push(new Uint8Array(piece));
     this.deliver();
     this.clock.runDeferred();
   }
