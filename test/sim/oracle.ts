@@ -70,6 +70,8 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
   readonly losses: Loss[] = [];
   /** Whose log it is; null: nobody's any more. */
   bootOf: (log: WriteLog) => BootFacts | null = () => null;
+  /** Likewise of one that was evicted and runs on: what it takes into its own cache its next life goes on with, where nobody took over. */
+  evictedBootOf: (log: WriteLog) => BootFacts | null = () => null;
   onServingChanged: (boot: BootFacts, group: Group, serving: Serving) => void = () => {};
   onAcknowledged: (boot: BootFacts, command: HostWrite) => void = () => {};
   onOpened: (timeline: Timeline, boot: BootFacts) => void = () => {};
@@ -100,11 +102,13 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
   // ---------------------------------------------------------------- the logs
 
   appended(log: WriteLog, header: RecordHeader, at: number): void {
-    const boot = this.bootOf(log);
+    const ruling = this.bootOf(log);
+    const boot = ruling ?? this.evictedBootOf(log);
     if (boot === null) return;
     const id = headerTimeline(header);
     let timeline = this.history.timeline(id);
     if (timeline === undefined) {
+      if (ruling === null) return;
       if (header.kind !== RecordKind.opening) {
         this.chronicle.fail(
           "O3",
