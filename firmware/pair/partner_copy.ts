@@ -45,6 +45,10 @@ export class PartnerCopy {
   constructor(parts: PartnerCopyParts) {
     this.#parts = parts;
     parts.mirror.onState = (state, why) => this.#moved(state, why);
+    parts.mirror.onLocalBattery = () => {
+      parts.changed();
+      this.look();
+    };
   }
 
   /** See `CopyKeeper`. */

@@ -163,7 +163,6 @@ export class Partnership implements PairPort {
       isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
       gone: (how, last) => this.#takeOver(how, last),
     });
-    this.mirror.onLocalBattery = () => this.#tellState();
   }
   get #name(): string {
     return `the ${this.#options.half === 0 ? "first" : "second"} half of array ${this.#options.array}`;
