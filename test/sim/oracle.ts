@@ -110,10 +110,8 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
     if (timeline === undefined) {
       if (ruling === null) return;
       if (header.kind !== RecordKind.opening) {
-        this.chronicle.fail(
-          "O3",
-          `${boot.array} appended record ${header.firstSeq} of timeline ${id}, which nobody opened`,
-        );
+        const text = `${boot.array} appended record ${header.firstSeq} of timeline ${id}, which nobody opened`;
+        this.chronicle.fail("O3", text);
         return;
       }
       timeline = this.#openTimeline(boot, id, parentTimeline(log.list.region, at), header.firstSeq - 1);
@@ -148,10 +146,8 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
     const from = `${parentId === rootTimelineId ? "nothing" : parentId.slice(0, 8)}:${forkSeq}`;
     this.chronicle.note(boot.array, `opened timeline ${id.slice(0, 8)} behind ${from}`);
     if (forkSeq > known.lastSeq) {
-      this.chronicle.fail(
-        "O1",
-        `timeline ${id.slice(0, 8)} begins behind ${from}, but the parent ends at ${known.lastSeq}`,
-      );
+      const text = `timeline ${id.slice(0, 8)} begins behind ${from}, but the parent ends at ${known.lastSeq}`;
+      this.chronicle.fail("O1", text);
     }
     this.#judgeOpening(timeline, boot);
     this.#judgeBranch(timeline, boot);
