@@ -90,7 +90,7 @@ export class Partnership implements PairPort {
     const { clock, entropy, digests, cache, heartbeats } = hal;
     assert(heartbeats !== null, "the hardware of a pair sends heartbeats");
     const common = { clock, entropy, digests, events, array };
-    this.#inheritance = new Inheritance(clock);
+    this.#inheritance = new Inheritance(clock, pair.heartbeatMs);
     this.mirror = new MirroredCache(cache, clock, digests);
     const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
     this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
@@ -218,7 +218,7 @@ export class Partnership implements PairPort {
 
   #lost(why: string): void {
     this.#options.events.emit("partner-lost", `${this.partner} is lost: ${why}`, { role: this.#role });
-    if (this.#role === "standby") this.#inheritance.ownerIsLost();
+    if (this.#role === "standby") this.#inheritance.ownerIsLost(this.#interconnect.lastHeardMs);
     this.#theirs = null;
     this.#leading = false;
     this.#target.close();
