@@ -80,11 +80,16 @@ for (const fencing of ["power", "atomic"] as const) {
   test(`the owner stops serving while its partner stands still (${fencing}) -> that one wakes to old words, and does not believe them`, () => {
     const { bench, host } = benchWithHost(73, { fencing });
     host.rest();
+    bench.b.machine.crash();
+    bench.until("one has both halves", () => bench.a.appliance!.halves.every(({ role }) => role === "owner"), 20_000);
+    bench.start(bench.b);
+    bench.untilAllMirrored();
     const { group, replication } = bench.a.partnership!.engine!.groups.entries()[0]!;
     bench.b.machine.pause();
-    bench.runFor(300);
+    // Its owner speaks to it no more.
+    bench.runFor(3000);
     replication.fail("a disk has failed");
-    bench.runFor(400);
+    bench.runFor(20);
     bench.a.machine.crash();
     bench.b.machine.resume();
     bench.until("the partner owns", () => bench.b.role === "owner", 20_000);
