@@ -98,7 +98,8 @@ export class Partnership implements PairPort {
     const sendText: SendText = (...sent) => this.#interconnect.sendText(...sent);
     const own = { clock, events, partner: pair.partner, send };
     const service = { ...own, front: options.front, part: options.half, appliance, ownPorts: hal.hbaPorts };
-    this.#hosts = new HostService({ ...service, sendText, partnerOwns: this.#partnerOwns });
+    const keepAsked = () => this.#interconnect.keepPayloads("ask");
+    this.#hosts = new HostService({ ...service, sendText, keepAsked, partnerOwns: this.#partnerOwns });
     this.#calls = new Calls(clock, send, sendText);
     this.#copy = new PartnerCopy({
       ...own,
@@ -300,8 +301,7 @@ export class Partnership implements PairPort {
       if (theirs.role === "standby" || theirs.role === "stopping") return;
       this.#become(this.#refusal === "" ? "free" : "refused");
     }
-    const { appliance } = this.#options;
-    const outcome = elect({ appliance, state: this.#state() }, { appliance: this.partner, state: theirs });
+    const outcome = elect({ ...this.#options, state: this.#state() }, { appliance: this.partner, state: theirs });
     if (outcome === "partner" && (theirs.role === "owner" || theirs.role === "starting")) this.#become("standby");
     else if (outcome === "own" && !this.#leading) {
       this.#leading = true;
