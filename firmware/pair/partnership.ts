@@ -74,6 +74,8 @@ export class Partnership implements PairPort {
   readonly #home: HomePolicy;
   readonly #inheritance: Inheritance;
   #engine: Engine | null = null;
+  /** Has ended to be handed over: what it served counts as served until the partner has it. */
+  #given: Engine | null = null;
   #lease: HardwareLease | null = null;
   readonly #copy: PartnerCopy;
   #told = "";
@@ -92,8 +94,7 @@ export class Partnership implements PairPort {
     const common = { clock, entropy, digests, events, array };
     this.#inheritance = new Inheritance(clock);
     this.mirror = new MirroredCache(cache, clock, digests);
-    const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
-    this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
+    this.#peerNics = hal.nics.filter(({ name }) => !pair.nics.includes(name));
     const send: SendMessage = (...sent) => this.#interconnect.send(...sent);
     const sendText: SendText = (...sent) => this.#interconnect.sendText(...sent);
     const own = { clock, events, partner: pair.partner, send };
@@ -297,8 +298,7 @@ export class Partnership implements PairPort {
     if (this.#role === "stopping") return;
     if (this.#role === "standby") {
       // It has come to nothing over there.
-      if (theirs.role === "owner" || theirs.role === "starting") return;
-      if (theirs.role === "standby" || theirs.role === "stopping") return;
+      if (theirs.role !== "free" && theirs.role !== "refused") return;
       this.#become(this.#refusal === "" ? "free" : "refused");
     }
     const outcome = elect({ ...this.#options, state: this.#state() }, { appliance: this.partner, state: theirs });
@@ -395,7 +395,7 @@ export class Partnership implements PairPort {
   }
 
   #serving(): readonly string[] {
-    const entries = this.#engine?.groups.entries() ?? [];
+    const entries = (this.#engine ?? this.#given)?.groups.entries() ?? [];
     return entries.filter(({ replication }) => replication.role.is("serving")).map(({ group }) => group.id);
   }
 
@@ -472,6 +472,7 @@ export class Partnership implements PairPort {
     this.#hosts.letNobodyIn();
     this.#tellState();
     this.#lease = null;
+    this.#given = this.#engine;
     this.#engine = null;
     this.#copy.keptBy(null);
     this.#options.events.emit("pair-handing-over", `${this.#name} is handed over to ${this.partner}`);
@@ -485,6 +486,7 @@ export class Partnership implements PairPort {
     this.#hosts.ended();
     await new Promise<void>((resolve) => this.mirror.persist(() => resolve()));
     hung.cancel();
+    this.#given = null;
     this.onEngine();
     if (!this.#interconnect.met || this.mirror.state !== "mirrored") {
       // It was lost meanwhile: nothing was handed over, and nothing runs here.
@@ -593,7 +595,6 @@ export class Partnership implements PairPort {
 
   /** After a hand-over: the partner has the array, or it has come to nothing. */
   #whenTaken(): Promise<void> {
-    const isOver = () => this.#partnerOwns() || this.#role !== "standby";
-    return whenSo(this.#options.hal.clock, pairLimits.lookMs, isOver);
+    return whenSo(this.#options.hal.clock, pairLimits.lookMs, () => this.#partnerOwns() || this.#role !== "standby");
   }
 }
