@@ -326,7 +326,8 @@ export class GroupRegistry {
     const trouble = await this.#open(store, found);
     if (trouble !== null) return refused("failed", trouble);
     const entry = this.#entries.get(store.id)!;
-    // Before its root says anything of the cache.
+    // Before its root says anything of the cache, which has what recovery has brought into it.
+    if ((await this.#persistAll()) === "failed") this.#cacheHasFailed("a persist of the write cache has failed");
     if (!this.#cacheHealthy) entry.group.writeThrough.begin();
     const error = await whenDone<StoreError>((done) => entry.group.settle(done));
     if (error !== null) {
@@ -442,6 +443,16 @@ export class GroupRegistry {
     for (const { group } of this.#entries.values()) group.writeThrough.begin();
     // Without groups there is nobody else to say so.
     if (this.allOnShelf) this.#options.hal.clock.defer(() => this.onSafe());
+  }
+
+  #persistAll(): Promise<"persisted" | "failed"> {
+    const { nvram } = this.#options;
+    return new Promise((resolve) =>
+      nvram.persistAll((outcome) => {
+        if (outcome === "failed") nvram.fail();
+        resolve(outcome);
+      }),
+    );
   }
 
   #cacheIsGood(): void {
