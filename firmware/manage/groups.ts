@@ -118,10 +118,24 @@ export class GroupRegistry {
     return null;
   }
 
-  /** Makes durable what the groups have recovered. One whose bitmaps are damaged is left out, as one whose root is. */
-  async settle(which: readonly Group[]): Promise<string | null> {
+  /** Makes durable which groups have lost writes with a cache: its nonce, which still tells of it, is about to go. */
+  saveLosses(): Promise<string | null> {
+    const lost = this.all().filter((group) => group.cacheWasLost);
+    return this.#saveEach(lost, (group, done) => group.settle(done, false));
+  }
+
+  /** Makes durable what the groups have recovered: the cache has its new nonce. */
+  settle(): Promise<string | null> {
+    return this.#saveEach(this.all(), (group, done) => group.settle(done));
+  }
+
+  /** One whose bitmaps are damaged is left out, as one whose root is. */
+  async #saveEach(
+    which: readonly Group[],
+    save: (group: Group, done: (error: StoreError | null) => void) => void,
+  ): Promise<string | null> {
     for (const group of which) {
-      const error = await whenDone<StoreError>((done) => group.settle(done));
+      const error = await whenDone<StoreError>((done) => save(group, done));
       if (error !== null && error.code !== "corrupt") return `group ${group.name}: ${error.text}`;
       if (error === null) continue;
       group.close();
