@@ -199,7 +199,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
     void holder.save({ ...holder.document, caches }).then(done);
   };
   // While the nonce is the old one the loss is still to be seen in the cache; afterwards only the group's root tells of it.
-  const lossTrouble = await groups.settle(groups.all().filter((group) => group.cacheWasLost));
+  const lossTrouble = await groups.saveLosses();
   if (lossTrouble !== null) return refuse(events, lossTrouble);
   if (diskWasStale) {
     const error = await whenDone(pool.adoptStale.bind(pool));
@@ -211,7 +211,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   };
   const renewed = await whenDone<StoreError>((done) => renew(false, done));
   if (renewed !== null) return refuse(events, renewed.text);
-  const settleTrouble = await groups.settle(groups.all());
+  const settleTrouble = await groups.settle();
   if (settleTrouble !== null) return refuse(events, settleTrouble);
   groups.watchBattery();
   const { pair } = options;

@@ -4,12 +4,14 @@
  *
  *     idle ──begin──▶ starting: the shelf learns through which seq the cache's copy is valid ──▶ active
  *     active: each batch is copied to the shelf, flushed, then reported as persisted
- *     active ──end (the battery is good again, everything in the cache persisted)──▶ ending: the shelf learns "open" ──▶ idle
+ *     active ──end (the battery is good again)──▶ ending: the cache is persisted, then the shelf learns "open" ──▶ idle
  *     ending ──begin (another fault)──▶ starting
  *     keep: the mode begins, or stays, whatever becomes of the cache, until release (a group that is about to leave for the partner)
  *
  * Invariants:
  * - From the fault on, nothing is reported as persisted by the cache alone.
+ * - Before the shelf learns "open" the cache has everything that was reported, and while the mode ends it gets everything that is:
+ *   a start that finds "open" believes that it needs no copy on the shelf, and goes on without one that cannot be read.
  * - What a failed flush covered is written again before the next flush counts.
  * - No record is ever appended to a page that a copy has taken along.
  * - Dirty data that was acknowledged before the fault is brought to the shelf first; until then it is `atRiskBytes`.
@@ -114,7 +116,7 @@ export class ShelfWriteThrough implements WriteThrough {
     this.#start();
   }
 
-  /** The cache holds everything again, durably: its copy becomes good. `done` when the mode has ended; never when it begins anew. */
+  /** The cache is to hold everything again: its copy becomes good. `done` when the mode has ended; never when it begins anew. */
   end(done: () => void): void {
     if (!this.active) return done();
     this.#ended = done;
@@ -148,12 +150,29 @@ export class ShelfWriteThrough implements WriteThrough {
   #finish(): void {
     this.#ending = true;
     const turn = ++this.#turn;
+    this.#persistCache(() => {
+      if (turn === this.#turn) this.#sayOpen(turn);
+    });
+  }
+
+  /** Then the cache has everything too. One that fails begins the mode anew, which reports it. */
+  #persistCache(done: () => void): void {
+    const { nvram } = this.#log;
+    nvram.persistAll((outcome) => {
+      if (outcome === "failed") nvram.fail();
+      if (this.#closed) return;
+      if (nvram.failed) this.#log.cacheFailed();
+      else done();
+    });
+  }
+
+  #sayOpen(turn: number): void {
     this.#saveValidity("open", (error) => {
       if (turn !== this.#turn || this.#closed) return;
       if (error !== null) {
         this.onTrouble(error);
         this.#clock.after(retryMs, () => {
-          if (turn === this.#turn && !this.#closed) this.#finish();
+          if (turn === this.#turn && !this.#closed) this.#sayOpen(turn);
         });
         return;
       }
@@ -275,7 +294,8 @@ export class ShelfWriteThrough implements WriteThrough {
         this.#safe = true;
         this.onSafe();
       }
-      this.#log.durableThrough(token);
+      if (this.active && !this.#ending) this.#log.durableThrough(token);
+      else this.#persistCache(() => this.#log.durableThrough(token));
       if (this.#token > token) this.#run();
     });
   }

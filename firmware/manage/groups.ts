@@ -118,10 +118,24 @@ export class GroupRegistry {
     return null;
   }
 
-  /** Makes durable what the groups have recovered. One whose bitmaps are damaged is left out, as one whose root is. */
-  async settle(which: readonly Group[]): Promise<string | null> {
+  /** Makes durable which groups have lost writes with a cache: its nonce, which still tells of it, is about to go. */
+  saveLosses(): Promise<string | null> {
+    const lost = this.all().filter((group) => group.cacheWasLost);
+    return this.#saveEach(lost, (group, done) => group.settle(done, false));
+  }
+
+  /** Makes durable what the groups have recovered: the cache has its new nonce. */
+  settle(): Promise<string | null> {
+    return this.#saveEach(this.all(), (group, done) => group.settle(done));
+  }
+
+  /** One whose bitmaps are damaged is left out, as one whose root is. */
+  async #saveEach(
+    which: readonly Group[],
+    save: (group: Group, done: (error: StoreError | null) => void) => void,
+  ): Promise<string | null> {
     for (const group of which) {
-      const error = await whenDone<StoreError>((done) => group.settle(done));
+      const error = await whenDone<StoreError>((done) => save(group, done));
       if (error !== null && error.code !== "corrupt") return `group ${group.name}: ${error.text}`;
       if (error === null) continue;
       group.close();
@@ -326,7 +340,8 @@ export class GroupRegistry {
     const trouble = await this.#open(store, found);
     if (trouble !== null) return refused("failed", trouble);
     const entry = this.#entries.get(store.id)!;
-    // Before its root says anything of the cache.
+    // Before its root says anything of the cache, which has what recovery has brought into it.
+    if ((await this.#persistAll()) === "failed") this.#cacheHasFailed("a persist of the write cache has failed");
     if (!this.#cacheHealthy) entry.group.writeThrough.begin();
     const error = await whenDone<StoreError>((done) => entry.group.settle(done));
     if (error !== null) {
@@ -442,6 +457,16 @@ export class GroupRegistry {
     for (const { group } of this.#entries.values()) group.writeThrough.begin();
     // Without groups there is nobody else to say so.
     if (this.allOnShelf) this.#options.hal.clock.defer(() => this.onSafe());
+  }
+
+  #persistAll(): Promise<"persisted" | "failed"> {
+    const { nvram } = this.#options;
+    return new Promise((resolve) =>
+      nvram.persistAll((outcome) => {
+        if (outcome === "failed") nvram.fail();
+        resolve(outcome);
+      }),
+    );
   }
 
   #cacheIsGood(): void {

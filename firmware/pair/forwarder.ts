@@ -4,7 +4,7 @@
  *
  * Invariants:
  * - What was sent is answered, or lost with the partner: `end` forgets everything, and whoever asked decides what that means.
- * - The data of a request belongs to it until its answer is here: what a broken connection makes go twice is the same.
+ * - The data of a request belongs to it until its answer is here, or until `end`: what a broken connection makes go twice is the same.
  * - An export's session ends when the partner says that it may be written to, or no more, or that it shows another image, and its host
  *   was told otherwise. The partner ends what is open when that changes; what is opened just then is refused by the image it names.
  * - At most `windowBytes` of what is being read are on the way for one channel; beyond it tasks wait here.
@@ -114,8 +114,9 @@ export class Forwarder implements DeviceServer {
     return this.#reader.feed(payload);
   }
 
-  /** The partner is lost, or serves no more: no answer comes for anything. */
+  /** The partner is lost, or serves no more: no answer comes for anything. What was asked goes while its data are there. */
   end(): void {
+    this.#writer.flush();
     this.#channels.clear();
   }
 }

@@ -32,6 +32,8 @@ export interface HostServiceParts {
   readonly ownPorts: readonly HbaPort[];
   readonly send: SendMessage;
   readonly sendText: SendText;
+  /** What was asked of the partner, and may have to go to it once more, is kept: hosts' memory goes back to them. */
+  keepAsked(): void;
   readonly events: EventSink;
   /** As the partner said last. */
   partnerOwns(): boolean;
@@ -164,9 +166,11 @@ export class HostService {
   /** The partner serves no more. */
   leavePartner(): void {
     if (this.#partner === null) return;
-    const { front, part } = this.#parts;
+    const { front, part, keepAsked } = this.#parts;
     this.#partner.device.end();
     this.#partner = null;
+    // A record that has begun goes to its end: what follows it in this session is to be understood.
+    keepAsked();
     front.leave(part);
     front.settle(part);
   }

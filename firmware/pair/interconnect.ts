@@ -11,7 +11,8 @@
  * Invariants:
  * - `onMet` and `onLost` alternate; messages come only between them, each once, in the order of `send`.
  * - Heartbeats are of one session, NIC and direction: their keys are made of the session's two ids, which only the hellos tell.
- * - A message's payload may be memory that changes: what is sent again is what it holds by then.
+ * - A message's payload may be memory that changes: what is sent again is what it holds by then, and as long as it was. Memory that goes
+ *   elsewhere before the partner has the message is copied first (`keepPayloads`).
  * - Whoever does not belong here is told why, once, and closed.
  */
 import type { ByteStream, StreamHandler } from "../../hal/api/byte_stream.ts";
@@ -203,6 +204,17 @@ export class Interconnect {
     const unconfirmed = { number: ++this.#sent, message, payload, memory };
     this.#unconfirmed.push(unconfirmed);
     this.#transmit(this.#active, unconfirmed);
+  }
+
+  /** Whoever has lent payloads of this kind of message takes their memory back: what the partner has not got yet is copied. */
+  keepPayloads(kind: PairMessage["kind"]): void {
+    for (let index = this.#unconfirmedAt; index < this.#unconfirmed.length; index++) {
+      const entry = this.#unconfirmed[index]!;
+      if (entry.message.kind !== kind) continue;
+      const payload = entry.payload.map((part) => part.slice());
+      const memory = entry.memory === null ? null : { ...entry.memory, headroomBytes: 0 };
+      this.#unconfirmed[index] = { ...entry, payload, memory };
+    }
   }
 
   /** See `SendText`. */

@@ -13,7 +13,8 @@
  *   sent as it is at that moment, and every later store follows.
  * - A persist that was begun while mirrored and whose partner is lost is done by the own module alone, but only after the listener
  *   has heard that the copy does not count any more.
- * - The copy's header is the last thing that is brought up to date: until then nobody takes it for a good one.
+ * - The copy's header is the last thing that is brought up to date, when every page is durable there: until then nobody takes it for a
+ *   good one. Of a batch that the partner's medium had in hand when its power went, any part may be there.
  */
 import type { Clock } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
@@ -53,6 +54,8 @@ export class MirroredCache implements WriteCache {
   #compareAt = 0;
   #compareUnderWay = 0;
   #copiedBytes = 0;
+  /** The last frame before all pages were alike; -1: not all have been compared. */
+  #lastOfPages = -1;
   /** The frame that brings the header; 0: not sent yet. */
   #lastOfCopy = 0;
   /** Stores go without a persist: there are many. */
@@ -141,8 +144,11 @@ export class MirroredCache implements WriteCache {
     this.#local.wrote(offsetBytes, lengthBytes);
     if (lengthBytes === 0 || !this.#isStreaming()) return;
     // The header goes last.
-    if (offsetBytes < headerAreaBytes && this.#state === "copying" && this.#lastOfCopy === 0) return;
-    this.#stores.add(offsetBytes, lengthBytes);
+    const isHeaderDue = this.#state === "copying" && this.#lastOfCopy === 0;
+    const end = offsetBytes + lengthBytes;
+    const start = isHeaderDue ? Math.max(offsetBytes, headerAreaBytes) : offsetBytes;
+    if (start >= end) return;
+    this.#stores.add(start, end - start);
     // Nobody persists while the cache is written through.
     if (this.#stores.count < pairLimits.rangesMax || this.#isSendDue) return;
     this.#isSendDue = true;
@@ -205,6 +211,7 @@ export class MirroredCache implements WriteCache {
     if (this.#state === "alone") return;
     if (message.kind === "mirrored") {
       this.#mirroredFrames = Math.max(this.#mirroredFrames, message.frame);
+      this.#bringHeader();
       if (this.#state === "copying" && this.#lastOfCopy > 0 && this.#mirroredFrames >= this.#lastOfCopy)
         this.#setState("complete", "");
       this.#settle();
@@ -227,6 +234,7 @@ export class MirroredCache implements WriteCache {
     this.#compareAt = 0;
     this.#compareUnderWay = 0;
     this.#copiedBytes = 0;
+    this.#lastOfPages = -1;
     this.#lastOfCopy = 0;
     this.#stores.clear();
   }
@@ -258,7 +266,15 @@ export class MirroredCache implements WriteCache {
       this.#compareAt += comparePageBytes * comparePagesMax;
       this.#compareUnderWay++;
     }
-    if (this.#compareUnderWay > 0 || this.#lastOfCopy > 0) return;
+    if (this.#compareUnderWay > 0 || this.#lastOfPages >= 0) return;
+    this.#lastOfPages = this.#sentFrames;
+    this.#bringHeader();
+  }
+
+  /** When the partner has made all pages durable. */
+  #bringHeader(): void {
+    const isDue = this.#state === "copying" && this.#lastOfPages >= 0 && this.#lastOfCopy === 0;
+    if (!isDue || this.#mirroredFrames < this.#lastOfPages) return;
     this.#stores.add(0, headerAreaBytes);
     this.#sendStores();
     this.#lastOfCopy = this.#sentFrames;

@@ -74,6 +74,8 @@ export class Partnership implements PairPort {
   readonly #home: HomePolicy;
   readonly #inheritance: Inheritance;
   #engine: Engine | null = null;
+  /** Has ended to be handed over: what it served counts as served until the partner has it. */
+  #given: Engine | null = null;
   #lease: HardwareLease | null = null;
   readonly #copy: PartnerCopy;
   #told = "";
@@ -92,13 +94,13 @@ export class Partnership implements PairPort {
     const common = { clock, entropy, digests, events, array };
     this.#inheritance = new Inheritance(clock, pair.heartbeatMs);
     this.mirror = new MirroredCache(cache, clock, digests);
-    const isOfPair = (nic: Nic) => pair.nics.includes(nic.name);
-    this.#peerNics = hal.nics.filter((nic) => !isOfPair(nic));
+    this.#peerNics = hal.nics.filter(({ name }) => !pair.nics.includes(name));
     const send: SendMessage = (...sent) => this.#interconnect.send(...sent);
     const sendText: SendText = (...sent) => this.#interconnect.sendText(...sent);
     const own = { clock, events, partner: pair.partner, send };
     const service = { ...own, front: options.front, part: options.half, appliance, ownPorts: hal.hbaPorts };
-    this.#hosts = new HostService({ ...service, sendText, partnerOwns: this.#partnerOwns });
+    const keepAsked = () => this.#interconnect.keepPayloads("ask");
+    this.#hosts = new HostService({ ...service, sendText, keepAsked, partnerOwns: this.#partnerOwns });
     this.#calls = new Calls(clock, send, sendText);
     this.#copy = new PartnerCopy({
       ...own,
@@ -296,12 +298,10 @@ export class Partnership implements PairPort {
     if (this.#role === "stopping") return;
     if (this.#role === "standby") {
       // It has come to nothing over there.
-      if (theirs.role === "owner" || theirs.role === "starting") return;
-      if (theirs.role === "standby" || theirs.role === "stopping") return;
+      if (theirs.role !== "free" && theirs.role !== "refused") return;
       this.#become(this.#refusal === "" ? "free" : "refused");
     }
-    const { appliance } = this.#options;
-    const outcome = elect({ appliance, state: this.#state() }, { appliance: this.partner, state: theirs });
+    const outcome = elect({ ...this.#options, state: this.#state() }, { appliance: this.partner, state: theirs });
     if (outcome === "partner" && (theirs.role === "owner" || theirs.role === "starting")) this.#become("standby");
     else if (outcome === "own" && !this.#leading) {
       this.#leading = true;
@@ -395,7 +395,7 @@ export class Partnership implements PairPort {
   }
 
   #serving(): readonly string[] {
-    const entries = this.#engine?.groups.entries() ?? [];
+    const entries = (this.#engine ?? this.#given)?.groups.entries() ?? [];
     return entries.filter(({ replication }) => replication.role.is("serving")).map(({ group }) => group.id);
   }
 
@@ -472,6 +472,7 @@ export class Partnership implements PairPort {
     this.#hosts.letNobodyIn();
     this.#tellState();
     this.#lease = null;
+    this.#given = this.#engine;
     this.#engine = null;
     this.#copy.keptBy(null);
     this.#options.events.emit("pair-handing-over", `${this.#name} is handed over to ${this.partner}`);
@@ -485,6 +486,7 @@ export class Partnership implements PairPort {
     this.#hosts.ended();
     await new Promise<void>((resolve) => this.mirror.persist(() => resolve()));
     hung.cancel();
+    this.#given = null;
     this.onEngine();
     if (!this.#interconnect.met || this.mirror.state !== "mirrored") {
       // It was lost meanwhile: nothing was handed over, and nothing runs here.
@@ -593,7 +595,6 @@ export class Partnership implements PairPort {
 
   /** After a hand-over: the partner has the array, or it has come to nothing. */
   #whenTaken(): Promise<void> {
-    const isOver = () => this.#partnerOwns() || this.#role !== "standby";
-    return whenSo(this.#options.hal.clock, pairLimits.lookMs, isOver);
+    return whenSo(this.#options.hal.clock, pairLimits.lookMs, () => this.#partnerOwns() || this.#role !== "standby");
   }
 }

@@ -149,22 +149,22 @@ export class WorkWriter {
   }
 
   #sendSoon(): void {
-    if (this.#end - this.#start >= promptBytes) this.#flush();
+    if (this.#end - this.#start >= promptBytes) this.flush();
     if (this.#isDue) return;
     this.#isDue = true;
     this.#clock.defer(() => {
       this.#isDue = false;
-      this.#flush();
+      this.flush();
     });
   }
 
   /** So many bytes go with the same message. */
   #makeRoom(bytes: number): void {
-    if (this.#partBytes + (this.#end - this.#start) + bytes > pairLimits.payloadBytesMax) this.#flush();
+    if (this.#partBytes + (this.#end - this.#start) + bytes > pairLimits.payloadBytesMax) this.flush();
     // A turn that begins in the second half of a buffer would not fit into the rest of it as one message.
     const isRest = this.#end > gatherBytes / 2 && this.#isEmpty;
     if (isRest || this.#end + headroomBytes + bytes > gatherBytes) {
-      this.#flush();
+      this.flush();
       const former = this.#buffer;
       this.#buffer = this.#free.pop() ?? new GatherBuffer();
       this.#end = 0;
@@ -198,7 +198,7 @@ export class WorkWriter {
     for (let from = 0; from < part.byteLength; ) {
       const room = pairLimits.payloadBytesMax - this.#partBytes - (this.#end - this.#start);
       if (room === 0) {
-        this.#flush();
+        this.flush();
         continue;
       }
       const piece = part.subarray(from, from + room);
@@ -216,7 +216,8 @@ export class WorkWriter {
     this.#start = this.#end;
   }
 
-  #flush(): void {
+  /** What has been put goes now, and not at the end of the turn. */
+  flush(): void {
     this.#closePart();
     if (this.#parts.length === 0) return;
     const parts = this.#parts;

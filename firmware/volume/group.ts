@@ -224,9 +224,9 @@ export class Group {
     });
   }
 
-  /** The root says how the log stands now: after recovery, when the cache has been persisted, that its copy is good. */
-  settle(done: Ready): void {
-    if (!this.writeThrough.active) this.cacheValidThrough = "open";
+  /** The root says how the log stands now: after recovery, when the cache has been persisted and `counts` by its nonce, that its copy is good. */
+  settle(done: Ready, counts = true): void {
+    if (counts && !this.writeThrough.active) this.cacheValidThrough = "open";
     this.#save(done);
   }
 

@@ -164,9 +164,10 @@ export class StreamEnd implements HostStream, CutWaiter {
     this.#schedulePump();
   }
 
-  /** Whoever still reads it reads nonsense. */
+  /** Whoever still reads it reads nonsense, or finds nothing: as with a real socket, its memory may be gone. */
   giveBack(chunk: Uint8Array): void {
     chunk.fill(givenBackByte);
+    if (chunk.byteLength === chunk.buffer.byteLength) (chunk.buffer as ArrayBuffer).transfer(0);
   }
 
   /** A fault: the connection breaks; both ends learn it at once. */

@@ -21,21 +21,27 @@ type Sent = { readonly message: PairMessage; readonly payload: Uint8Array };
 class Copying {
   readonly clock = new ManualClock();
   readonly own = new PlainCache(this.clock, cacheBytes, "battery");
-  readonly theirs = new PlainCache(this.clock, cacheBytes, "battery");
+  readonly theirs: PlainCache;
   readonly mirror = new MirroredCache(this.own, this.clock, mockDigests);
   readonly there: Sent[] = [];
   readonly back: PairMessage[] = [];
   broken = "";
   theirNonce: string | null = null;
-  readonly target = new CopyTarget({
-    cache: this.theirs,
-    digests: mockDigests,
-    nonce: () => this.theirNonce,
-    send: (message) => this.back.push(message),
-    broken: (text) => {
-      this.broken = text;
-    },
-  });
+  readonly target: CopyTarget;
+
+  /** `domain`: of the partner's module. */
+  constructor(domain: "battery" | "flush" = "battery") {
+    this.theirs = new PlainCache(this.clock, cacheBytes, domain);
+    this.target = new CopyTarget({
+      cache: this.theirs,
+      digests: mockDigests,
+      nonce: () => this.theirNonce,
+      send: (message) => this.back.push(message),
+      broken: (text) => {
+        this.broken = text;
+      },
+    });
+  }
 
   attach(nonce: string | null): void {
     this.mirror.attach(nonce, (message, parts) => {
@@ -124,6 +130,24 @@ test("a copy with another nonce -> its header is gone from the beginning to the 
     if (!last && copying.mirror.state === "copying") assert.ok(header.every((byte) => byte === 0));
   }
   assert.is(copying.theirs.memory[0], copying.own.memory[0]);
+});
+
+test("another nonce, and a medium that takes its time -> the header comes when every page is durable", () => {
+  const prng = new Prng(11, "torn");
+  const copying = new Copying("flush");
+  for (const [cache, byte] of [
+    [copying.own, 1],
+    [copying.theirs, 2],
+  ] as const)
+    cache.memory.fill(byte);
+  copying.theirNonce = "b".repeat(32);
+  copying.attach("a".repeat(32));
+  const goOn = () => copying.deliver(prng) || copying.clock.step();
+  while (copying.theirs.memory[0] !== 1) goOn();
+  const pages = copying.theirs.content().subarray(headerAreaBytes);
+  assert.ok(pages.every((byte) => byte === 1));
+  while (copying.mirror.state !== "complete") goOn();
+  assert.is(copying.theirs.content()[0], 1);
 });
 
 test("the same nonce -> nothing is wiped: the copy stays a good one throughout", () => {

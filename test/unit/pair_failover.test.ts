@@ -367,4 +367,20 @@ test("a group stops being served a moment before its owner dies -> the partner h
   assert.not(bench.b.partnership!.inherits(group.id));
 });
 
+test("a hand-over takes some heartbeats -> the partner goes on with what was served when it began", () => {
+  const { bench, host } = benchWithHost(20);
+  const { group } = bench.a.partnership!.engine!.groups.entries()[0]!;
+  const { mirror } = bench.a.partnership!;
+  const persist = mirror.persist.bind(mirror);
+  // The last one, when the firmware has ended: a disk, or the partner's cache, takes its time.
+  mirror.persist = (done) => {
+    if (bench.a.saw("pair-handing-over")) bench.world.hostClock.after(350, () => persist(done));
+    else persist(done);
+  };
+  bench.succeed(bench.a.partnership!.failover("oak-b"));
+  assert.ok(bench.b.partnership!.inherits(group.id));
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test.run();

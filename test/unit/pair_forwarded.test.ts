@@ -39,6 +39,7 @@ class Service {
       ownPorts: [],
       partnerOwns: () => false,
       sendText: () => true,
+      keepAsked: () => {},
       send: (message: PairMessage, payload: readonly Uint8Array[] = []) => {
         if (message.kind === "told") assert.is(reader.feed(Buffer.concat(payload)), null);
       },

@@ -461,4 +461,35 @@ test("a peer is away while write-through lasts -> the log on the shelf alone kee
   assert.is(tracked.error, null);
 });
 
+for (const how of ["kept for a move, and released", "the battery fails, and is good again"] as const) {
+  test(`${how}; then the power goes, and the log on the shelf is not read at the start -> what was acknowledged is in the cache`, () => {
+    const bench = new GroupBench(31, "flush");
+    bench.start();
+    bench.serve();
+    const { writeThrough } = bench.group;
+    let last: Tracked;
+    if (how === "kept for a move, and released") {
+      writeThrough.keep();
+      bench.until(() => writeThrough.holdsAll);
+      last = write(bench, 1, 1);
+      bench.until(() => last.done);
+      writeThrough.release();
+    } else {
+      writeThrough.begin();
+      bench.until(() => writeThrough.holdsAll);
+      bench.nvram.persistAll(() => writeThrough.end(() => {}));
+      bench.clock.step();
+      last = write(bench, 1, 1);
+    }
+    bench.until(() => last.done && !writeThrough.active && !writeThrough.busy);
+    bench.crash();
+    bench.store.readFailure = { code: "disk-failed", text: "no answer" };
+    bench.start();
+    bench.store.readFailure = null;
+    assert.not(bench.group.cacheWasLost);
+    bench.serve();
+    assert.is(stampAt(bench, 1), 1);
+  });
+}
+
 test.run();
