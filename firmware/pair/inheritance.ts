@@ -33,11 +33,7 @@ export class Inheritance {
       this.#untilMs = Number.NEGATIVE_INFINITY;
   }
 
-  get counts(): boolean {
-    return this.#untilMs >= this.#clock.nowMs();
-  }
-
   has(groupId: string): boolean {
-    return this.counts && this.#groups.has(groupId);
+    return this.#untilMs >= this.#clock.nowMs() && this.#groups.has(groupId);
   }
 }

@@ -369,7 +369,7 @@ export class Partnership implements PairPort {
   }
 
   succeeds(): boolean {
-    return this.#inheritance.counts;
+    return this.#options.wasServed();
   }
   inherits(groupId: string): boolean {
     return this.#inheritance.has(groupId);

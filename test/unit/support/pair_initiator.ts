@@ -9,6 +9,7 @@ export class PairInitiator {
   readonly #name: string;
   #initiator: Initiator | null = null;
   readonly #commands = new Map<number, Command>();
+  readonly #managing = new Map<number, Management>();
 
   constructor(bench: PairBench, name: string) {
     this.#bench = bench;
@@ -75,6 +76,11 @@ export class PairInitiator {
   /** Hears what has come; to be called until a command has its status. */
   hear(): void {
     for (const answer of this.#initiator!.answers()) {
+      if (answer.opcode === opcodes.managed) {
+        const asked = this.#managing.get(answer.itt);
+        if (asked !== undefined) asked.response = answer.u8(2);
+        continue;
+      }
       const command = this.#commands.get(answer.itt);
       if (command === undefined) continue;
       if (answer.opcode === opcodes.r2t) {
@@ -99,13 +105,20 @@ export class PairInitiator {
 
   /** Task management on LUN 0: its response (RFC 7143 11.6.1). */
   manage(action: number, tag?: number): number {
-    const itt = this.#initiator!.manage(tag === undefined ? { action } : { action, tag });
-    let response: number | null = null;
+    const asked = this.beginManage(action, tag);
     this.#bench.until("a task management response", () => {
-      for (const answer of this.#initiator!.answers()) if (answer.itt === itt) response = answer.u8(2);
-      return response !== null;
+      this.hear();
+      return asked.response !== null;
     });
-    return response!;
+    return asked.response!;
+  }
+
+  /** Asks for task management on LUN 0, and does not wait. */
+  beginManage(action: number, tag?: number): Management {
+    const itt = this.#initiator!.manage(tag === undefined ? { action } : { action, tag });
+    const asked: Management = { response: null };
+    this.#managing.set(itt, asked);
+    return asked;
   }
 
   /** Runs one command to its end: status, and the sense key, ASC and ASCQ in one number. */
@@ -143,7 +156,12 @@ export interface Command {
   sense: number;
 }
 
-const opcodes = { response: 0x21, dataIn: 0x25, r2t: 0x31 };
+export interface Management {
+  /** null: not answered yet. */
+  response: number | null;
+}
+
+const opcodes = { response: 0x21, managed: 0x22, dataIn: 0x25, r2t: 0x31 };
 const immediateBytes = 4096;
 
 class StreamWire implements Wire, StreamHandler {
