@@ -134,6 +134,8 @@ class ForwardedNexus implements Nexus, Channel {
   readonly #managing = new Map<number, (outcome: TaskFunctionOutcome) => void>();
   /** Of tasks. */
   readonly #head = new ReusedHead();
+  /** Their data is still coming: the partner knows nothing of them. */
+  readonly #collecting = new Set<ScsiTask>();
   #queue: ScsiTask[] = [];
   #readBytes = 0;
   #lastId = 0;
@@ -151,10 +153,13 @@ class ForwardedNexus implements Nexus, Channel {
   /** The partner judges when the data is there; until then all of it is taken that the initiator has announced. */
   judge(task: ScsiTask): "accepted" {
     task.dataOutBytes = task.dataOutBytesMax;
+    // What brings no data is executed at once.
+    if (task.dataOutBytesMax > 0) this.#collecting.add(task);
     return "accepted";
   }
 
   execute(task: ScsiTask): "pending" {
+    if (task.dataOutBytesMax > 0) this.#collecting.delete(task);
     this.#queue.push(task);
     this.#sendNext();
     return "pending";
@@ -183,7 +188,9 @@ class ForwardedNexus implements Nexus, Channel {
   }
 
   /** Nothing of it has gone yet. */
-  drop(): void {}
+  drop(task: ScsiTask): void {
+    this.#collecting.delete(task);
+  }
 
   manage(action: TaskFunction, lun: Uint8Array, tag: number, done: (outcome: TaskFunctionOutcome) => void): void {
     const isMeant = (task: ScsiTask): boolean => {
@@ -191,10 +198,11 @@ class ForwardedNexus implements Nexus, Channel {
       const isSame = task.lun.every((byte, index) => byte === lun[index]);
       return action === Functions.abortTask ? isSame && task.tag === tag : isSame;
     };
-    const waiting = this.#queue.filter(isMeant);
+    const waiting = [...this.#collecting, ...this.#queue].filter(isMeant);
     if (action !== Functions.clearAca) {
       this.#queue = this.#queue.filter((task) => !waiting.includes(task));
       for (const task of waiting) {
+        this.#collecting.delete(task);
         task.aborted = true;
         task.onDone(task);
       }
@@ -222,6 +230,7 @@ class ForwardedNexus implements Nexus, Channel {
   /** What has been sent is still answered: until then its data may have to go once more. */
   close(): void {
     this.#closed = true;
+    this.#collecting.clear();
     for (const task of this.#queue.splice(0)) {
       task.aborted = true;
       task.onDone(task);

@@ -11,6 +11,7 @@
  * Invariants:
  * - A task that may have changed something is given to one seat only: what becomes of it at a lost one is not known, and the host hears so.
  * - A task ends once for the transport, and never inside `leave`.
+ * - Task management is answered behind the tasks that it has ended: also when its seat was lost before it has said so.
  * - Of a volume that is on its way from part to part a task waits, though no part lists it at the moment: a nexus that was there before knows
  *   its LUN, and one that has come meanwhile takes each that is not listed for it.
  */
@@ -28,7 +29,7 @@ import { Asc, encodeSense, SenseKey } from "../frontend/scsi/sense.ts";
 import { lunList, reportLunsOpcode } from "../frontend/scsi/spc_inquiry.ts";
 import { ScsiStatus, type ScsiTask } from "../frontend/scsi/task.ts";
 import type { BlockError } from "../volume/block_request.ts";
-import { acquireRelay, type RelayTask, releaseRelay } from "./front_task.ts";
+import { type Asked, acquireRelay, type RelayTask, releaseRelay } from "./front_task.ts";
 import { pairLimits } from "./limits.ts";
 import type { SeatedUnits } from "./seated_units.ts";
 
@@ -39,12 +40,6 @@ const changesNothing = new Set([
   0x00, 0x03, 0x08, 0x12, 0x1a, 0x25, 0x28, 0x34, 0x37, 0x3c, 0x4d, 0x5a, 0x5e, 0x88, 0x90, 0x9e, 0xa0, 0xa3, 0xa8,
   0xb7,
 ]);
-
-/** Task management that a seat has not answered yet. */
-interface Asked {
-  readonly part: number;
-  done(outcome: TaskFunctionOutcome): void;
-}
 
 export class FrontNexus implements Nexus {
   readonly identity: NexusIdentity;
@@ -153,6 +148,8 @@ export class FrontNexus implements Nexus {
       left++;
       const asked: Asked = { part, done: oneDone };
       this.#asked.add(asked);
+      if (action !== TaskFunction.clearAca)
+        for (const relay of this.#relays) if (relay.nexus === nexus && isMeant(relay)) relay.asked = asked;
       nexus.manage(action, lun, tag, (said) => {
         if (this.#asked.delete(asked)) oneDone(said);
       });
@@ -279,17 +276,17 @@ export class FrontNexus implements Nexus {
 
   /** The seat touches nothing any more: what it had under way is decided. */
   settle(part: number): void {
-    for (const asked of [...this.#asked]) {
-      // Everything that it had has come to an end.
-      if (asked.part === part && this.#asked.delete(asked)) asked.done("complete");
-    }
+    const asked = [...this.#asked].filter((one) => one.part === part);
     for (const relay of [...this.#relays]) {
       if (relay.part !== part || relay.phase !== "running") continue;
       relay.phase = "ready";
-      if (relay.aborted || this.#closed) this.#abort(relay);
+      const isToEnd = relay.asked !== null && asked.includes(relay.asked);
+      if (relay.aborted || isToEnd || this.#closed) this.#abort(relay);
       else if (changesNothing.has(relay.cdb[0]!)) this.#wait();
       else this.#failReady(relay, SenseKey.abortedCommand, Asc.none);
     }
+    // Everything that it had has come to an end.
+    for (const one of asked) if (this.#asked.delete(one)) one.done("complete");
   }
 
   // ---------------------------------------------------------------- within
@@ -303,6 +300,7 @@ export class FrontNexus implements Nexus {
     fresh.dataOut = relay.dataOut;
     fresh.dataOutBytes = relay.dataOutBytes;
     fresh.dataInBytes = relay.dataInBytes;
+    fresh.asked = relay.asked;
     fresh.aborted = relay.aborted;
     outer.standing = fresh;
     this.#relays.delete(relay);

@@ -171,4 +171,51 @@ test("task management through the standby → ABORT TASK of what has ended: not 
   assert.is(far.run([0]).status, good);
 });
 
+test("the owner is lost while it is to end tasks of the standby's hosts → it counts as done, and nothing is said of them any more", () => {
+  const [abortTask, abortTaskSet, lunReset] = [1, 2, 5];
+  for (const action of [abortTask, abortTaskSet, lunReset]) {
+    const bench = quietBench(78);
+    const far = initiatorAt(bench, "b");
+    write(far, 0, filled(4096, 1));
+    bench.cut(true);
+    const read = far.begin(cdb.read10(0, blocks), { readBytes: 4096 });
+    const other = far.begin(cdb.write10(64, blocks), { data: filled(4096, 2) });
+    bench.runFor(20);
+    const asked = far.beginManage(action, action === abortTask ? read.itt : undefined);
+    bench.runFor(20);
+    bench.a.machine.crash();
+    bench.until("the partner owns", () => bench.b.role === "owner");
+    bench.until("a response", () => {
+      far.hear();
+      return asked.response !== null;
+    });
+    bench.runFor(pairLimits.waitMs);
+    far.hear();
+    assert.is(asked.response, 0);
+    assert.is(read.status, null, `the read is over, function ${action}`);
+    assert.is(other.sense, action === abortTask ? aborted : 0, `the write, function ${action}`);
+    assert.is(far.run([0]).sense, moved, "the session goes on");
+  }
+});
+
+test("ABORT TASK through the standby of a write whose data is still coming → it has ended, and is not executed", () => {
+  const bench = quietBench(79);
+  const far = initiatorAt(bench, "b");
+  const before = filled(65536, 1);
+  write(far, 0, before);
+  for (const [action, response] of [
+    [1, 0],
+    [2, 0],
+  ] as const) {
+    const late = far.begin(cdb.write10(0, 128), { data: filled(65536, 2) });
+    bench.runFor(20);
+    // The data that was asked for is sent behind it.
+    assert.is(far.manage(action, late.itt), response);
+    bench.runFor(1000);
+    far.hear();
+    assert.is(late.status, null);
+    assertSame(far.read(cdb.read10(0, 128), 65536), before);
+  }
+});
+
 test.run();
