@@ -56,6 +56,8 @@ export class FrontNexus implements Nexus {
   readonly #held = new Set<number>();
   /** It has come while volumes were on their way: which LUNs are theirs is not known here. */
   #isNewcomer: boolean;
+  /** The initiator has not asked for anything yet. */
+  #isBeginning = true;
   readonly #relays = new Set<RelayTask>();
   readonly #asked = new Set<Asked>();
   #patience: Timer | null = null;
@@ -70,6 +72,7 @@ export class FrontNexus implements Nexus {
     this.#isNewcomer = units.holdsVolumes;
     for (const part of units.parts) this.seat(part);
     this.hold();
+    this.#isBeginning = false;
   }
 
   // ---------------------------------------------------------------- from the transport
@@ -205,6 +208,8 @@ export class FrontNexus implements Nexus {
     this.#served.add(part);
     this.#seated[part] = nexus;
     this.release();
+    // It has been told of the LUNs of the other parts alone.
+    if (!isContinued && !this.#isBeginning) this.#host.attention();
   }
 
   /** What waited for a seat that is there goes on. */
@@ -345,7 +350,8 @@ export class FrontNexus implements Nexus {
   /** A seat knows the LUNs of its own part; the initiator is told of all. */
   #completeLuns(relay: RelayTask): void {
     if (relay.cdb[0] !== reportLunsOpcode || relay.status !== ScsiStatus.good || this.#units.parts.length === 1) return;
-    const luns = new Set([...this.#units.luns(this.identity.host), ...this.#held]);
+    const { host } = this.identity;
+    const luns = new Set([...this.#units.luns(host), ...this.#units.awayLuns(host), ...this.#held]);
     const list = lunList(relay.cdb, [...luns]);
     relay.dataIn = list.subarray(0, u32(relay.cdb, 6));
     relay.dataInBytes = relay.dataIn.byteLength;

@@ -94,6 +94,7 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
       nexus.leave(part);
       const { host } = nexus.identity;
       const known = this.#lastParts.get(host) ?? new Map<number, number>();
+      for (const [lun, last] of known) if (last === part) known.delete(lun);
       for (const { lun } of seat?.luns(host) ?? []) known.set(lun, part);
       this.#lastParts.set(host, known);
     }
@@ -191,9 +192,15 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
     );
   }
 
-  /** All LUNs of a host, in whichever part. */
+  /** All LUNs of a host, in whichever part that is served. */
   luns(host: HostIdentity): number[] {
     return this.#parts.flatMap(({ seat }) => seat?.luns(host).map(({ lun }) => lun) ?? []);
+  }
+
+  /** LUNs of the host in parts that nobody serves now, as they were last: they are as little gone as their part. */
+  awayLuns(host: HostIdentity): number[] {
+    const remembered = [...(this.#lastParts.get(host) ?? [])];
+    return remembered.filter(([, part]) => this.#parts[part]!.seat === null).map(([lun]) => lun);
   }
 
   front(part: number, target: BlockTarget): FrontTarget {

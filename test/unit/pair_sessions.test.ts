@@ -6,6 +6,7 @@ import { pairLimits } from "../../firmware/pair/limits.ts";
 import { benchWithHost, type PairBench } from "./support/pair_bench.ts";
 import { type Command, PairInitiator } from "./support/pair_initiator.ts";
 import { cdb } from "./support/scsi_bench.ts";
+import { luns, twoHalves } from "./support/two_halves.ts";
 
 const test = suite("pair_sessions");
 const { good, checkCondition } = ScsiStatus;
@@ -216,6 +217,30 @@ test("ABORT TASK through the standby of a write whose data is still coming → i
     assert.is(late.status, null);
     assertSame(far.read(cdb.read10(0, 128), 65536), before);
   }
+});
+
+test("a half is not served for a while → its LUNs are still reported; who logs in meanwhile is told of them when it is", () => {
+  const bench = twoHalves(80);
+  const far = initiatorAt(bench, "b");
+  bench.cut(true);
+  bench.until("the interconnect counts as cut", () => bench.b.appliance!.halves[0]!.role === "free");
+  assert.equal(luns(far, 1), [0, 1]);
+  const late = new PairInitiator(bench, "late");
+  late.login(bench.b);
+  assert.equal(luns(late, 1), [1]);
+  bench.cut(false);
+  bench.untilAllMirrored();
+  late.hear();
+  assert.is(late.attentions, 1);
+  assert.is(far.attentions, 0, "nothing is new to it");
+  for (const session of [far, late]) assert.equal(luns(session, 1), [0, 1]);
+  bench.shelf.disk(0).hang();
+  bench.a.machine.crash();
+  bench.until("it is being taken over", () => bench.b.appliance!.halves[0]!.role === "starting");
+  for (const session of [far, late]) assert.equal(luns(session, 1), [0, 1]);
+  bench.shelf.disk(0).unhang();
+  bench.untilHalves("b", "b");
+  assert.equal(luns(far, 1), [0, 1]);
 });
 
 test.run();

@@ -9,6 +9,8 @@ export class PairInitiator {
   readonly #name: string;
   #initiator: Initiator | null = null;
   readonly #commands = new Map<number, Command>();
+  /** How often it was told to look at everything. */
+  attentions = 0;
   readonly #managing = new Map<number, Management>();
 
   constructor(bench: PairBench, name: string) {
@@ -81,6 +83,7 @@ export class PairInitiator {
         if (asked !== undefined) asked.response = answer.u8(2);
         continue;
       }
+      if (answer.opcode === opcodes.asyncMessage) this.attentions++;
       const command = this.#commands.get(answer.itt);
       if (command === undefined) continue;
       if (answer.opcode === opcodes.r2t) {
@@ -161,7 +164,7 @@ export interface Management {
   response: number | null;
 }
 
-const opcodes = { response: 0x21, managed: 0x22, dataIn: 0x25, r2t: 0x31 };
+const opcodes = { response: 0x21, managed: 0x22, asyncMessage: 0x32, dataIn: 0x25, r2t: 0x31 };
 const immediateBytes = 4096;
 
 class StreamWire implements Wire, StreamHandler {
