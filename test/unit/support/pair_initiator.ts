@@ -101,6 +101,18 @@ export class PairInitiator {
     }
   }
 
+  /** Sends what `act` sends in one piece, and the end of the session behind it. */
+  logoutBehind(act: () => void): void {
+    const initiator = this.#initiator!;
+    const wire = initiator.wire as StreamWire;
+    wire.isHeld = true;
+    act();
+    initiator.logout();
+    wire.isHeld = false;
+    wire.send();
+    this.#bench.until("the session has ended", () => !this.isOpen);
+  }
+
   /** Waits a little, as a host does that is told to come again. */
   rest(): void {
     this.#bench.runFor(100);
@@ -172,6 +184,7 @@ class StreamWire implements Wire, StreamHandler {
   readonly #stream: ByteStream;
   readonly #closed: () => void;
   isClosed = false;
+  isHeld = false;
   #unsent = new Uint8Array(0);
 
   constructor(stream: ByteStream, closed: () => void) {
@@ -189,7 +202,8 @@ class StreamWire implements Wire, StreamHandler {
   }
 
   onDrain(): void {
-    if (this.#unsent.byteLength > 0) this.#unsent = this.#unsent.slice(this.#stream.write(this.#unsent));
+    if (this.#unsent.byteLength > 0 && !this.isHeld)
+      this.#unsent = this.#unsent.slice(this.#stream.write(this.#unsent));
   }
 
   onEnd(): void {
