@@ -243,4 +243,29 @@ test("a half is not served for a while → its LUNs are still reported; who logs
   assert.equal(luns(far, 1), [0, 1]);
 });
 
+test("SANITIZE is under way when its volume comes to be served elsewhere → it has failed there, and is not taken for done", () => {
+  const list = Uint8Array.from([1, 0, 0, 4, 0xde, 0xad, 0xbe, 0xef]);
+  const ways: Record<string, (bench: PairBench) => void> = {
+    killed: ({ a }) => a.machine.crash(),
+    "handed over": (bench) => void bench.succeed(bench.a.partnership!.failover(null)),
+    moved: (bench) => void bench.call(bench.a, "POST", "/v1/pair/move", { group: "one", to: "oak-b" }),
+    "without power": (bench) => {
+      for (const one of bench.machines) one.machine.crash();
+      bench.startBoth();
+    },
+  };
+  for (const [way, goElsewhere] of Object.entries(ways)) {
+    const bench = twoHalves(81);
+    const session = initiatorAt(bench, "b");
+    // OVERWRITE with IMMED: 64 MiB take some seconds.
+    assert.is(session.run([0x48, 0x81, 0, 0, 0, 0, 0, 0, list.byteLength, 0], list).status, good);
+    assert.is(session.run([0]).sense, 0x02041b);
+    goElsewhere(bench);
+    if (way === "without power") session.login(bench.b);
+    const heard: number[] = [];
+    while (heard.length < 4) heard.push(session.run([0]).sense);
+    assert.is(heard.at(-1), 0x033103, `${way}: ${heard.map((sense) => sense.toString(16))}`);
+  }
+});
+
 test.run();
