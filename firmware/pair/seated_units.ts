@@ -9,7 +9,7 @@ import type { DeviceServer, Nexus, NexusHost, NexusIdentity } from "../frontend/
 import type { BlockTarget, ExportInfo, ExportTable } from "../volume/block_request.ts";
 import type { ChapCredentials, HostAuthority, HostIdentity } from "../volume/host_access.ts";
 import { FrontNexus } from "./front_nexus.ts";
-import { FrontTarget, type TargetKeeper } from "./front_target.ts";
+import { FrontTarget, type Stay, type TargetKeeper } from "./front_target.ts";
 import { pairLimits } from "./limits.ts";
 import type { Seat } from "./seat.ts";
 import { whenSo } from "./when_so.ts";
@@ -17,6 +17,7 @@ import { whenSo } from "./when_so.ts";
 /** What front ends have of one part. */
 class Part implements TargetKeeper {
   seat: Seat | null = null;
+  stay: Stay = { isOver: false };
   /** Open exports. */
   readonly exports = new Set<FrontTarget>();
   /** Targets at which something is under way. */
@@ -46,6 +47,8 @@ class Part implements TargetKeeper {
 
   leave(): void {
     this.seat = null;
+    this.stay.isOver = true;
+    this.stay = { isOver: false };
     for (const target of new Set([...this.exports, ...this.#busy])) target.leave();
   }
 

@@ -101,6 +101,11 @@ export class PairInitiator {
     }
   }
 
+  /** Whether the host reads what comes. */
+  set reads(reads: boolean) {
+    (this.#initiator!.wire as StreamWire).reads = reads;
+  }
+
   /** Sends what `act` sends in one piece, and the end of the session behind it. */
   logoutBehind(act: () => void): void {
     const initiator = this.#initiator!;
@@ -204,6 +209,11 @@ class StreamWire implements Wire, StreamHandler {
   onDrain(): void {
     if (this.#unsent.byteLength > 0 && !this.isHeld)
       this.#unsent = this.#unsent.slice(this.#stream.write(this.#unsent));
+  }
+
+  set reads(reads: boolean) {
+    if (reads) this.#stream.resume();
+    else this.#stream.pause();
   }
 
   onEnd(): void {
