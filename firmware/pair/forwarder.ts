@@ -23,6 +23,7 @@ import { TaskFunction as Functions } from "../frontend/scsi/device_server.ts";
 import type { ScsiStatus, ScsiTask } from "../frontend/scsi/task.ts";
 import { type BlockError, type BlockRequest, type BlockTarget, logicalBlockBytes } from "../volume/block_request.ts";
 import type { HostIdentity } from "../volume/host_access.ts";
+import { PlainRequest } from "../volume/plain_request.ts";
 import type { PairMessage } from "./frame.ts";
 import type { PayloadMemory } from "./interconnect.ts";
 import { pairLimits } from "./limits.ts";
@@ -271,6 +272,9 @@ class ForwardedNexus implements Nexus, Channel {
   }
 }
 
+/** A record names blocks with 32 bits, and a volume may have 2^37: 1 TiB at once. */
+const askedBlocksMax = 2 ** 31;
+
 class ForwardedTarget implements BlockTarget, Channel {
   readonly name: string;
   /** The data goes from the answer straight to the reply: a copy and two views less than by a buffer. */
@@ -315,12 +319,38 @@ class ForwardedTarget implements BlockTarget, Channel {
   }
 
   submit(request: BlockRequest): void {
+    const { kind, blockCount, atomic } = request;
+    if (blockCount <= askedBlocksMax || (kind === "status" && !atomic)) return this.#ask(request);
+    if (!atomic && (kind === "zero" || kind === "unmap")) return this.#askInParts(request);
+    request.error = "too-long";
+    request.onDone(request);
+  }
+
+  /** What is no one record for the owner either: one part after the other. */
+  #askInParts(request: BlockRequest): void {
+    const end = request.startLba + request.blockCount;
+    const part: PlainRequest = new PlainRequest(() => {
+      part.startLba += part.blockCount;
+      part.blockCount = Math.min(askedBlocksMax, end - part.startLba);
+      if (part.error === null && part.blockCount > 0 && !this.#closed) return this.#ask(part);
+      request.error = part.error ?? (part.blockCount > 0 ? "closed" : null);
+      request.onDone(request);
+    });
+    part.kind = request.kind;
+    part.keepAllocated = request.keepAllocated;
+    part.startLba = request.startLba;
+    part.blockCount = askedBlocksMax;
+    this.#ask(part);
+  }
+
+  #ask(request: BlockRequest): void {
     this.#lastId = (this.#lastId + 1) >>> 0;
     this.#requests.set(this.#lastId, request);
     const head = this.#head;
     head.code = blockCode(request);
     head.id = this.#lastId;
-    head.first = request.blockCount;
+    // Of a longer range the status of its beginning is an answer.
+    head.first = Math.min(request.blockCount, askedBlocksMax);
     head.wide = request.startLba;
     this.#writer.put(head, nothing, request.payload);
   }
