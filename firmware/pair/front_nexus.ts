@@ -32,6 +32,7 @@ import type { BlockError } from "../volume/block_request.ts";
 import { type Asked, acquireRelay, type RelayTask, releaseRelay } from "./front_task.ts";
 import { pairLimits } from "./limits.ts";
 import type { SeatedUnits } from "./seated_units.ts";
+import { UnitNews } from "./unit_news.ts";
 
 const noBytes = new Uint8Array(0);
 
@@ -60,6 +61,7 @@ export class FrontNexus implements Nexus {
   #isBeginning = true;
   readonly #relays = new Set<RelayTask>();
   readonly #asked = new Set<Asked>();
+  readonly #news = new UnitNews();
   #patience: Timer | null = null;
   #closed = false;
 
@@ -86,9 +88,10 @@ export class FrontNexus implements Nexus {
       task.dataOutBytes = task.dataOutBytesMax;
     } else {
       relay.nexus = nexus;
-      const judged = nexus.judge(relay);
+      const judged = this.#judgeAt(nexus, relay);
       task.dataOutBytes = relay.dataOutBytes;
       if (judged === "rejected") {
+        this.#note(relay);
         relay.tell(task);
         releaseRelay(relay);
         return "rejected";
@@ -206,6 +209,7 @@ export class FrontNexus implements Nexus {
     );
     if (nexus === null) return;
     this.#served.add(part);
+    this.#news.served(this.#units.lunsIn(part, this.identity.host), isContinued);
     this.#seated[part] = nexus;
     this.release();
     // It has been told of the LUNs of the other parts alone.
@@ -319,12 +323,28 @@ export class FrontNexus implements Nexus {
     const outer = relay.outer!;
     const nexus = this.#seated[relay.part]!;
     relay.nexus = nexus;
-    if (nexus.judge(relay) === "rejected") {
+    if (this.#judgeAt(nexus, relay) === "rejected") {
       this.#leave(relay);
       return "done";
     }
     relay.dataOut = prefix(outer.dataOut, relay.dataOutBytes);
     return this.#run(relay);
+  }
+
+  #judgeAt(nexus: Nexus, relay: RelayTask): "accepted" | "rejected" {
+    const asc = this.#news.take(decodeLun(relay.lun) ?? -1, relay.cdb[0]!);
+    if (asc === null) return nexus.judge(relay);
+    relay.dataOutBytes = 0;
+    this.#fails(relay, SenseKey.unitAttention, asc);
+    return "rejected";
+  }
+
+  #note(relay: RelayTask): void {
+    const lun = this.#news.isTelling(relay) ? decodeLun(relay.lun) : null;
+    if (lun === null) return;
+    const { part } = relay;
+    const now = () => this.#units.lunsIn(part, this.identity.host).find((one) => one.lun === lun);
+    this.#news.answered(lun, relay, now);
   }
 
   #run(relay: RelayTask): "done" | "reads" | "pending" {
@@ -368,6 +388,7 @@ export class FrontNexus implements Nexus {
 
   /** Takes the task out of everything; the transport's has what it came to. */
   #leave(relay: RelayTask): void {
+    if (!this.#closed) this.#note(relay);
     relay.tell(relay.outer!);
     this.#forget(relay);
   }

@@ -7,7 +7,7 @@
 import type { Clock } from "../../hal/api/clock.ts";
 import type { DeviceServer, Nexus, NexusHost, NexusIdentity } from "../frontend/scsi/device_server.ts";
 import type { BlockTarget, ExportInfo, ExportTable } from "../volume/block_request.ts";
-import type { ChapCredentials, HostAuthority, HostIdentity } from "../volume/host_access.ts";
+import type { ChapCredentials, HostAuthority, HostIdentity, LunInfo } from "../volume/host_access.ts";
 import { FrontNexus } from "./front_nexus.ts";
 import { FrontTarget, type Stay, type TargetKeeper } from "./front_target.ts";
 import { pairLimits } from "./limits.ts";
@@ -198,6 +198,11 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
   /** All LUNs of a host, in whichever part that is served. */
   luns(host: HostIdentity): number[] {
     return this.#parts.flatMap(({ seat }) => seat?.luns(host).map(({ lun }) => lun) ?? []);
+  }
+
+  /** What a part has for a host now. */
+  lunsIn(part: number, host: HostIdentity): readonly LunInfo[] {
+    return this.#parts[part]!.seat?.luns(host) ?? [];
   }
 
   /** LUNs of the host in parts that nobody serves now, as they were last: they are as little gone as their part. */

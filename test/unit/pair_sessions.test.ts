@@ -296,4 +296,45 @@ test("SANITIZE is under way when its volume comes to be served elsewhere → it 
   }
 });
 
+test("a volume grows while a path does not reach its owner, or before it has been told → it is told when it is served elsewhere", () => {
+  const bench = twoHalves(83);
+  const far = initiatorAt(bench, "b");
+  const told = (): number[] => {
+    const heard: number[] = [];
+    for (let sense = far.run([0]).sense; sense !== 0; sense = far.run([0]).sense) heard.push(sense);
+    return heard.filter((sense) => sense !== moved && sense !== parametersChanged);
+  };
+  const grow = (mebibytes: number): void =>
+    void bench.call(bench.a, "POST", "/v1/volumes/one/resize", { sizeBytes: mebibytes * 1048576 });
+  assert.equal(told(), []);
+  grow(96);
+  bench.runFor(100);
+  assert.equal(told(), [0x062a09]);
+  bench.cut(true);
+  bench.until("the interconnect counts as cut", () => bench.b.appliance!.halves[0]!.role === "free");
+  grow(128);
+  bench.cut(false);
+  bench.untilAllMirrored();
+  assert.equal(told(), [0x062a09]);
+  grow(192);
+  bench.runFor(100);
+  bench.a.machine.crash();
+  bench.untilHalves("b", "b");
+  assert.equal(told(), [0x062a09]);
+});
+
+test("the unit of RESERVE comes to be served elsewhere → who had it is told that it is lost; who has released it, of nothing", () => {
+  const [reserve, release] = [0x16, 0x17].map((opcode) => [opcode, 0, 0, 0, 0, 0]);
+  for (const isReleased of [false, true]) {
+    const bench = quietBench(84);
+    const far = initiatorAt(bench, "b");
+    assert.is(far.run(reserve!).status, good);
+    if (isReleased) assert.is(far.run(release!).status, good);
+    bench.succeed(bench.a.partnership!.failover(null));
+    bench.until("the partner owns", () => bench.b.role === "owner");
+    const heard = [far.run([0]), far.run([0]), far.run([0])].map(({ sense }) => sense);
+    assert.equal(heard, isReleased ? [moved, parametersChanged, 0] : [0x062907, moved, parametersChanged]);
+  }
+});
+
 test.run();
