@@ -248,7 +248,7 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
   const goldenAccess = config.goldenAccess ?? "read-only";
   const { reservations: found } = holder.document;
   const kept = pair?.succeeds() === true ? found : keptOverPowerLoss(found);
-  if (Object.keys(kept).length < Object.keys(found).length) {
+  if (Object.keys(found).some((uuid) => kept[uuid] !== found[uuid])) {
     const error = await holder.save({ ...holder.document, reservations: kept });
     if (error !== null) return refuse(events, error.text);
   }

@@ -70,8 +70,8 @@ export class PairAppliance {
   readonly #front: HostFront;
   readonly #nics: readonly SharedNic[];
   readonly #refused = new Map<HalfNumber, string>();
-  /** Halves for which the operator's words hold no more. */
-  readonly #spent = new Set<HalfNumber>();
+  /** Halves that have been served since the process began, here or by the partner. */
+  readonly #served = new Set<HalfNumber>();
   readonly #readiness: Readiness;
   readonly #traffic: readonly HalfTraffic[];
   /** Of the halves' firmware here. */
@@ -211,22 +211,23 @@ export class PairAppliance {
       refusedBy: (disk, isNeeded) => this.#eviction?.refusedBy(disk, isNeeded),
       events: this.#onceForBoth(half),
       front: this.#front,
+      wasServed: () => this.#served.has(half),
       open: async (lent, port) => {
         if (half !== 0) await whenPoolIsThere(lent, name);
         const given = diskProblems === undefined ? {} : { diskProblems };
-        const words = this.#spent.has(half) ? noWords : {};
+        const words = this.#served.has(half) ? noWords : {};
         const otherClaims = () => claimsOfOther(this.halves[1 - half]!, name, lent);
         const own = { hal: lent, config: { ...config, ...words }, pair: port, half, otherClaims };
         const outcome = await start({ ...own, events, version, ...given });
         if (outcome.ok) {
-          this.#spent.add(half);
+          this.#served.add(half);
           await this.#traffic[half]!.mover.settle(outcome);
         }
         return outcome;
       },
       end: (text, isFatal) => this.#end(half, text, isFatal),
     });
-    partnership.onFollowed = () => this.#spent.add(half);
+    partnership.onFollowed = () => this.#served.add(half);
     partnership.onRole = () => {
       if (partnership.role === "standby") this.#readiness.follows();
       this.#judgeRefusals();

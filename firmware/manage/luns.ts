@@ -35,7 +35,9 @@ export class LunRegistry implements LunTable {
       .filter(({ lun }) => lun <= lunMax)
       .flatMap(({ lun, volume, readOnly }) => {
         const found = groups.findVolume(volume);
-        return found === null ? [] : [{ lun, volume, uuid: found.volume.uuid, readOnly }];
+        if (found === null) return [];
+        const { uuid, sizeBytes } = found.volume;
+        return [{ lun, volume, uuid, readOnly, blockCount: sizeBytes / 512 }];
       })
       .sort((a, b) => a.lun - b.lun);
   }

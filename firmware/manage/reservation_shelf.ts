@@ -2,7 +2,7 @@
  * Persistent reservations in the array's document, by the volume's UUID (SPC-5 5.14): those to be kept over a loss of power (APTPL),
  * and in a pair all others too, which a successor goes on with and any other start gives up.
  */
-import { outlastsPower } from "../frontend/scsi/persistent_reservations.ts";
+import { afterPowerLoss } from "../frontend/scsi/persistent_reservations.ts";
 import type { ReservationShelf } from "../volume/host_access.ts";
 import type { ArrayDocument } from "./array_document.ts";
 
@@ -13,7 +13,8 @@ const totalCharsMax = 2 * documentCharsMax;
 
 /** What a start that is no takeover from the partner, and so follows a loss of power, still knows. */
 export function keptOverPowerLoss(reservations: ArrayDocument["reservations"]): ArrayDocument["reservations"] {
-  return Object.fromEntries(Object.entries(reservations).filter(([, document]) => outlastsPower(document)));
+  const left = Object.entries(reservations).map(([uuid, document]) => [uuid, afterPowerLoss(document)] as const);
+  return Object.fromEntries(left.filter(([, document]) => document !== undefined));
 }
 
 export interface ReservationKeeperOptions {

@@ -76,8 +76,9 @@ export class PartnerSeat implements Seat {
 
   luns(host: HostIdentity): LunInfo[] {
     return this.#hosts.lunMappings(host).flatMap(({ lun, volume, readOnly }) => {
-      const uuid = this.#directory.exports.find((one) => one.name === volume)?.uuid ?? null;
-      return uuid === null ? [] : [{ lun, volume, uuid, readOnly }];
+      const found = this.#directory.exports.find((one) => one.name === volume);
+      if (found === undefined || found.uuid === null) return [];
+      return [{ lun, volume, uuid: found.uuid, readOnly, blockCount: found.blockCount }];
     });
   }
 

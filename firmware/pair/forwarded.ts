@@ -43,7 +43,11 @@ export class Forwarded {
     this.#writer = new WorkWriter(clock, (payload, memory) => {
       if (!this.#isOver) send({ kind: "told" }, payload, memory);
     });
-    this.#reader = new WorkReader((head, meta, data) => this.#channels.get(head.channel)?.asked(head, meta, data));
+    this.#reader = new WorkReader((head, meta, data) => {
+      const channel = this.#channels.get(head.channel);
+      if (channel !== undefined) channel.asked(head, meta, data);
+      else if (this.#seat !== null) this.#unopened(head);
+    });
   }
 
   /** The firmware serves here from now on; null: it has ended, and hears of nothing any more. */
@@ -90,6 +94,15 @@ export class Forwarded {
 
   #mayOpen(channel: number): boolean {
     return !this.#channels.has(channel) && this.#channels.size < pairLimits.channelsMax;
+  }
+
+  /** The channel was refused, or its end has overtaken what was asked just before: whoever asked waits for an answer to that, too. */
+  #unopened({ kind, channel, id }: WorkHead): void {
+    const answer = { kind, channel, id, code: errorCode("closed"), first: 0, second: 0, wide: 0 };
+    if (kind === workKinds.block) this.#writer.put(answer, nothing, nothing);
+    else if (kind === workKinds.task) this.#writer.put({ ...answer, code: ScsiStatus.busy, wide: 1 }, nothing, nothing);
+    else if (kind === workKinds.manage)
+      this.#writer.put({ ...answer, code: outcomeCode("rejected") }, nothing, nothing);
   }
 
   #refuse(channel: number): void {

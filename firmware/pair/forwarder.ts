@@ -23,6 +23,7 @@ import { TaskFunction as Functions } from "../frontend/scsi/device_server.ts";
 import type { ScsiStatus, ScsiTask } from "../frontend/scsi/task.ts";
 import { type BlockError, type BlockRequest, type BlockTarget, logicalBlockBytes } from "../volume/block_request.ts";
 import type { HostIdentity } from "../volume/host_access.ts";
+import { PlainRequest } from "../volume/plain_request.ts";
 import type { PairMessage } from "./frame.ts";
 import type { PayloadMemory } from "./interconnect.ts";
 import { pairLimits } from "./limits.ts";
@@ -135,6 +136,8 @@ class ForwardedNexus implements Nexus, Channel {
   readonly #managing = new Map<number, (outcome: TaskFunctionOutcome) => void>();
   /** Of tasks. */
   readonly #head = new ReusedHead();
+  /** Their data is still coming: the partner knows nothing of them. */
+  readonly #collecting = new Set<ScsiTask>();
   #queue: ScsiTask[] = [];
   #readBytes = 0;
   #lastId = 0;
@@ -152,10 +155,13 @@ class ForwardedNexus implements Nexus, Channel {
   /** The partner judges when the data is there; until then all of it is taken that the initiator has announced. */
   judge(task: ScsiTask): "accepted" {
     task.dataOutBytes = task.dataOutBytesMax;
+    // What brings no data is executed at once.
+    if (task.dataOutBytesMax > 0) this.#collecting.add(task);
     return "accepted";
   }
 
   execute(task: ScsiTask): "pending" {
+    if (task.dataOutBytesMax > 0) this.#collecting.delete(task);
     this.#queue.push(task);
     this.#sendNext();
     return "pending";
@@ -184,7 +190,9 @@ class ForwardedNexus implements Nexus, Channel {
   }
 
   /** Nothing of it has gone yet. */
-  drop(): void {}
+  drop(task: ScsiTask): void {
+    this.#collecting.delete(task);
+  }
 
   manage(action: TaskFunction, lun: Uint8Array, tag: number, done: (outcome: TaskFunctionOutcome) => void): void {
     const isMeant = (task: ScsiTask): boolean => {
@@ -192,10 +200,11 @@ class ForwardedNexus implements Nexus, Channel {
       const isSame = task.lun.every((byte, index) => byte === lun[index]);
       return action === Functions.abortTask ? isSame && task.tag === tag : isSame;
     };
-    const waiting = this.#queue.filter(isMeant);
+    const waiting = [...this.#collecting, ...this.#queue].filter(isMeant);
     if (action !== Functions.clearAca) {
       this.#queue = this.#queue.filter((task) => !waiting.includes(task));
       for (const task of waiting) {
+        this.#collecting.delete(task);
         task.aborted = true;
         task.onDone(task);
       }
@@ -223,6 +232,7 @@ class ForwardedNexus implements Nexus, Channel {
   /** What has been sent is still answered: until then its data may have to go once more. */
   close(): void {
     this.#closed = true;
+    this.#collecting.clear();
     for (const task of this.#queue.splice(0)) {
       task.aborted = true;
       task.onDone(task);
@@ -262,6 +272,9 @@ class ForwardedNexus implements Nexus, Channel {
     else if (this.#tasks.size === 0) this.#ends.gone();
   }
 }
+
+/** A record names blocks with 32 bits, and a volume may have 2^37: 1 TiB at once. */
+const askedBlocksMax = 2 ** 31;
 
 class ForwardedTarget implements BlockTarget, Channel {
   readonly name: string;
@@ -307,12 +320,38 @@ class ForwardedTarget implements BlockTarget, Channel {
   }
 
   submit(request: BlockRequest): void {
+    const { kind, blockCount, atomic } = request;
+    if (blockCount <= askedBlocksMax || (kind === "status" && !atomic)) return this.#ask(request);
+    if (!atomic && (kind === "zero" || kind === "unmap")) return this.#askInParts(request);
+    request.error = "too-long";
+    request.onDone(request);
+  }
+
+  /** What is no one record for the owner either: one part after the other. */
+  #askInParts(request: BlockRequest): void {
+    const end = request.startLba + request.blockCount;
+    const part: PlainRequest = new PlainRequest(() => {
+      part.startLba += part.blockCount;
+      part.blockCount = Math.min(askedBlocksMax, end - part.startLba);
+      if (part.error === null && part.blockCount > 0 && !this.#closed) return this.#ask(part);
+      request.error = part.error ?? (part.blockCount > 0 ? "closed" : null);
+      request.onDone(request);
+    });
+    part.kind = request.kind;
+    part.keepAllocated = request.keepAllocated;
+    part.startLba = request.startLba;
+    part.blockCount = askedBlocksMax;
+    this.#ask(part);
+  }
+
+  #ask(request: BlockRequest): void {
     this.#lastId = (this.#lastId + 1) >>> 0;
     this.#requests.set(this.#lastId, request);
     const head = this.#head;
     head.code = blockCode(request);
     head.id = this.#lastId;
-    head.first = request.blockCount;
+    // Of a longer range the status of its beginning is an answer.
+    head.first = Math.min(request.blockCount, askedBlocksMax);
     head.wide = request.startLba;
     this.#writer.put(head, nothing, request.payload);
   }

@@ -11,6 +11,7 @@
  * Invariants:
  * - A task that may have changed something is given to one seat only: what becomes of it at a lost one is not known, and the host hears so.
  * - A task ends once for the transport, and never inside `leave`.
+ * - Task management is answered behind the tasks that it has ended: also when its seat was lost before it has said so.
  * - Of a volume that is on its way from part to part a task waits, though no part lists it at the moment: a nexus that was there before knows
  *   its LUN, and one that has come meanwhile takes each that is not listed for it.
  */
@@ -28,9 +29,10 @@ import { Asc, encodeSense, SenseKey } from "../frontend/scsi/sense.ts";
 import { lunList, reportLunsOpcode } from "../frontend/scsi/spc_inquiry.ts";
 import { ScsiStatus, type ScsiTask } from "../frontend/scsi/task.ts";
 import type { BlockError } from "../volume/block_request.ts";
-import { acquireRelay, type RelayTask, releaseRelay } from "./front_task.ts";
+import { type Asked, acquireRelay, type RelayTask, releaseRelay } from "./front_task.ts";
 import { pairLimits } from "./limits.ts";
 import type { SeatedUnits } from "./seated_units.ts";
+import { UnitNews } from "./unit_news.ts";
 
 const noBytes = new Uint8Array(0);
 
@@ -39,12 +41,6 @@ const changesNothing = new Set([
   0x00, 0x03, 0x08, 0x12, 0x1a, 0x25, 0x28, 0x34, 0x37, 0x3c, 0x4d, 0x5a, 0x5e, 0x88, 0x90, 0x9e, 0xa0, 0xa3, 0xa8,
   0xb7,
 ]);
-
-/** Task management that a seat has not answered yet. */
-interface Asked {
-  readonly part: number;
-  done(outcome: TaskFunctionOutcome): void;
-}
 
 export class FrontNexus implements Nexus {
   readonly identity: NexusIdentity;
@@ -61,8 +57,11 @@ export class FrontNexus implements Nexus {
   readonly #held = new Set<number>();
   /** It has come while volumes were on their way: which LUNs are theirs is not known here. */
   #isNewcomer: boolean;
+  /** The initiator has not asked for anything yet. */
+  #isBeginning = true;
   readonly #relays = new Set<RelayTask>();
   readonly #asked = new Set<Asked>();
+  readonly #news = new UnitNews();
   #patience: Timer | null = null;
   #closed = false;
 
@@ -75,6 +74,7 @@ export class FrontNexus implements Nexus {
     this.#isNewcomer = units.holdsVolumes;
     for (const part of units.parts) this.seat(part);
     this.hold();
+    this.#isBeginning = false;
   }
 
   // ---------------------------------------------------------------- from the transport
@@ -88,9 +88,10 @@ export class FrontNexus implements Nexus {
       task.dataOutBytes = task.dataOutBytesMax;
     } else {
       relay.nexus = nexus;
-      const judged = nexus.judge(relay);
+      const judged = this.#judgeAt(nexus, relay);
       task.dataOutBytes = relay.dataOutBytes;
       if (judged === "rejected") {
+        this.#note(relay);
         relay.tell(task);
         releaseRelay(relay);
         return "rejected";
@@ -153,6 +154,8 @@ export class FrontNexus implements Nexus {
       left++;
       const asked: Asked = { part, done: oneDone };
       this.#asked.add(asked);
+      if (action !== TaskFunction.clearAca)
+        for (const relay of this.#relays) if (relay.nexus === nexus && isMeant(relay)) relay.asked = asked;
       nexus.manage(action, lun, tag, (said) => {
         if (this.#asked.delete(asked)) oneDone(said);
       });
@@ -206,8 +209,11 @@ export class FrontNexus implements Nexus {
     );
     if (nexus === null) return;
     this.#served.add(part);
+    this.#news.served(this.#units.lunsIn(part, this.identity.host), isContinued);
     this.#seated[part] = nexus;
     this.release();
+    // It has been told of the LUNs of the other parts alone.
+    if (!isContinued && !this.#isBeginning) this.#host.attention();
   }
 
   /** What waited for a seat that is there goes on. */
@@ -279,17 +285,17 @@ export class FrontNexus implements Nexus {
 
   /** The seat touches nothing any more: what it had under way is decided. */
   settle(part: number): void {
-    for (const asked of [...this.#asked]) {
-      // Everything that it had has come to an end.
-      if (asked.part === part && this.#asked.delete(asked)) asked.done("complete");
-    }
+    const asked = [...this.#asked].filter((one) => one.part === part);
     for (const relay of [...this.#relays]) {
       if (relay.part !== part || relay.phase !== "running") continue;
       relay.phase = "ready";
-      if (relay.aborted || this.#closed) this.#abort(relay);
+      const isToEnd = relay.asked !== null && asked.includes(relay.asked);
+      if (relay.aborted || isToEnd || this.#closed) this.#abort(relay);
       else if (changesNothing.has(relay.cdb[0]!)) this.#wait();
       else this.#failReady(relay, SenseKey.abortedCommand, Asc.none);
     }
+    // Everything that it had has come to an end.
+    for (const one of asked) if (this.#asked.delete(one)) one.done("complete");
   }
 
   // ---------------------------------------------------------------- within
@@ -303,6 +309,7 @@ export class FrontNexus implements Nexus {
     fresh.dataOut = relay.dataOut;
     fresh.dataOutBytes = relay.dataOutBytes;
     fresh.dataInBytes = relay.dataInBytes;
+    fresh.asked = relay.asked;
     fresh.aborted = relay.aborted;
     outer.standing = fresh;
     this.#relays.delete(relay);
@@ -316,12 +323,28 @@ export class FrontNexus implements Nexus {
     const outer = relay.outer!;
     const nexus = this.#seated[relay.part]!;
     relay.nexus = nexus;
-    if (nexus.judge(relay) === "rejected") {
+    if (this.#judgeAt(nexus, relay) === "rejected") {
       this.#leave(relay);
       return "done";
     }
     relay.dataOut = prefix(outer.dataOut, relay.dataOutBytes);
     return this.#run(relay);
+  }
+
+  #judgeAt(nexus: Nexus, relay: RelayTask): "accepted" | "rejected" {
+    const asc = this.#news.take(decodeLun(relay.lun) ?? -1, relay.cdb[0]!);
+    if (asc === null) return nexus.judge(relay);
+    relay.dataOutBytes = 0;
+    this.#fails(relay, SenseKey.unitAttention, asc);
+    return "rejected";
+  }
+
+  #note(relay: RelayTask): void {
+    const lun = this.#news.isTelling(relay) ? decodeLun(relay.lun) : null;
+    if (lun === null) return;
+    const { part } = relay;
+    const now = () => this.#units.lunsIn(part, this.identity.host).find((one) => one.lun === lun);
+    this.#news.answered(lun, relay, now);
   }
 
   #run(relay: RelayTask): "done" | "reads" | "pending" {
@@ -347,7 +370,8 @@ export class FrontNexus implements Nexus {
   /** A seat knows the LUNs of its own part; the initiator is told of all. */
   #completeLuns(relay: RelayTask): void {
     if (relay.cdb[0] !== reportLunsOpcode || relay.status !== ScsiStatus.good || this.#units.parts.length === 1) return;
-    const luns = new Set([...this.#units.luns(this.identity.host), ...this.#held]);
+    const { host } = this.identity;
+    const luns = new Set([...this.#units.luns(host), ...this.#units.awayLuns(host), ...this.#held]);
     const list = lunList(relay.cdb, [...luns]);
     relay.dataIn = list.subarray(0, u32(relay.cdb, 6));
     relay.dataInBytes = relay.dataIn.byteLength;
@@ -364,6 +388,7 @@ export class FrontNexus implements Nexus {
 
   /** Takes the task out of everything; the transport's has what it came to. */
   #leave(relay: RelayTask): void {
+    if (!this.#closed) this.#note(relay);
     relay.tell(relay.outer!);
     this.#forget(relay);
   }

@@ -4,6 +4,8 @@
  * Invariants:
  * - The seat has requests of its own (`RelayRequest`), never those of the front ends: one that ends late, or never, disturbs nobody.
  * - Every request of a front end is done once: by the seat, or at `settle` with the error "closed".
+ * - A seat that has been left is asked for nothing, also through a target at which nothing was under way when it was left: what it
+ *   could still read at once is memory that is the next owner's by then.
  */
 import type { BlockRequest, BlockTarget } from "../volume/block_request.ts";
 import { noBytes, PlainRequest } from "../volume/plain_request.ts";
@@ -27,8 +29,15 @@ const keptMax = 1024;
 const kept: RelayRequest[] = [];
 const noPayload: readonly Uint8Array[] = [];
 
+/** One seat, as long as it is not left. */
+export interface Stay {
+  isOver: boolean;
+}
+
 /** Who keeps the targets of a seat together. */
 export interface TargetKeeper {
+  /** The present one. */
+  readonly stay: Stay;
   /** Something is under way at the target. */
   busy(target: FrontTarget): void;
   /** Nothing is. */
@@ -40,6 +49,7 @@ export class FrontTarget implements BlockTarget {
   readonly lendsReads: boolean;
   readonly #inner: BlockTarget;
   readonly #keeper: TargetKeeper;
+  readonly #stay: Stay;
   readonly #closed: () => void;
   readonly #underWay = new Set<RelayRequest>();
   #ended: ((reason: string, isLost: boolean) => void) | null = null;
@@ -51,6 +61,7 @@ export class FrontTarget implements BlockTarget {
     this.lendsReads = inner.lendsReads;
     this.#inner = inner;
     this.#keeper = keeper;
+    this.#stay = keeper.stay;
     this.#closed = closed;
   }
 
@@ -70,12 +81,16 @@ export class FrontTarget implements BlockTarget {
     return this.#inner.atomicBlocksMax();
   }
 
+  get #isOpen(): boolean {
+    return this.#state === "open" && !this.#stay.isOver;
+  }
+
   tryRead(startLba: number, target: Uint8Array): boolean {
-    return this.#state === "open" && this.#inner.tryRead(startLba, target);
+    return this.#isOpen && this.#inner.tryRead(startLba, target);
   }
 
   submit(request: BlockRequest): void {
-    if (this.#state !== "open") {
+    if (!this.#isOpen) {
       request.error = "closed";
       return request.onDone(request);
     }

@@ -1,6 +1,6 @@
 /** A task as a seat has it, in place of the transport's own: `front_nexus.ts`. Pooled. */
 
-import type { Nexus } from "../frontend/scsi/device_server.ts";
+import type { Nexus, TaskFunctionOutcome } from "../frontend/scsi/device_server.ts";
 import { type MediumRead, ScsiStatus, type ScsiTask, TaskAttribute } from "../frontend/scsi/task.ts";
 import type { BlockTarget } from "../volume/block_request.ts";
 import type { FrontNexus } from "./front_nexus.ts";
@@ -11,6 +11,12 @@ export type RelayPhase =
   | "ready" // its data is here, and it waits for a seat
   | "running"
   | "reading"; // the transport reads its medium
+
+/** Task management that a seat has not answered yet. */
+export interface Asked {
+  readonly part: number;
+  done(outcome: TaskFunctionOutcome): void;
+}
 
 const noBytes = new Uint8Array(0);
 const noTarget = null as unknown as BlockTarget;
@@ -34,6 +40,8 @@ export class RelayTask implements ScsiTask {
   /** Who has judged it; null: it waits for a seat. */
   nexus: Nexus | null = null;
   phase: RelayPhase = "free";
+  /** What is to end it, whether its seat has heard of that or not. */
+  asked: Asked | null = null;
 
   lun: Uint8Array = noBytes;
   cdb: Uint8Array = noBytes;
@@ -69,6 +77,7 @@ export class RelayTask implements ScsiTask {
     this.part = part;
     this.nexus = null;
     this.phase = "collecting";
+    this.asked = null;
     this.lun = outer.lun;
     this.cdb = outer.cdb;
     this.attribute = outer.attribute;
@@ -94,6 +103,7 @@ export class RelayTask implements ScsiTask {
     this.outer = null;
     this.nexus = null;
     this.phase = "free";
+    this.asked = null;
     this.lun = noBytes;
     this.cdb = noBytes;
     this.dataOutBytes = 0;

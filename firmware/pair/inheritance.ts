@@ -17,8 +17,6 @@ export class Inheritance {
   readonly #heartbeatMs: number;
   #groups: ReadonlySet<string> = new Set();
   #untilMs = never;
-  /** Until when the owner has been followed. */
-  #followedMs = never;
   /** When the owner was heard last. */
   #heardMs = never;
 
@@ -27,17 +25,15 @@ export class Inheritance {
     this.#heartbeatMs = heartbeatMs;
   }
 
-  /** The owner, which has been followed until now, is lost; it was heard last at `heardMs`. */
+  /** The owner is lost; it was heard last at `heardMs`. */
   ownerIsLost(heardMs: number): void {
-    this.#followedMs = this.#clock.nowMs();
     this.#heardMs = heardMs;
   }
 
-  /** The owner, which has been followed until now, hands over, and has served these groups. */
+  /** The owner hands over, and has served these groups. */
   handedOver(served: readonly string[]): void {
-    this.ownerIsLost(this.#clock.nowMs());
     this.#groups = new Set(served);
-    this.#untilMs = this.#followedMs + pairLimits.inheritMs;
+    this.#untilMs = this.#clock.nowMs() + pairLimits.inheritMs;
   }
 
   /** The owner's page, which changes no more. `aliveMs`: the owner was alive then, or later; null: that is not known. */
@@ -54,11 +50,5 @@ export class Inheritance {
 
   has(groupId: string): boolean {
     return this.#untilMs >= this.#clock.nowMs() && this.#groups.has(groupId);
-  }
-
-  /** Whether the array has been kept going by one of the two until now. `aliveMs`: as with `takenOver`. */
-  isUnbroken(aliveMs: number | null): boolean {
-    const untilMs = Math.max(this.#followedMs, aliveMs ?? never);
-    return this.#followedMs > never && untilMs + pairLimits.inheritMs >= this.#clock.nowMs();
   }
 }

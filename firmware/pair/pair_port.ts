@@ -14,7 +14,7 @@ export interface PairPort extends PairControl {
   readonly isCopyWanted: boolean;
   /** Called once the groups are open, before the first host is served. */
   keptBy(keeper: CopyKeeper): void;
-  /** The partner has owned the array until a moment ago, and was heard to the end: to hosts the array has not stopped. */
+  /** It has been served since the process began, here or by the partner: to hosts at this appliance it has not stopped. */
   succeeds(): boolean;
   /** The partner has served the group to its end a moment ago: it goes on, without being confirmed by a peer. */
   inherits(groupId: string): boolean;

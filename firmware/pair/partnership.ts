@@ -371,7 +371,7 @@ export class Partnership implements PairPort {
   }
 
   succeeds(): boolean {
-    return this.#inheritance.isUnbroken(this.#heart.aliveMs);
+    return this.#options.wasServed();
   }
   inherits(groupId: string): boolean {
     return this.#inheritance.has(groupId);

@@ -26,6 +26,8 @@ export interface PartnershipOptions {
   readonly events: EventSink;
   /** Serves hosts at this appliance's ports, wherever the array is owned. */
   readonly front: HostFront;
+  /** The half has been served since the process began, here or by the partner. */
+  wasServed(): boolean;
   /** Starts the array's firmware on `hal`. */
   open(hal: Hal, pair: PairPort): Promise<StartOutcome>;
   /** The disk has refused something as it refuses the evicted. `isNeeded`: the firmware of the half cannot do without. */

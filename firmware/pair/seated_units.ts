@@ -7,9 +7,9 @@
 import type { Clock } from "../../hal/api/clock.ts";
 import type { DeviceServer, Nexus, NexusHost, NexusIdentity } from "../frontend/scsi/device_server.ts";
 import type { BlockTarget, ExportInfo, ExportTable } from "../volume/block_request.ts";
-import type { ChapCredentials, HostAuthority, HostIdentity } from "../volume/host_access.ts";
+import type { ChapCredentials, HostAuthority, HostIdentity, LunInfo } from "../volume/host_access.ts";
 import { FrontNexus } from "./front_nexus.ts";
-import { FrontTarget, type TargetKeeper } from "./front_target.ts";
+import { FrontTarget, type Stay, type TargetKeeper } from "./front_target.ts";
 import { pairLimits } from "./limits.ts";
 import type { Seat } from "./seat.ts";
 import { whenSo } from "./when_so.ts";
@@ -17,6 +17,7 @@ import { whenSo } from "./when_so.ts";
 /** What front ends have of one part. */
 class Part implements TargetKeeper {
   seat: Seat | null = null;
+  stay: Stay = { isOver: false };
   /** Open exports. */
   readonly exports = new Set<FrontTarget>();
   /** Targets at which something is under way. */
@@ -46,6 +47,8 @@ class Part implements TargetKeeper {
 
   leave(): void {
     this.seat = null;
+    this.stay.isOver = true;
+    this.stay = { isOver: false };
     for (const target of new Set([...this.exports, ...this.#busy])) target.leave();
   }
 
@@ -94,6 +97,7 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
       nexus.leave(part);
       const { host } = nexus.identity;
       const known = this.#lastParts.get(host) ?? new Map<number, number>();
+      for (const [lun, last] of known) if (last === part) known.delete(lun);
       for (const { lun } of seat?.luns(host) ?? []) known.set(lun, part);
       this.#lastParts.set(host, known);
     }
@@ -191,9 +195,20 @@ export class SeatedUnits implements DeviceServer, ExportTable, HostAuthority {
     );
   }
 
-  /** All LUNs of a host, in whichever part. */
+  /** All LUNs of a host, in whichever part that is served. */
   luns(host: HostIdentity): number[] {
     return this.#parts.flatMap(({ seat }) => seat?.luns(host).map(({ lun }) => lun) ?? []);
+  }
+
+  /** What a part has for a host now. */
+  lunsIn(part: number, host: HostIdentity): readonly LunInfo[] {
+    return this.#parts[part]!.seat?.luns(host) ?? [];
+  }
+
+  /** LUNs of the host in parts that nobody serves now, as they were last: they are as little gone as their part. */
+  awayLuns(host: HostIdentity): number[] {
+    const remembered = [...(this.#lastParts.get(host) ?? [])];
+    return remembered.filter(([, part]) => this.#parts[part]!.seat === null).map(([lun]) => lun);
   }
 
   front(part: number, target: BlockTarget): FrontTarget {

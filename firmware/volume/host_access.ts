@@ -22,6 +22,8 @@ export interface LunInfo {
   readonly uuid: string;
   /** Mapped read-only; a golden copy is read-only beside that (`BlockTarget.readOnly`). */
   readonly readOnly: boolean;
+  /** Its present size; absent where nobody asks for it. */
+  readonly blockCount?: number;
 }
 
 export interface LunTable {

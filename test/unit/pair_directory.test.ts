@@ -9,8 +9,10 @@ import { HostService, type HostServiceParts } from "../../firmware/pair/host_ser
 import { pairLimits } from "../../firmware/pair/limits.ts";
 import { type LongMessage, partsFor } from "../../firmware/pair/long_text.ts";
 import type { Seat } from "../../firmware/pair/seat.ts";
-import { WorkReader, workKinds } from "../../firmware/pair/work_wire.ts";
-import type { BlockTarget } from "../../firmware/volume/block_request.ts";
+import { blockCode, encodeExtents, errorCode } from "../../firmware/pair/work_codes.ts";
+import { WorkReader, WorkWriter, workKinds } from "../../firmware/pair/work_wire.ts";
+import type { BlockError, BlockExtent, BlockTarget } from "../../firmware/volume/block_request.ts";
+import { PlainRequest } from "../../firmware/volume/plain_request.ts";
 import { ManualClock } from "./support/manual_clock.ts";
 
 const test = suite("pair_directory");
@@ -139,6 +141,64 @@ test("a half has all the volumes that it may have -> its partner is told of each
 test("a partner of the former version -> it is told what fits one frame, and of more nothing that it could take for all", () => {
   assert.equal(halfWith(1000, longTextVersion - 1), { events: [], isTold: true });
   assert.equal(halfWith(8000, longTextVersion - 1), { events: ["directory-too-large"], isTold: false });
+});
+
+test("a host of a volume of 5 TiB asks for all of it at once → all of it is asked of the partner, in parts that a record can name", () => {
+  const tebiblocks = 2 ** 31;
+  const clock = new ManualClock();
+  const asked: { code: number; startLba: number; blockCount: number }[] = [];
+  const ids: { channel: number; id: number }[] = [];
+  const reader = new WorkReader(({ code, channel, id, wide, first }) => {
+    asked.push({ code, startLba: wide, blockCount: first });
+    ids.push({ channel, id });
+  });
+  const directory = directoryWith(true);
+  const [found] = directory.exports;
+  const large = { ...directory, exports: [{ ...found!, blockCount: 5 * tebiblocks }] };
+  const send = (message: PairMessage, payload: readonly Uint8Array[] = []) => {
+    if (message.kind === "ask") assert.is(reader.feed(Buffer.concat(payload)), null);
+  };
+  const seat = new PartnerSeat(clock, send, large);
+  const { target } = opened(seat);
+  const answer = (error: BlockError | null, extents: readonly BlockExtent[] = []): void => {
+    const writer = new WorkWriter(clock, (payload) => assert.is(seat.device.onTold(Buffer.concat(payload)), null));
+    const head = { kind: workKinds.block, code: errorCode(error), ...ids.at(-1)!, first: 0, second: 0, wide: 0 };
+    writer.put(head, [], [encodeExtents(extents)]);
+    clock.runDeferred();
+  };
+  for (const kind of ["zero", "unmap"] as const) {
+    for (const fails of [false, true]) {
+      let ends = 0;
+      const request = new PlainRequest(() => ends++);
+      request.kind = kind;
+      request.keepAllocated = kind === "zero";
+      request.blockCount = 5 * tebiblocks - 8;
+      target.submit(request);
+      clock.runDeferred();
+      for (let part = 0; part < (fails ? 1 : 4); part++) answer(null);
+      assert.is(ends, 0);
+      answer(fails ? "no-space" : null);
+      assert.equal([ends, request.error], [1, fails ? "no-space" : null]);
+      const code = blockCode({ kind, keepAllocated: kind === "zero", atomic: false });
+      const parts = [0, 1, 2, 3, 4].map((at) => ({ code, startLba: at * tebiblocks, blockCount: tebiblocks }));
+      parts[4]!.blockCount -= 8;
+      assert.equal(asked.splice(0), parts.slice(0, fails ? 2 : 5));
+    }
+  }
+  let isDone = false;
+  const status = new PlainRequest(() => {
+    isDone = true;
+  });
+  status.kind = "status";
+  status.blockCount = 2 * tebiblocks;
+  target.submit(status);
+  clock.runDeferred();
+  assert.equal(
+    asked.map(({ blockCount }) => blockCount),
+    [tebiblocks],
+  );
+  answer(null, [{ blockCount: 8, hole: true }]);
+  assert.ok(isDone && status.error === null);
 });
 
 test.run();

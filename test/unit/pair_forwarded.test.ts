@@ -3,7 +3,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { PairMessage } from "../../firmware/pair/frame.ts";
 import { HostService, type HostServiceParts } from "../../firmware/pair/host_service.ts";
-import { blockCode } from "../../firmware/pair/work_codes.ts";
+import { blockCode, errorCode } from "../../firmware/pair/work_codes.ts";
 import { type WorkHead, WorkReader, WorkWriter, workKinds } from "../../firmware/pair/work_wire.ts";
 import type { BlockRequest, BlockTarget } from "../../firmware/volume/block_request.ts";
 import { ManualClock } from "./support/manual_clock.ts";
@@ -20,7 +20,7 @@ class Service {
   readonly service: HostService;
 
   constructor() {
-    const reader = new WorkReader((head) => this.told.push(head));
+    const reader = new WorkReader((head) => this.told.push({ ...head }));
     const target = {
       name: "v",
       blockCount: () => 1 << 20,
@@ -113,6 +113,21 @@ test("a command ends after its session -> nobody in the next one is told", () =>
     bench.told.map(({ id, channel: at }) => [id, at]),
     [[7, channel]],
   );
+});
+
+test("a volume is refused, or has been closed just before -> what is asked of it is answered all the same", () => {
+  const bench = new Service();
+  for (const message of writeOf(3, 0, 4096, 1)) bench.ask(message);
+  bench.openVolume();
+  assert.is(bench.service.onMessage({ kind: "close", channel }, new Uint8Array()), null);
+  for (const message of writeOf(4, 0, 2 * 1024 * 1024, 1)) bench.ask(message);
+  bench.clock.runDeferred();
+  assert.equal(bench.requests, []);
+  const told = bench.told.map(({ id, code }) => ({ id, code }));
+  assert.equal(told, [
+    { id: 3, code: errorCode("closed") },
+    { id: 4, code: errorCode("closed") },
+  ]);
 });
 
 test.run();

@@ -6,6 +6,7 @@ import type { HostJson } from "../../firmware/manage/status_json.ts";
 import { pairLimits } from "../../firmware/pair/limits.ts";
 import type { PairBench, PairMachine, PathHost } from "./support/pair_bench.ts";
 import { PairInitiator } from "./support/pair_initiator.ts";
+import { cdb } from "./support/scsi_bench.ts";
 import { assertReads, filled, luns, mebibyte, owners, twoHalves, write } from "./support/two_halves.ts";
 
 const test = suite("pair_moves");
@@ -86,6 +87,18 @@ test("a group moves under load -> every write is answered, nothing acknowledged 
     assert.is(host.verify(), null);
     assert.ok(host.longestGapMs < 500, `the host waited ${host.longestGapMs} ms`);
   }
+});
+
+test("a host at the other appliance asks for something and logs out with the next byte -> nothing of it is left, and the group moves", () => {
+  const bench = twoHalves(1094);
+  const session = new PairInitiator(bench, "host");
+  session.login(bench.b);
+  write(session, 0, filled(1));
+  session.logoutBehind(() => {
+    session.begin(cdb.read10(0, 8), { readBytes: 4096 });
+    session.begin(cdb.write10(0, 8), { data: filled(2) });
+  });
+  assert.ok(move(bench, bench.a, "one", "oak-b"));
 });
 
 /** A host that writes to a group whose log has six segments by now. */

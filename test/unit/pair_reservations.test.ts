@@ -60,6 +60,24 @@ test("the owner is killed -> the reservation holds at its successor, and its hol
   assert.is(holder.run(cdb.write10(0, 1), block).status, good);
 });
 
+test("the owner is killed while the interconnect is cut, or its successor takes long -> the reservation holds: sessions go on there", () => {
+  for (const isCut of [true, false]) {
+    const site = reserved(67);
+    const { bench, other } = site;
+    other.login(bench.b);
+    bench.cut(isCut);
+    bench.runFor(5000);
+    if (!isCut) for (const slot of [0, 1]) bench.shelf.disk(slot).hang();
+    bench.a.machine.crash();
+    bench.runFor(isCut ? 0 : pairLimits.inheritMs + 1000);
+    for (const slot of [0, 1]) bench.shelf.disk(slot).unhang();
+    bench.until("the partner owns", () => bench.b.role === "owner");
+    ready(other);
+    assert.is(other.run(cdb.write10(0, 1), block).status, reservationConflict);
+    stillHolds(site, "b");
+  }
+});
+
 test("both lose power -> a reservation without APTPL is gone, also after a takeover later", () => {
   const site = reserved(62);
   const { bench, other } = site;

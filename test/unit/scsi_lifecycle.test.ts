@@ -383,6 +383,22 @@ test("SANITIZE, and the mapping of who waits for it goes → it is told, and the
   assert.is(b.run(testUnitReady).status, good);
 });
 
+test("the appliance ends in the midst of a SANITIZE → its unit has failed at the next start, until another one succeeds", () => {
+  const { bench, a } = pair(1, 64 << 20);
+  a.run(overwrite, { data: zeroes });
+  for (const command of [testUnitReady, [0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0]]) {
+    bench.start();
+    assert.is(bench.nexus("a").ready().run(command).senseCode, 0x033103);
+  }
+  const b = bench.nexus("b").ready();
+  assert.is(b.run([0x48, 0x02, 0, 0, 0, 0, 0, 0, 0, 0]).status, good);
+  assert.is(b.run(testUnitReady).status, good);
+  assert.is(bench.kept.size, 0);
+  bench.saveError = "as a test wants it";
+  assert.is(b.run(overwrite, { data: zeroes }).senseCode, 0x0b0000);
+  assert.is(b.run(testUnitReady).status, good, "it has not begun");
+});
+
 test("two SANITIZE whose data lands at the same time → one runs, the other is told", () => {
   const { bench, a, b, volume } = pair(1, 64 << 20);
   const first = a.judge(overwrite, { data: zeroes });

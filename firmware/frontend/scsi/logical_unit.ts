@@ -42,6 +42,8 @@ export class LogicalUnit {
   constructor(uuid: string, reservations: UnitReservations) {
     this.uuid = uuid;
     this.reservations = reservations;
+    const { sanitizing } = reservations;
+    if (sanitizing !== null) this.sanitize = { failed: true, progress: 0, mayExit: sanitizing.mayExit };
   }
 
   get tasks(): Iterable<Standing> {

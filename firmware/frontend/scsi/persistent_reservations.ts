@@ -246,7 +246,7 @@ export class PersistentReservations {
   }
 
   /** What `decode` reads; for a state that is to be kept. */
-  encode(): unknown {
+  encode(sanitizing: SanitizeNote | null = null): unknown {
     const holder = this.reservation?.holder ?? null;
     return {
       format: 1,
@@ -255,6 +255,7 @@ export class PersistentReservations {
       registrants: this.#registrants.map((one) => ({ ...one })),
       type: this.reservation?.type ?? 0,
       holder: holder === null ? -1 : this.#registrants.indexOf(holder),
+      ...(sanitizing === null ? {} : { sanitizing }),
     };
   }
 
@@ -345,9 +346,27 @@ function isWriteExclusive(type: ReservationType): boolean {
   );
 }
 
-/** Whether a kept state is kept over a loss of power too (APTPL). Documents of the first version held nothing else. */
+/** Whether a kept state's reservations are kept over a loss of power too (APTPL). Documents of the first version held nothing else. */
 export function outlastsPower(document: unknown): boolean {
   return (document as { aptpl?: unknown }).aptpl !== false;
+}
+
+/** A SANITIZE that has begun (SBC-4 5.30). It is kept with the reservations of its unit: whoever serves that next finds it failed. */
+export interface SanitizeNote {
+  /** AUSE: EXIT FAILURE MODE may end it. */
+  readonly mayExit: boolean;
+}
+
+export function sanitizingIn(document: unknown): SanitizeNote | null {
+  const note = (document as { sanitizing?: { mayExit?: unknown } } | null | undefined)?.sanitizing;
+  return note === undefined || note === null ? null : { mayExit: note.mayExit === true };
+}
+
+/** What is left of a kept state after a loss of power; undefined: nothing. */
+export function afterPowerLoss(document: unknown): unknown {
+  if (outlastsPower(document)) return document;
+  const sanitizing = sanitizingIn(document);
+  return sanitizing === null ? undefined : new PersistentReservations().encode(sanitizing);
 }
 
 interface Document {

@@ -5,7 +5,7 @@
 import type { ReservationShelf } from "../../volume/host_access.ts";
 import type { AccessClass } from "./command.ts";
 import type { ScsiNexus } from "./nexus.ts";
-import { type NexusName, PersistentReservations } from "./persistent_reservations.ts";
+import { type NexusName, PersistentReservations, type SanitizeNote, sanitizingIn } from "./persistent_reservations.ts";
 
 export class UnitReservations {
   readonly persistent: PersistentReservations;
@@ -13,6 +13,7 @@ export class UnitReservations {
   readonly #shelf: ReservationShelf;
   /** RESERVE(6) or RESERVE(10). */
   #reservedBy: ScsiNexus | null = null;
+  #sanitizing: SanitizeNote | null;
   #isKept: boolean;
   #keeping = false;
 
@@ -21,6 +22,7 @@ export class UnitReservations {
     this.#shelf = shelf;
     const document = shelf.load(uuid);
     this.#isKept = isKept(document);
+    this.#sanitizing = sanitizingIn(document);
     this.persistent = PersistentReservations.decode(document);
   }
 
@@ -69,14 +71,36 @@ export class UnitReservations {
 
   /** Makes the present state durable where that is wanted; `done(null)` when it is. Otherwise it is again as `before`. */
   keep(before: PersistentReservations, done: (error: string | null) => void): void {
+    this.#save((error) => {
+      if (error !== null) this.persistent.restore(before);
+      done(error);
+    });
+  }
+
+  /** A SANITIZE that has begun, and of which nobody has been told yet that it is over. */
+  get sanitizing(): SanitizeNote | null {
+    return this.#sanitizing;
+  }
+
+  /** Makes it durable that one begins, or with null that it is over. Not while `keeping`. */
+  noteSanitize(note: SanitizeNote | null, done: (error: string | null) => void): void {
+    const before = this.#sanitizing;
+    this.#sanitizing = note;
+    this.#save((error) => {
+      if (error !== null) this.#sanitizing = before;
+      done(error);
+    });
+  }
+
+  #save(done: (error: string | null) => void): void {
     const isForMove = this.#shelf.keepsAll && this.persistent.registrants.length > 0;
-    const wanted = this.persistent.persistent || isForMove;
+    const note = this.#sanitizing;
+    const wanted = this.persistent.persistent || isForMove || note !== null;
     if (!wanted && !this.#isKept) return done(null);
     this.#keeping = true;
-    this.#shelf.save(this.#uuid, wanted ? this.persistent.encode() : undefined, (error) => {
+    this.#shelf.save(this.#uuid, wanted ? this.persistent.encode(note) : undefined, (error) => {
       this.#keeping = false;
       if (error === null) this.#isKept = wanted;
-      else this.persistent.restore(before);
       done(error);
     });
   }

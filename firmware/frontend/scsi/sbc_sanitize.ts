@@ -10,7 +10,10 @@
  * What hosts see of the volume is sanitized; forks that the operator keeps (salvage sets) and copies at other arrays follow their own
  * rules. Several overwrite passes would go to fresh space each, so one pass writes what the last would leave.
  *
- * Invariant: while it runs, other commands on the unit end with SANITIZE IN PROGRESS, and it goes on when its session ends.
+ * Invariants:
+ * - While it runs, other commands on the unit end with SANITIZE IN PROGRESS, and it goes on when its session ends.
+ * - Nobody finds the unit ready before it has been sanitized: that it has begun is durable before a host is told so and before anything
+ *   is changed. Where the device server ends meanwhile, the unit's next one has it as failed.
  */
 import { type BlockError, type BlockRequest, type BlockTarget, logicalBlockBytes } from "../../volume/block_request.ts";
 import { joined, u16 } from "./cdb.ts";
@@ -21,6 +24,7 @@ import type { NexusOwner } from "./nexus.ts";
 import { mayWrite } from "./sbc_range.ts";
 import { Asc, SenseKey } from "./sense.ts";
 import type { Standing } from "./standing.ts";
+import { ScsiStatus } from "./task.ts";
 
 const immediate = 0x80;
 const allowUnrestrictedExit = 0x20;
@@ -65,8 +69,21 @@ function runExit(standing: Standing): Outcome {
   const { unit } = standing;
   if (unit.sanitize?.failed === true && !unit.sanitize.mayExit)
     return fail(standing, SenseKey.mediumError, Asc.sanitizeFailed);
-  if (unit.sanitize?.failed === true) unit.sanitize = null;
-  return good(standing);
+  if (unit.sanitize?.failed !== true) return good(standing);
+  if (unit.reservations.keeping) return busy(standing);
+  unit.reservations.noteSanitize(null, (error) => {
+    if (error === null) unit.sanitize = null;
+    if (error === null) good(standing);
+    else fail(standing, SenseKey.mediumError, Asc.sanitizeFailed);
+    end(standing);
+  });
+  return "pending";
+}
+
+/** Another change of what is kept of the unit is under way. */
+function busy(standing: Standing): Outcome {
+  standing.task.status = ScsiStatus.busy;
+  return "done";
 }
 
 function runOverwrite(standing: Standing): Outcome {
@@ -96,27 +113,38 @@ function sanitize(standing: Standing, block: Uint8Array | null): Outcome {
   const { access, unit, task, nexus } = standing;
   // Another one may have begun since this one's header was judged.
   if (isRunning(standing)) return "done";
+  if (unit.reservations.keeping) return busy(standing);
   const volume = nexus.owner.openForItself(nexus, access!.info);
   if (typeof volume === "string") return fail(standing, SenseKey.notReady, Asc.becomingReady);
   const mayExit = (task.cdb[1]! & allowUnrestrictedExit) !== 0;
+  const isImmediate = (task.cdb[1]! & immediate) !== 0;
   const work = new Sanitizing(unit, volume, block, mayExit, nexus.owner);
-  let isHeard = (task.cdb[1]! & immediate) === 0;
-  if (!isHeard) {
-    work.start(() => {});
-    return good(standing);
-  }
+  let isHeard = true;
   // Task management and the end of the session end the task; the operation goes on (SBC-4 4.11.3).
   standing.abandon = () => {
     isHeard = false;
     end(standing);
   };
-  work.start((error) => {
+  const tell = (isGood: boolean, refusal: () => void): void => {
     if (!isHeard) return;
-    if (error === null) good(standing);
-    else fail(standing, SenseKey.mediumError, Asc.sanitizeFailed);
+    isHeard = false;
+    if (isGood) good(standing);
+    else refusal();
     end(standing);
+  };
+  work.start({
+    begun: (isKept) => {
+      if (isImmediate || !isKept) tell(isKept, () => fail(standing, SenseKey.abortedCommand, Asc.none));
+    },
+    ended: (error) => tell(error === null, () => fail(standing, SenseKey.mediumError, Asc.sanitizeFailed)),
   });
   return "pending";
+}
+
+interface SanitizeListener {
+  /** False: it could not be made durable, and nothing has changed. */
+  begun(isKept: boolean): void;
+  ended(error: BlockError | null): void;
 }
 
 /** One SANITIZE at work, with a block request and an open volume of its own: it outlives its command, and its session. */
@@ -137,7 +165,7 @@ class Sanitizing implements BlockRequest {
   readonly #mayExit: boolean;
   readonly #owner: NexusOwner;
   #isVolumeGone = false;
-  #ended: (error: BlockError | null) => void = () => {};
+  #listener: SanitizeListener | null = null;
 
   constructor(unit: LogicalUnit, volume: BlockTarget, block: Uint8Array | null, mayExit: boolean, owner: NexusOwner) {
     this.#unit = unit;
@@ -150,13 +178,20 @@ class Sanitizing implements BlockRequest {
     if (!isZero) this.payload = new Array<Uint8Array>(scsiLimits.writeSamePartBlocks).fill(block);
   }
 
-  start(ended: (error: BlockError | null) => void): void {
-    this.#ended = ended;
+  start(listener: SanitizeListener): void {
+    this.#listener = listener;
     this.#volume.onEnded(() => {
       this.#isVolumeGone = true;
     });
+    const before = this.#unit.sanitize;
     this.#unit.sanitize = { failed: false, progress: 0, mayExit: this.#mayExit };
-    this.#next();
+    this.#unit.reservations.noteSanitize({ mayExit: this.#mayExit }, (error) => {
+      listener.begun(error === null);
+      if (error === null) return this.#next();
+      this.#unit.sanitize = before;
+      this.#volume.close();
+      this.#owner.unitUnused(this.#unit);
+    });
   }
 
   #next(): void {
@@ -181,9 +216,28 @@ class Sanitizing implements BlockRequest {
   }
 
   #finish(error: BlockError | null): void {
-    this.#unit.sanitize = error === null ? null : { failed: true, progress: 0, mayExit: this.#mayExit };
+    if (error === null) return this.#forget();
+    this.#unit.sanitize = { failed: true, progress: 0, mayExit: this.#mayExit };
+    this.#leave(error);
+  }
+
+  /** It is done; the unit is ready when nobody can take it for unfinished any more. */
+  #forget(): void {
+    // What is kept of the volume is another one's by now.
+    if (this.#isVolumeGone) return this.#finish("closed");
+    const { reservations } = this.#unit;
+    const again = (): void => this.#owner.after(scsiLimits.sanitizePartMs, () => this.#forget());
+    if (reservations.keeping) return again();
+    reservations.noteSanitize(null, (error) => {
+      if (error !== null) return again();
+      this.#unit.sanitize = null;
+      this.#leave(null);
+    });
+  }
+
+  #leave(error: BlockError | null): void {
     this.#volume.close();
-    this.#ended(error);
+    this.#listener?.ended(error);
     this.#owner.unitUnused(this.#unit);
   }
 }

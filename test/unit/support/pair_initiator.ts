@@ -9,6 +9,9 @@ export class PairInitiator {
   readonly #name: string;
   #initiator: Initiator | null = null;
   readonly #commands = new Map<number, Command>();
+  /** How often it was told to look at everything. */
+  attentions = 0;
+  readonly #managing = new Map<number, Management>();
 
   constructor(bench: PairBench, name: string) {
     this.#bench = bench;
@@ -75,6 +78,12 @@ export class PairInitiator {
   /** Hears what has come; to be called until a command has its status. */
   hear(): void {
     for (const answer of this.#initiator!.answers()) {
+      if (answer.opcode === opcodes.managed) {
+        const asked = this.#managing.get(answer.itt);
+        if (asked !== undefined) asked.response = answer.u8(2);
+        continue;
+      }
+      if (answer.opcode === opcodes.asyncMessage) this.attentions++;
       const command = this.#commands.get(answer.itt);
       if (command === undefined) continue;
       if (answer.opcode === opcodes.r2t) {
@@ -92,6 +101,23 @@ export class PairInitiator {
     }
   }
 
+  /** Whether the host reads what comes. */
+  set reads(reads: boolean) {
+    (this.#initiator!.wire as StreamWire).reads = reads;
+  }
+
+  /** Sends what `act` sends in one piece, and the end of the session behind it. */
+  logoutBehind(act: () => void): void {
+    const initiator = this.#initiator!;
+    const wire = initiator.wire as StreamWire;
+    wire.isHeld = true;
+    act();
+    initiator.logout();
+    wire.isHeld = false;
+    wire.send();
+    this.#bench.until("the session has ended", () => !this.isOpen);
+  }
+
   /** Waits a little, as a host does that is told to come again. */
   rest(): void {
     this.#bench.runFor(100);
@@ -99,13 +125,20 @@ export class PairInitiator {
 
   /** Task management on LUN 0: its response (RFC 7143 11.6.1). */
   manage(action: number, tag?: number): number {
-    const itt = this.#initiator!.manage(tag === undefined ? { action } : { action, tag });
-    let response: number | null = null;
+    const asked = this.beginManage(action, tag);
     this.#bench.until("a task management response", () => {
-      for (const answer of this.#initiator!.answers()) if (answer.itt === itt) response = answer.u8(2);
-      return response !== null;
+      this.hear();
+      return asked.response !== null;
     });
-    return response!;
+    return asked.response!;
+  }
+
+  /** Asks for task management on LUN 0, and does not wait. */
+  beginManage(action: number, tag?: number): Management {
+    const itt = this.#initiator!.manage(tag === undefined ? { action } : { action, tag });
+    const asked: Management = { response: null };
+    this.#managing.set(itt, asked);
+    return asked;
   }
 
   /** Runs one command to its end: status, and the sense key, ASC and ASCQ in one number. */
@@ -143,7 +176,12 @@ export interface Command {
   sense: number;
 }
 
-const opcodes = { response: 0x21, dataIn: 0x25, r2t: 0x31 };
+export interface Management {
+  /** null: not answered yet. */
+  response: number | null;
+}
+
+const opcodes = { response: 0x21, managed: 0x22, asyncMessage: 0x32, dataIn: 0x25, r2t: 0x31 };
 const immediateBytes = 4096;
 
 class StreamWire implements Wire, StreamHandler {
@@ -151,6 +189,7 @@ class StreamWire implements Wire, StreamHandler {
   readonly #stream: ByteStream;
   readonly #closed: () => void;
   isClosed = false;
+  isHeld = false;
   #unsent = new Uint8Array(0);
 
   constructor(stream: ByteStream, closed: () => void) {
@@ -168,7 +207,13 @@ class StreamWire implements Wire, StreamHandler {
   }
 
   onDrain(): void {
-    if (this.#unsent.byteLength > 0) this.#unsent = this.#unsent.slice(this.#stream.write(this.#unsent));
+    if (this.#unsent.byteLength > 0 && !this.isHeld)
+      this.#unsent = this.#unsent.slice(this.#stream.write(this.#unsent));
+  }
+
+  set reads(reads: boolean) {
+    if (reads) this.#stream.resume();
+    else this.#stream.pause();
   }
 
   onEnd(): void {
