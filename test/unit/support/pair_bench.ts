@@ -287,7 +287,9 @@ export class PairBench {
 
   /** What has been stored and needs no persist of its own goes along with the next. */
   settleStores(): void {
-    this.answer(new Promise<string>((resolve) => this.owner.partnership!.mirror.persist(resolve)));
+    for (const { appliance } of this.machines)
+      for (const { role, mirror } of appliance!.halves)
+        if (role === "owner") this.answer(new Promise<string>((resolve) => mirror.persist(resolve)));
   }
 
   /** Both caches hold the same, byte for byte. */
