@@ -82,6 +82,7 @@ export const schemas = {
   groupFailback: v.strictObject({ timeoutMs }),
   poolScrub: v.strictObject({ timeoutMs }),
   groupVerify: v.strictObject({ peer: nameOrNull, timeoutMs }),
+  timeoutMs,
   pairFailover: v.strictObject({ to: nameOrNull, timeoutMs }),
   pairMove: v.strictObject({ group: name, to: name, timeoutMs }),
   hostAdd: v.strictObject({

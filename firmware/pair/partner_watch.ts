@@ -10,8 +10,8 @@
  *
  * Invariants:
  * - `gone` is called only with the fence's proof, and never on the word of a port that has called a partner dead that was heard.
- * - A partner that is not dead has no lease any more: with nothing of it landing, its page has been seen to stand still for the limit, or
- *   to say that it owns nothing.
+ * - A partner that is not dead has no lease any more: with nothing of it landing, its page has been seen to stand still for the limit, its
+ *   own or the partner's, whichever is longer, or to say that it owns nothing.
  * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
  *   then the preferred one of the two does not wait for ever.
  * - What counts on the shelf is the partner's main loop. One that falls silent there when it does on the interconnect has the limit; one
@@ -46,6 +46,7 @@ export class PartnerWatch {
   /** Since when the power port calls a partner dead that was not lost; null: it does not. */
   #deadSinceMs: number | null = null;
   #contradicted = false;
+  #doubt: string | null = null;
 
   constructor(options: PartnerWatchOptions) {
     this.#options = options;
@@ -62,8 +63,14 @@ export class PartnerWatch {
     return this.#options.clock.nowMs() - this.#apartSinceMs;
   }
 
+  /** Why the partner, which is silent, is not proven harmless, and what is to be done; null: nothing stands in the way. */
+  get doubt(): string | null {
+    return this.#doubt;
+  }
+
   met(): void {
     this.#everMet = true;
+    this.#doubt = null;
     this.#options.fence.met();
   }
 
@@ -110,7 +117,10 @@ export class PartnerWatch {
     const nowMs = clock.nowMs();
     // Both of a site that gets its power back are to meet before one of them counts the other dead.
     const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
-    if (mayLook && !this.portIsWrong && !this.#countsOnShelf() && fence.isHarmless()) return gone("is proven dead");
+    if (mayLook && !this.portIsWrong && !this.#countsOnShelf() && fence.isHarmless()) {
+      this.#doubt = null;
+      return gone("is proven dead");
+    }
     if (!this.#isFencing && this.#isSilent()) return this.#fence();
     this.#timer = clock.after(pairLimits.lookMs, () => this.look());
   }
@@ -144,9 +154,11 @@ export class PartnerWatch {
     fence.fence((doubt) => {
       if (doubt === null && !fence.kills) return this.#lookForLease();
       this.#isFencing = false;
+      this.#doubt = null;
       if (!isWatching()) return;
       if (doubt === null) return gone(words.done);
-      events.emit("partner-not-fenced", `${target} ${words.failed} (${doubt}): nothing is taken over; ${words.help}`);
+      this.#doubt = `${target} ${words.failed} (${doubt}): nothing is taken over; ${words.help}`;
+      events.emit("partner-not-fenced", this.#doubt);
       this.#timer = clock.after(times.limitMs, () => this.look());
     });
   }
@@ -158,8 +170,10 @@ export class PartnerWatch {
       this.#isFencing = false;
       if (!isWatching()) return;
       const { silentMs } = heart;
+      // Profiles that are changed one after the other differ for a while.
+      const leaseMs = Math.max(times.limitMs, heart.partnerLimitMs);
       const isOver =
-        last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= times.limitMs)));
+        last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= leaseMs)));
       if (isOver) return gone(fence.words.done);
       this.#timer = clock.after(last === "unknown" ? times.limitMs : pairLimits.lookMs, () => this.look());
     });
