@@ -5,8 +5,8 @@
  * The file names its holder, so that a power port on the same machine can kill it: process, start, and which appliance it is.
  *
  * Invariants:
- * - What the lock says counts for the appliance that the file names: a profile that names another one's lock proves and kills nothing. A file
- *   of a version that did not write it counts for whoever is asked about.
+ * - Only the appliance that is meant is killed, and the file names its holder: a profile that names another one's lock kills nobody. A file of a
+ *   version that did not write the name counts for whoever is asked about.
  * - The lock is taken before anything of the shelves is opened, and never given back before the process ends.
  * - A look takes the lock for a moment only; a holder that starts meanwhile tries again.
  */
@@ -61,14 +61,12 @@ export function holderName(array: string, appliance: string): string {
   return `${array}/${appliance}`;
 }
 
-/**
- * Whether nobody holds the lock, and `holder` held it last: that one is dead. A file that does not exist was never held.
- */
-export function isFree(path: string, holder: string): boolean {
+/** Whether nobody holds the lock: its last holder is dead, whatever it was called. A file that does not exist was never held. */
+export function isFree(path: string): boolean {
   const fd = openToLook(path);
   if (fd === "missing") return true;
   if (fd === "unreadable") return false;
-  const free = lockExclusive(fd) && isNamed(contentOf(fd), holder);
+  const free = lockExclusive(fd);
   closeSync(fd);
   return free;
 }
@@ -79,7 +77,8 @@ export function holderOf(path: string, holder: string): ProcessName | string | n
   if (typeof fd === "string") return null;
   const content = contentOf(fd);
   closeSync(fd);
-  if (!isNamed(content, holder)) return content[2]!;
+  const [, , name = ""] = content;
+  if (name !== "" && name !== holder) return name;
   const [pid, startTicks] = content.slice(0, 2).map(Number);
   if (!Number.isSafeInteger(pid) || !Number.isSafeInteger(startTicks) || pid === undefined || pid <= 1) return null;
   const running = processOf(pid);
@@ -91,10 +90,6 @@ function contentOf(fd: number): string[] {
   const bytes = new Uint8Array(contentBytesMax);
   const length = readSync(fd, bytes, 0, bytes.byteLength, 0);
   return new TextDecoder().decode(bytes.subarray(0, length)).trim().split(" ");
-}
-
-function isNamed([, , name = ""]: readonly string[], holder: string): boolean {
-  return name === "" || name === holder;
 }
 
 function openToLook(path: string): number | "missing" | "unreadable" {

@@ -2,7 +2,7 @@
  * The power port for a partner on the same machine: SIGKILL, then proof by the lock that the partner holds for life.
  *
  * A process that is stopped, or hangs in its main loop, dies all the same; one that waits in the kernel for a disk dies when that wait is
- * over, and until then the port does not claim it dead. A lock of another appliance than the target proves nothing, and nobody is killed.
+ * over, and until then the port does not claim it dead. Whoever holds a lock that the target has nothing to do with is not killed.
  */
 import type { Clock } from "../api/clock.ts";
 import type { PowerPort } from "../api/power.ts";
@@ -32,7 +32,7 @@ export class LinuxPowerPort implements PowerPort {
   }
 
   isDead(): boolean {
-    return isFree(this.#lockPath, this.#holder);
+    return isFree(this.#lockPath);
   }
 
   kill(done: (doubt: string | null) => void): void {
