@@ -104,6 +104,8 @@ class ArrayApi {
     if (noun === "events" || noun === "lab") return this.#halves[0]!.own(method, path, body);
     if (line === "GET /v1/pair") return ok(this.#pairStatus());
     if (line === "GET /v1/pair/trial") return this.#partnerTrial();
+    if (line.startsWith("POST /v1/pair/") && !isObject(body))
+      return failed(400, "invalid", "the body must be a JSON object");
     if (line === "POST /v1/pair/failover") return this.#failover(body);
     if (line === "POST /v1/pair/move") return this.#move(body);
     if (line === "GET /v1/status") return ok(await this.#status());
@@ -423,6 +425,17 @@ function parsed(body: string): Record<string, unknown> {
     return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   } catch {
     return {};
+  }
+}
+
+/** Nothing is an empty one. */
+function isObject(body: string): boolean {
+  if (body === "") return true;
+  try {
+    const value: unknown = JSON.parse(body);
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
   }
 }
 

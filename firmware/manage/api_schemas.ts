@@ -115,5 +115,7 @@ export const schemas = {
 /** One line that names the field and what is wrong with it. */
 export function describeIssue(issue: v.BaseIssue<unknown>): string {
   const field = v.getDotPath(issue);
+  if (issue.type === "strict_object" && issue.expected === "never")
+    return `${field ?? "a field"}: not known to this array, or to its version; leave it out`;
   return field === null ? issue.message : `${field}: ${issue.message}`;
 }

@@ -117,6 +117,15 @@ test("a failover with words that mean nothing -> refused at once, whoever owns w
   bench.untilHalves("a", "b");
 });
 
+test("a failover whose body is no JSON object -> refused, and nothing moves", () => {
+  const bench = twoHalves(1318);
+  for (const body of ["{", "[1]", "7", "null", '{"to":"oak-a"'])
+    for (const { api } of bench.machines)
+      assert.is(bench.answer(api!("POST", "/v1/pair/failover", body)).status, 400, body);
+  bench.runFor(1000);
+  bench.untilHalves("a", "b");
+});
+
 test("a command that may take ten minutes, given at the one that does not own -> is waited for so long", () => {
   const bench = twoHalves(1315);
   const { api } = bench.a.appliance!.halves[0]!;
