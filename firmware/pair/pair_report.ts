@@ -66,8 +66,9 @@ function stateOf(facts: PairFacts): PairStatusJson["state"] {
     return mirror.state === "alone" ? "degraded" : "copying";
   }
   if (role === "standby" && theirs?.role === "owner") return statesOfCopy[theirs.copy];
-  const isElsewhere = isHeard(facts) && facts.heart.partnerOwns;
-  return role === "free" && !met && (everMet || isElsewhere) ? "isolated" : "starting";
+  // One that falls silent everywhere is about to be proven dead, or cannot be: that is no cut.
+  const isElsewhere = isHeard(facts) && (everMet || facts.heart.partnerOwns);
+  return role === "free" && !met && isElsewhere ? "isolated" : "starting";
 }
 
 /** The partner lives, as its page on the shelf says, and no proof of its death says otherwise. */

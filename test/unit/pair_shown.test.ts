@@ -89,6 +89,24 @@ test("the interconnect is cut -> both appliances are up, and what needs both hal
   bench.untilAllMirrored();
 });
 
+test("the partner falls silent and cannot be proven dead -> nobody calls that a cut interconnect, and the status says what to do", () => {
+  const bench = twoHalves(1319);
+  bench.b.machine.powerFaults.broken = "alive";
+  bench.a.machine.pause();
+  const seen = new Set<string>();
+  for (let ms = 0; ms < 5000; ms += 50) {
+    bench.runFor(50);
+    seen.add(pairOf(bench, bench.b).state);
+  }
+  assert.equal([...seen], ["mirrored", "starting"]);
+  assert.equal(states(bench, bench.b)["oak-a"], "down");
+  assert.ok(has(statusOf(bench, bench.b), "partner-not-fenced", /oak-a could not be proven dead/));
+  assert.is(bench.refusal(bench.b, "POST", "/v1/pair/failover", { to: "oak-b" }), "starting");
+  bench.a.machine.resume();
+  bench.untilAllMirrored();
+  assert.not(has(statusOf(bench, bench.b), "partner-not-fenced"));
+});
+
 test("a failover whose caller does not wait -> both halves go all the same; another one meanwhile is refused", () => {
   const bench = twoHalves(1313);
   bench.untilAllMirrored();
