@@ -24,6 +24,7 @@ import type {
   WarningJson,
 } from "./manage/status_json.ts";
 import { ArrayTurns } from "./pair/array_turns.ts";
+import { pairLimits } from "./pair/limits.ts";
 import type { Partnership } from "./pair/partnership.ts";
 import type { PairAppliance } from "./pair_appliance.ts";
 
@@ -172,9 +173,12 @@ class ArrayApi {
     return mergeStatus(statuses, { appliance, partner, state, warnings: [...warnings, ...(await asked)] });
   }
 
-  /** What the partner has to say of the pair: one that owns nothing may be the one that could not take over. */
+  /** What the partner has to say of the pair: one that owns nothing may be the one that could not take over. Nobody waits long for it. */
   async #partnersWarnings(): Promise<WarningJson[]> {
-    const asked = this.#halves.map(({ partnership }) => partnership.askPartner("GET", "/v1/pair", "") ?? null);
+    const asked = this.#halves.map(({ partnership }) => {
+      const answer = partnership.askPartner("GET", "/v1/pair", "") ?? Promise.resolve(null);
+      return orTimeout<ApiAnswer | null>(this.#parts.clock, pairLimits.warningsMs, answer, () => null);
+    });
     const schema = v.object({ warnings: v.optional(v.array(v.object({ code: v.string(), text: v.string() })), []) });
     return (await Promise.all(asked)).flatMap((answer) => {
       const told = v.safeParse(schema, answer?.body);
@@ -353,8 +357,10 @@ class ArrayApi {
       const owner = home ? half.partnership.preferredOwner : to;
       if (half.partnership.status().owner === owner) continue;
       const answer = await this.#ask(half, "POST", "/v1/pair/failover", JSON.stringify({ to: owner }));
-      if (answer.status === 503) return this.#needsBoth() ?? answer;
-      if (answer.status !== 200) return answer;
+      if (answer.status !== 200) {
+        const refusal = answer.status === 503 ? (this.#needsBoth() ?? answer) : answer;
+        return changed ? partly(refusal) : refusal;
+      }
       changed ||= (answer.body as FailoverJson).changed;
     }
     const owner = this.#halves[0]!.partnership.status().owner ?? to;
@@ -416,6 +422,11 @@ function ok(body: unknown): ApiAnswer {
 
 function failed(status: number, code: string, text: string): ApiAnswer {
   return { status, body: { error: { code, text } } };
+}
+
+function partly({ status, body }: ApiAnswer): ApiAnswer {
+  const { code, text } = (body as { error: { code: string; text: string } }).error;
+  return failed(status, code, `${text}; the first half has been handed over, the second one has not`);
 }
 
 /** What is no object is judged by the half that gets it. */
