@@ -14,7 +14,7 @@ import { type Api, type ApiAnswer, alwaysAnswering, createApi, decodeSegments, o
 import { describeIssue, schemas } from "./manage/api_schemas.ts";
 import type { FailoverJson, LabPort } from "./manage/control.ts";
 import type { EventLog } from "./manage/events.ts";
-import { mergedLists, mergePairStatus, mergeStatus, mergeSupport } from "./manage/merged_documents.ts";
+import { mergedLists, mergePairStatus, mergeStatus, mergeSupport, once } from "./manage/merged_documents.ts";
 import type {
   ApplianceJson,
   GroupJson,
@@ -103,7 +103,7 @@ class ArrayApi {
     const [, , noun = "", name, verb] = pathname.split("/");
     const line = `${method} ${pathname}`;
     if (noun === "events" || noun === "lab") return this.#halves[0]!.own(method, path, body);
-    if (line === "GET /v1/pair") return ok(this.#pairStatus());
+    if (line === "GET /v1/pair") return ok(await this.#pairSeen());
     if (line === "GET /v1/pair/trial") return this.#partnerTrial();
     if (line.startsWith("POST /v1/pair/") && !isObject(body))
       return failed(400, "invalid", "the body must be a JSON object");
@@ -161,7 +161,7 @@ class ArrayApi {
 
   async #status(): Promise<StatusJson> {
     const { appliance } = this.#parts;
-    const asked = this.#partnersWarnings();
+    const seen = this.#pairSeen();
     const statuses = await Promise.all(
       this.#halves.map(async (half) => {
         const answer = await this.#ask(half, "GET", "/v1/status");
@@ -169,8 +169,15 @@ class ArrayApi {
       }),
     );
     const { partner } = this.#halves[0]!.partnership;
-    const { state, warnings } = this.#pairStatus();
-    return mergeStatus(statuses, { appliance, partner, state, warnings: [...warnings, ...(await asked)] });
+    const { state, warnings } = await seen;
+    return mergeStatus(statuses, { appliance, partner, state, warnings });
+  }
+
+  /** As this appliance sees it, with what the partner warns of: of a standby that lacks a disk the owner knows. */
+  async #pairSeen(): Promise<PairStatusJson> {
+    const theirs = await this.#partnersWarnings();
+    const own = this.#pairStatus();
+    return { ...own, warnings: once([...own.warnings, ...theirs]) };
   }
 
   /** What the partner has to say of the pair: one that owns nothing may be the one that could not take over. Nobody waits long for it. */

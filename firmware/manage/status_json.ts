@@ -78,7 +78,7 @@ export interface PairStatusJson extends PairJson {
   readonly nics: readonly { readonly name: string; readonly up: boolean }[];
   /** What hosts write is acknowledged from the own write cache alone, by the operator's choice. */
   readonly writesBackAlone: boolean;
-  /** Of the pair, as the appliance that answers sees it; in the status too. */
+  /** Of the pair, as either appliance sees it; in the status too. */
   readonly warnings: readonly WarningJson[];
 }
 

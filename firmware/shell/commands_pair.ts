@@ -24,7 +24,7 @@ export const pairCommands: readonly Command[] = [
     noun: "pair",
     verb: "status",
     summary: "who owns the array's halves, and how the copies of the write cache are",
-    details: "Answered by the appliance that is asked, as it sees the pair itself.",
+    details: "Answered by the appliance that is asked, as it sees the pair itself; the warnings are of both.",
     args: [],
     options: [],
     run: ({ ask, style }) => answered(ask<PairStatusJson>("GET", "/v1/pair"), (status) => statusText(style, status)),

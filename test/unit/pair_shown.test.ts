@@ -48,6 +48,19 @@ test("the standby's disk takes nothing -> either appliance says so, nothing is h
   bench.untilHalves("b", "b");
 });
 
+test("a slot of the standby is empty -> pair status at the standby itself says that it could not take over", () => {
+  const bench = twoHalves(1320);
+  bench.call(bench.a, "POST", "/v1/pair/failover", { to: "oak-a" });
+  bench.untilAllMirrored();
+  bench.b.machine.crash();
+  bench.until("b is lost", () => bench.a.state === "degraded");
+  bench.shelf.unplug("oak-b", 1);
+  bench.start(bench.b);
+  bench.untilAllMirrored();
+  for (const at of bench.machines)
+    assert.ok(has(pairOf(bench, at), "pair-disks-missing", /oak-b does not reach/), at.name);
+});
+
 test("the power port of one that owns nothing is another's -> the status of both says that nothing would be taken over", () => {
   const bench = twoHalves(1311);
   bench.call(bench.a, "POST", "/v1/pair/failover", { to: "oak-a" });
