@@ -265,6 +265,8 @@ export async function startAppliance(options: StartOptions): Promise<StartOutcom
       if (groups.findVolume(name) === null) void hosts.forget(name);
       reservations.forget(uuid, () => {});
     }
+    // A golden copy that is made anew has the UUIDs of the one before.
+    device.forgetUnits(gone.map(({ uuid }) => uuid));
     // Not in the midst of a commit.
     clock.after(0, () => hosts.changed());
   });

@@ -28,7 +28,7 @@ export interface GroupCore extends GroupContext {
   /** `keeper.change` for what a hello tells about the role: until it is durable nobody is met. */
   changeRole(next: (document: ReplicationDocument) => ReplicationDocument, done: () => void): void;
   /** Ends every link, so that both sides meet anew with what is durable now. */
-  meetAnew(text: string): void;
+  meetAnew(text: string, whom?: (channel: PeerChannel) => boolean): void;
   /** Meets again, on the same links, with our present stand. */
   reconsider(): void;
   /** Outbounds for every peer of the document (a primary's), or none (a golden copy's). */

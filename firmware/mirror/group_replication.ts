@@ -314,9 +314,9 @@ export class GroupReplication implements GroupCore {
     });
   }
 
-  meetAnew(text: string): void {
+  meetAnew(text: string, whom: (channel: PeerChannel) => boolean = () => true): void {
     this.#epoch++;
-    for (const channel of this.#channels.values()) {
+    for (const channel of [...this.#channels.values()].filter(whom)) {
       channel.link?.send({ kind: "bye", code: "role-changed", text, seq: 0 });
       channel.drop(text, true);
       channel.dialling?.stop();

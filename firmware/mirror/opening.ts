@@ -17,7 +17,8 @@ export interface Opened {
 
 /**
  * The role is already `opening`. `done` when hosts may write; never when the shelf fails. `links`: whether the present links go on
- * with what was said on them (a primary that stays primary), or everybody is met anew (a copy that became one).
+ * with what was said on them (a primary that stays primary), or everybody is met anew (a copy that became one). Who does not follow
+ * this array is met anew in any case: it was told that hosts may not write here, and judges by that (another primary).
  */
 export function openForHosts(
   core: GroupCore,
@@ -44,8 +45,12 @@ export function openForHosts(
           firstSeq: opened.firstSeq,
         });
         done(opened);
-        if (links === "go-on") core.reconsider();
-        else core.meetAnew("the role has moved");
+        if (links === "meet-anew") return core.meetAnew("the role has moved");
+        core.meetAnew(
+          "hosts may write here now",
+          ({ theirs }) => theirs !== null && theirs.primary !== core.port.array,
+        );
+        core.reconsider();
       });
     });
   });

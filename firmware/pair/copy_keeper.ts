@@ -7,7 +7,8 @@
  *
  * Where the operator has chosen it (`writesBackAlone`), an owner without a partner goes on from there to write-back on its own cache:
  *
- *     free ──nobody wants a copy──▶ needed (durably), then trusted ──a copy is wanted──▶ write-through ──all on the shelf──▶ fresh nonce, free
+ *     free ──nobody wants a copy, and its battery is good──▶ needed (durably), then trusted
+ *     trusted ──a copy is wanted, or the battery has failed──▶ write-through ──all on the shelf──▶ fresh nonce, free
  *
  * Invariants:
  * - The partner's former copy is out (by the nonce) before it is written over, and only after the shelf has all that it would be
@@ -71,10 +72,10 @@ export class CopyKeeper {
     this.#free = false;
   }
 
-  /** Called whenever the copy's state has changed, the shelf has taken something, or the partner wants a copy. */
+  /** Called whenever the copy's state or the own battery's has changed, the shelf has taken something, or the partner wants a copy. */
   look(): void {
     if (this.#busy) return;
-    const { mirror, writesBackAlone, isCopyWanted } = this.#parts;
+    const { mirror, isCopyWanted } = this.#parts;
     if (mirror.state === "complete") {
       if (!this.#needless) return mirror.rely();
       this.#run(
@@ -101,21 +102,28 @@ export class CopyKeeper {
           if (this.#free) this.onFree();
         },
       );
-    } else if (mirror.isTrusted && isCopyWanted()) {
+    } else if (mirror.isTrusted && (isCopyWanted() || mirror.localBattery() !== "good")) {
       this.#free = false;
       mirror.distrust();
       // Where the battery has failed before, write-through is on already, and nobody else calls.
       this.look();
-    } else if (this.#free && mirror.state === "alone" && !mirror.isTrusted && writesBackAlone && !isCopyWanted()) {
+    } else if (this.#free && this.#mayTrust()) {
       this.#run(
         (done) => this.#parts.need(done),
         () => {
           this.#needless = false;
-          if (mirror.state === "alone" && !isCopyWanted()) mirror.trust();
+          if (this.#mayTrust()) mirror.trust();
           else this.#free = false;
         },
       );
     }
+  }
+
+  /** The own cache alone. */
+  #mayTrust(): boolean {
+    const { mirror, writesBackAlone, isCopyWanted } = this.#parts;
+    const isAlone = mirror.state === "alone" && !mirror.isTrusted && !isCopyWanted();
+    return writesBackAlone && isAlone && mirror.localBattery() === "good";
   }
 
   #run(step: (done: (error: StoreError | null) => void) => void, then: () => void): void {

@@ -65,6 +65,8 @@ export const pairLimits = {
   quietMs: 5000,
   /** So long after an owner was heard last its successor goes on with the groups that it served: the limit, a kill, and the start. */
   inheritMs: 10_000,
+  /** So long an appliance that ends in order waits until the disks have its last word. */
+  lastWordMs: 1000,
   /** An array's groups (manage/groups.ts): 64 ids of 16 bytes. */
   groupsMax: 64,
   /** Nexuses and open volumes of the partner's hosts: as many sessions as its ports take. */

@@ -18,6 +18,8 @@ export interface PartnerFence {
   met(): void;
   /** Finds out whether it is this appliance that was fenced; if so it ends. */
   look(): void;
+  /** Calls `done` when it is known that this appliance had not been fenced at the time of the call; never when it had. */
+  stands(done: () => void): void;
 }
 
 export function fenceByPower(port: PowerPort): PartnerFence {
@@ -35,5 +37,7 @@ export function fenceByPower(port: PowerPort): PartnerFence {
     fence: (done) => port.kill(done),
     met: () => {},
     look: () => {},
+    // Whoever is fenced is dead.
+    stands: (done) => done(),
   };
 }

@@ -2,14 +2,16 @@
  * What an appliance that owns nothing does while it is apart from its partner: wait until that one comes back, or is proven harmless
  * (`partner_fence.ts`).
  *
- *     looking ──the power port says dead──▶ gone
- *     looking ──silent or hung on the interconnect, and silent on the shelf──▶ fencing ──proven, and dead──▶ gone
+ *     looking ──the power port says dead──▶ its last word ──▶ gone
+ *     looking ──silent or hung on the interconnect, and silent on the shelf──▶ fencing ──proven, and dead──▶ its last word ──▶ gone
  *        ▲                                                                       │ │
  *        ├──after the limit──not proven────────────────────────────────────────────┘ └─proven, not dead─▶ its page looked at anew
  *        └──its lease may not be over───────────────────────────────────────────────────────────────────────┘  └─still for the limit─▶ gone
  *
  * Invariants:
  * - `gone` is called only with the fence's proof, and never on the word of a port that has called a partner dead that was heard.
+ * - What the partner's pages say is read once more behind the proof: nothing is added to it then. Disks that do not answer within the
+ *   limit are not waited for.
  * - A partner that is not dead has no lease any more: with nothing of it landing, its page has been seen to stand still for the limit, its
  *   own or the partner's, whichever is longer, or to say that it owns nothing.
  * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
@@ -21,7 +23,7 @@ import type { Clock, Timer } from "../../hal/api/clock.ts";
 import type { EventSink } from "../manage/events.ts";
 import { type PairTimes, pairLimits } from "./limits.ts";
 import type { PartnerFence } from "./partner_fence.ts";
-import type { ShelfHeart } from "./shelf_heart.ts";
+import type { LastWord, ShelfHeart } from "./shelf_heart.ts";
 
 export interface PartnerWatchOptions {
   readonly clock: Clock;
@@ -32,8 +34,8 @@ export interface PartnerWatchOptions {
   readonly fencesFirst: boolean;
   /** Whether the partner is looked for now: apart, and owning nothing. */
   isWatching(): boolean;
-  /** The partner is dead, or evicted and without a lease; `how` is the end of a sentence about it. */
-  gone(how: string): void;
+  /** The partner is dead, or evicted and without a lease; `how` is the end of a sentence about it. `last`: said behind the proof. */
+  gone(how: string, last: LastWord): void;
 }
 
 export class PartnerWatch {
@@ -112,14 +114,15 @@ export class PartnerWatch {
   look(): void {
     this.#timer?.cancel();
     this.#timer = null;
-    const { clock, fence, isWatching, gone } = this.#options;
+    const { clock, fence, isWatching } = this.#options;
     if (!isWatching()) return;
     const nowMs = clock.nowMs();
     // Both of a site that gets its power back are to meet before one of them counts the other dead.
     const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
-    if (mayLook && !this.portIsWrong && !this.#countsOnShelf() && fence.isHarmless()) {
+    const mayJudge = mayLook && !this.#isFencing && !this.portIsWrong && !this.#countsOnShelf();
+    if (mayJudge && fence.isHarmless()) {
       this.#doubt = null;
-      return gone("is proven dead");
+      return this.#hearLastWord("is proven dead");
     }
     if (!this.#isFencing && this.#isSilent()) return this.#fence();
     this.#timer = clock.after(pairLimits.lookMs, () => this.look());
@@ -147,7 +150,7 @@ export class PartnerWatch {
   }
 
   #fence(): void {
-    const { clock, fence, events, times, isWatching, gone } = this.#options;
+    const { clock, fence, events, times, isWatching } = this.#options;
     this.#isFencing = true;
     const { target, words } = fence;
     events.emit("partner-fenced", `${target} is silent or hangs, on the interconnect and on the shelf: ${words.doing}`);
@@ -156,11 +159,25 @@ export class PartnerWatch {
       this.#isFencing = false;
       this.#doubt = null;
       if (!isWatching()) return;
-      if (doubt === null) return gone(words.done);
+      if (doubt === null) return this.#hearLastWord(words.done);
       this.#doubt = `${target} ${words.failed} (${doubt}): nothing is taken over; ${words.help}`;
       events.emit("partner-not-fenced", this.#doubt);
       this.#timer = clock.after(times.limitMs, () => this.look());
     });
+  }
+
+  /** It is dead. */
+  #hearLastWord(how: string): void {
+    const { clock, heart, times, isWatching, gone } = this.#options;
+    this.#isFencing = true;
+    const heard = (last: LastWord) => {
+      if (!this.#isFencing) return;
+      this.#isFencing = false;
+      limit.cancel();
+      if (isWatching()) gone(how, last);
+    };
+    const limit = clock.after(times.limitMs, () => heard("unknown"));
+    heart.lookAnew(heard);
   }
 
   /** Nothing of the partner lands any more. What it counted last it may have counted a moment ago. */
@@ -174,7 +191,7 @@ export class PartnerWatch {
       const leaseMs = Math.max(times.limitMs, heart.partnerLimitMs);
       const isOver =
         last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= leaseMs)));
-      if (isOver) return gone(fence.words.done);
+      if (isOver) return gone(fence.words.done, last);
       this.#timer = clock.after(last === "unknown" ? times.limitMs : pairLimits.lookMs, () => this.look());
     });
   }

@@ -41,7 +41,7 @@ import { type PairFacts, pairStatus, pairWarnings, partnerJson, unlikeCaches } f
 import { PartnerCopy } from "./partner_copy.ts";
 import { PartnerWatch } from "./partner_watch.ts";
 import type { Engine, PartnershipOptions } from "./partnership_options.ts";
-import { ShelfHeart } from "./shelf_heart.ts";
+import { type LastWord, ShelfHeart } from "./shelf_heart.ts";
 import { whenSo } from "./when_so.ts";
 
 export class Partnership implements PairPort {
@@ -103,6 +103,7 @@ export class Partnership implements PairPort {
     this.#copy = new PartnerCopy({
       ...own,
       mirror: this.mirror,
+      fence: options.fence,
       met: () => this.#interconnect.met,
       role: () => this.#role,
       partnerRole: () => this.#theirs?.role ?? null,
@@ -137,6 +138,7 @@ export class Partnership implements PairPort {
       heartbeatMs: pair.heartbeatMs,
       limitMs: pair.limitMs,
       owns: () => this.#owns,
+      serving: () => this.#serving(),
       looked: () => this.#needLease(),
       counted: (sentMs) => options.lease?.renew(options.half, sentMs),
       refused: (disk) => options.refusedBy(disk, false),
@@ -160,9 +162,8 @@ export class Partnership implements PairPort {
       times: this.#times,
       fencesFirst: options.fencesFirst,
       isWatching: () => !this.#interconnect.met && (this.#role === "free" || this.#role === "refused"),
-      gone: (how) => this.#takeOver(how),
+      gone: (how, last) => this.#takeOver(how, last),
     });
-    this.mirror.onLocalBattery = () => this.#tellState();
   }
   get #name(): string {
     return `the ${this.#options.half === 0 ? "first" : "second"} half of array ${this.#options.array}`;
@@ -210,7 +211,7 @@ export class Partnership implements PairPort {
     this.#everMet = true;
     this.#watch.met();
     this.#hosts.met(theirs.portals);
-    this.#copy.refused = unlikeCaches(theirs, hal.cache);
+    this.#copy.met(unlikeCaches(theirs, hal.cache));
     events.emit("partner-met", `${this.partner} answers on the interconnect`);
     this.#tellState();
     hal.clock.defer(() => this.#decide());
@@ -218,14 +219,14 @@ export class Partnership implements PairPort {
 
   #lost(why: string): void {
     this.#options.events.emit("partner-lost", `${this.partner} is lost: ${why}`, { role: this.#role });
-    if (this.#role === "standby") this.#inheritance.begins(this.#theirs?.serving ?? [], this.#interconnect.lastHeardMs);
+    if (this.#role === "standby") this.#inheritance.ownerIsLost(this.#interconnect.lastHeardMs);
     this.#theirs = null;
     this.#leading = false;
     this.#target.close();
     this.#hosts.lost();
     this.onLost();
     this.#calls.endAll(`${this.partner}, which was asked, is lost; ask again in a moment`);
-    this.mirror.detach(`${this.partner} is lost`);
+    this.#copy.lost(`${this.partner} is lost`);
     this.#portsMoved();
     if (this.#role === "standby") this.#become("free");
     this.#heart.findPool();
@@ -247,17 +248,17 @@ export class Partnership implements PairPort {
       case "lead":
         return this.#led();
       case "follow":
-        if (this.#leading && this.#role === "free") void this.#open();
+        if (this.#leading && this.#role === "free") void this.#open(false);
         this.#leading = false;
         return;
       case "handOver":
         if (this.#role !== "standby") return;
         this.#hosts.leavePartner();
         this.#target.close();
-        this.#inheritance.begins(this.#theirs?.serving ?? [], this.#options.hal.clock.nowMs());
+        this.#inheritance.handedOver(this.#theirs?.serving ?? []);
         this.mirror.adopt((sent, parts) => this.#interconnect.send(sent, parts));
         this.#options.events.emit("pair-handed-over", `${this.partner} hands ${this.#name} over`);
-        void this.#open();
+        void this.#open(true);
         return;
       case "attach":
       case "mirror":
@@ -330,14 +331,16 @@ export class Partnership implements PairPort {
 
   // ---------------------------------------------------------------- owning
 
-  #takeOver(how: string): void {
+  #takeOver(how: string, last: LastWord): void {
     if (this.#role === "refused") return this.#options.end(this.#refusal, false);
     const { events, appliance } = this.#options;
+    this.#inheritance.takenOver(last, this.#heart.aliveMs);
     events.emit("pair-takeover", `${this.partner} ${how}: ${appliance} takes ${this.#name}`);
-    void this.#open();
+    void this.#open(true);
   }
 
-  async #open(): Promise<void> {
+  async #open(isHeir: boolean): Promise<void> {
+    if (!isHeir) this.#inheritance.opened();
     this.#become("starting");
     if (this.mirror.state === "alone" && this.#theirs?.nonce != null && this.#theirs.nonce === this.#nonce()) {
       await this.#copy.complete();
@@ -369,7 +372,7 @@ export class Partnership implements PairPort {
   }
 
   succeeds(): boolean {
-    return this.#inheritance.counts;
+    return this.#inheritance.isUnbroken(this.#heart.aliveMs);
   }
   inherits(groupId: string): boolean {
     return this.#inheritance.has(groupId);
@@ -389,7 +392,6 @@ export class Partnership implements PairPort {
     const isAway = this.#role === "owner" && this.#whyNotTakeable === null && isTheirs;
     if (this.#home.isDue(isAway, clock.nowMs())) void this.failover(this.partner);
     if (this.#interconnect.met) this.#watch.heard(this.#interconnect.lastHeardMs);
-    else this.#inheritance.seenAlive(this.#heart.movedMs);
     clock.after(this.#times.heartbeatMs, () => this.#tick());
   }
 
@@ -407,8 +409,6 @@ export class Partnership implements PairPort {
   get writesBackAlone(): boolean {
     return this.#options.pair.writesBackAlone;
   }
-
-  // ---------------------------------------------------------------- both appliances' ports
 
   portGroups(): readonly TargetPortGroup[] {
     return this.#hosts.portGroups(this.#interconnect.met && this.#theirs?.role === "standby");
@@ -514,11 +514,9 @@ export class Partnership implements PairPort {
     this.#become("stopping");
     this.#watch.stop();
     await this.#lease?.end();
-    this.#heart.stop();
+    await this.#heart.stop();
     this.#interconnect.stop();
   }
-
-  // ---------------------------------------------------------------- what is shown
 
   status(): PairStatusJson {
     return pairStatus(this.#facts());
@@ -559,7 +557,6 @@ export class Partnership implements PairPort {
     this.#role = role;
     if (role === "owner") this.#refusal = "";
     this.#needLease();
-    this.#heart.tell();
     this.#options.front.roleIs(this.#options.half, role);
     this.#tellState();
     this.onRole();
@@ -585,7 +582,10 @@ export class Partnership implements PairPort {
     };
   }
 
-  #tellState = (): void => this.#interconnect.send(this.#state());
+  #tellState = (): void => {
+    this.#heart.tell();
+    this.#interconnect.send(this.#state());
+  };
 
   #nonce = (): string | null => nonceIn(this.#options.hal);
 

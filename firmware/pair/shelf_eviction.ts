@@ -6,6 +6,7 @@
  * - A boot registers with a disk once. From the first refusal on it is evicted for good: it ends, and its next life registers anew.
  * - The partner counts as fenced only when every disk that is there has evicted it, and this boot is registered with each. A disk that is
  *   not there keeps the pool from being opened (`start_judgement.ts`); one that has come since makes the proof void.
+ * - A disk that was there when this boot was evicted tells so: one that takes its registration still proves that it was not.
  * - Disks are asked one after the other in one order on both appliances: of two that evict each other one loses at the first disk, and
  *   goes no further.
  */
@@ -98,13 +99,22 @@ export class ShelfEviction implements PartnerFence {
     void this.#inTurn(() => this.#lookAtAll());
   }
 
+  stands(done: () => void): void {
+    const { clock, limitMs } = this.#options;
+    void this.#inTurn(() => this.#lookAtAll()).then((isTaken) => {
+      if (this.#isOver) return;
+      if (isTaken) clock.defer(done);
+      else clock.after(limitMs, () => this.stands(done));
+    });
+  }
+
   fence(done: (doubt: string | null) => void): void {
     this.#waiting.push(done);
     // Both halves lose the partner at the same time.
     if (this.#waiting.length === 1) void this.#inTurn(() => this.#evict());
   }
 
-  #inTurn(task: () => Promise<void>): Promise<void> {
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
     const mine = this.#turn.then(task);
     this.#turn = mine;
     return mine;
@@ -147,14 +157,21 @@ export class ShelfEviction implements PartnerFence {
     return true;
   }
 
-  /** Registers where that has not been done, and looks after it where it has. */
-  async #lookAtAll(): Promise<void> {
+  /** Registers where that has not been done, and looks after it where it has: whether a disk still takes such a registration. */
+  async #lookAtAll(): Promise<boolean> {
     this.#isLooking = false;
+    let isTaken = false;
     for (const disk of this.#disks()) {
-      if (this.#isOver) return;
-      if (!this.#registered.has(disk)) await this.#isRegisteredNow(disk);
-      else if ((await asked((done) => disk.fence.look(done)))?.code === "evicted") this.#refused(disk.place);
+      if (this.#isOver) return false;
+      if (!this.#registered.has(disk)) {
+        await this.#isRegisteredNow(disk);
+        continue;
+      }
+      const error = await asked((done) => disk.fence.look(done));
+      if (error?.code === "evicted") this.#refused(disk.place);
+      else if (error === null) isTaken = true;
     }
+    return isTaken;
   }
 
   #tick(): void {

@@ -3,7 +3,8 @@
  * So a partner that is alive while the interconnect is cut is not taken for dead.
  *
  * A page: u32 magic "GCHB", u32 crc32 of bytes 8 .. 64, u64 count, 16B incarnation, u8 1 when it owns the array, and at 36 u32 its limit in
- * ms (0: of a version that did not say).
+ * ms (0: of a version that did not say). From byte 64 on, absent in pages of earlier versions: u32 magic "GCHG", u32 n, n 16B ids of the
+ * groups that it serves, u32 crc32 of bytes 8 .. here.
  *
  * Invariants:
  * - Nothing is written to a disk that is not this array's: its superblock is looked at first, and again after the pool has changed.
@@ -11,22 +12,28 @@
  * - The count comes from the main loop: whoever judges it allows for a loop that is late (`partner_watch.ts`).
  * - `silentMs` never counts the time before the first look, nor the time in which this side could not look.
  * - Both appliances use the same disks: the first ones of the pool, whichever answer.
+ * - What the page says of groups is said at once when it changes, and is the last thing that is written before an orderly end: of an
+ *   owner that is dead or evicted it tells what that one served in the end.
  * - What a disk has taken while this appliance owned renews its read lease (`read_lease.ts`).
  */
 import type { Clock, Timer } from "../../hal/api/clock.ts";
 import type { Digests } from "../../hal/api/digests.ts";
 import type { Entropy } from "../../hal/api/entropy.ts";
 import type { Disk, Shelf } from "../../hal/api/shelf.ts";
-import { getU64, setU64 } from "../codec/bytes.ts";
-import { regionOf } from "../log/record.ts";
+import { fromHex, getU64, setU64, toHex } from "../codec/bytes.ts";
+import { type Region, regionOf } from "../log/record.ts";
 import { findDisks } from "../store/disk_finder.ts";
 import { heartbeatOffset, pageBytes } from "../store/geometry.ts";
-import type { HalfNumber } from "./limits.ts";
+import { type HalfNumber, pairLimits } from "./limits.ts";
 
 const magic = 0x42484347;
 const coveredBytes = 64;
 const ownsAt = 32;
 const limitAt = 36;
+const groupsMagic = 0x47484347;
+const groupsAt = 64;
+const idsAt = groupsAt + 8;
+const idBytes = 16;
 /** Two disks of the pool: one that fails silences nobody. */
 const disksMax = 2;
 
@@ -45,6 +52,8 @@ export interface ShelfHeartOptions {
   readonly limitMs: number;
   /** Whether this appliance owns the array, or is about to. */
   owns(): boolean;
+  /** Ids of the groups that it serves now. */
+  serving(): readonly string[];
   /** It has been looked for the pool. */
   looked(): void;
   /** A count as the owner, sent at `sentMs`, is on a disk. */
@@ -53,8 +62,11 @@ export interface ShelfHeartOptions {
   refused(disk: Disk): void;
 }
 
-/** What the partner's pages say: nothing of it is on any disk of the pool, or no disk can tell, or whether one calls it the owner. */
-export type LastWord = "none" | "unknown" | { readonly owns: boolean };
+/**
+ * What the partner's pages say: nothing of it is on any disk of the pool, or no disk can tell, or whether one calls it the owner, and
+ * which groups it serves by all of them.
+ */
+export type LastWord = "none" | "unknown" | { readonly owns: boolean; readonly serving: readonly string[] };
 
 interface HeartDisk {
   readonly disk: Disk;
@@ -69,6 +81,9 @@ interface HeartDisk {
   limitMs: number;
   /** It has not taken this appliance's last count. */
   failed: boolean;
+  serving: readonly string[];
+  /** When it was read last. */
+  lookedMs: number;
 }
 
 export class ShelfHeart {
@@ -76,14 +91,18 @@ export class ShelfHeart {
   readonly #incarnation: Uint8Array;
   #disks: HeartDisk[] = [];
   #count = 0;
-  /** What was written last of owning. */
-  #told = false;
+  /** What was written last of owning and serving. */
+  #told = "";
   #timer: Timer | null = null;
   #stopped = false;
+  /** A disk has taken the page. */
+  #onWritten: () => void = () => {};
   /** For how long the partner's count has stood still under this side's eyes; null: not looked yet. */
   #stillMs: number | null = null;
   /** When the partner's count was seen to move last; null: never. */
   movedMs: number | null = null;
+  /** The partner's loop has turned at this time or later: its count was another one when its page was read then. null: not known. */
+  aliveMs: number | null = null;
   /** As its page said last. */
   partnerOwns = false;
   /** The last look that was answered. */
@@ -98,9 +117,21 @@ export class ShelfHeart {
     this.findPool(() => this.#beat());
   }
 
-  stop(): void {
-    this.#stopped = true;
+  /** Resolves when the disks have what the page says now; one that does not answer is not waited for. */
+  stop(): Promise<void> {
     this.#timer?.cancel();
+    return new Promise((resolve) => {
+      const limit = this.#options.clock.after(pairLimits.lastWordMs, () => end());
+      const end = () => {
+        this.#stopped = true;
+        limit.cancel();
+        resolve();
+      };
+      this.#onWritten = () => {
+        if (!this.#stopped && this.#disks.every(({ writing }) => !writing)) end();
+      };
+      this.#onWritten();
+    });
   }
 
   /** Looks for the pool's disks: at the start, and when one may have been made since. */
@@ -141,9 +172,9 @@ export class ShelfHeart {
     return this.#disks.length > 0;
   }
 
-  /** What the page says of owning has changed: neither the partner nor the lease waits for the next count. */
+  /** What the page says may have changed: neither the partner nor the lease waits for the next count. */
   tell(): void {
-    if (this.#timer === null || this.#stopped || this.#told === this.#options.owns()) return;
+    if (this.#timer === null || this.#stopped || this.#told === this.#toTell()) return;
     this.#timer.cancel();
     this.#beat();
   }
@@ -167,7 +198,7 @@ export class ShelfHeart {
         if (isAnswered) answered++;
         if (--open > 0) return;
         const isAll = this.#disks.every((disk) => disks.includes(disk)) && answered === disks.length;
-        done(isAll ? { owns: disks.some(({ owns }) => owns) } : "unknown");
+        done(isAll ? lastWordOf(disks) : "unknown");
       });
     }
   }
@@ -185,15 +216,18 @@ export class ShelfHeart {
 
   #write(target: HeartDisk): void {
     if (target.writing) return;
+    const { digests } = this.#options;
     const { bytes, view } = regionOf(new Uint8Array(pageBytes));
     setU64(view, 8, this.#count);
     bytes.set(this.#incarnation, 16);
     const owns = this.#options.owns();
-    this.#told = owns;
+    const told = this.#toTell();
+    this.#told = told;
     bytes[ownsAt] = owns ? 1 : 0;
     view.setUint32(limitAt, this.#options.limitMs, true);
     view.setUint32(0, magic, true);
-    view.setUint32(4, this.#options.digests.crc32(bytes.subarray(8, coveredBytes)), true);
+    view.setUint32(4, digests.crc32(bytes.subarray(8, coveredBytes)), true);
+    putGroups({ bytes, view }, this.#options.serving(), digests);
     target.writing = true;
     const sentMs = this.#options.clock.nowMs();
     target.disk.write(heartbeatOffset(this.#options.place, this.#options.half), [bytes], (error) => {
@@ -202,8 +236,14 @@ export class ShelfHeart {
       if (error === null && owns) this.#options.counted(sentMs);
       if (error?.code === "evicted") this.#options.refused(target.disk);
       // It was to say something else meanwhile.
-      if (this.#options.owns() !== owns && !this.#stopped) this.#write(target);
+      if (this.#toTell() !== told && !this.#stopped) this.#write(target);
+      this.#onWritten();
     });
+  }
+
+  #toTell(): string {
+    const { owns, serving } = this.#options;
+    return `${owns()} ${serving().join()}`;
   }
 
   #look(target: HeartDisk): void {
@@ -225,12 +265,17 @@ export class ShelfHeart {
       const isWhole =
         view.getUint32(0, true) === magic && view.getUint32(4, true) === digests.crc32(bytes.subarray(8, coveredBytes));
       const seen = isWhole ? `${getU64(view, 8)} ${bytes.subarray(16, 32).join(" ")}` : "";
-      if (seen !== target.seen && target.seen !== "") this.movedMs = clock.nowMs();
+      if (seen !== target.seen && target.seen !== "") {
+        this.movedMs = clock.nowMs();
+        this.aliveMs = Math.max(this.aliveMs ?? 0, target.lookedMs);
+      }
+      target.lookedMs = clock.nowMs();
       this.#stillMs = seen !== target.seen || this.#stillMs === null ? 0 : this.#stillMs + sinceMs;
       target.seen = seen;
       if (isWhole) {
         target.owns = this.partnerOwns = bytes[ownsAt] === 1;
         target.limitMs = view.getUint32(limitAt, true);
+        target.serving = groupsIn({ bytes, view }, digests);
       }
       done(true);
     });
@@ -238,5 +283,44 @@ export class ShelfHeart {
 }
 
 function newHeartDisk(disk: Disk, index: number): HeartDisk {
-  return { disk, index, writing: false, reading: false, seen: "", owns: false, limitMs: 0, failed: false };
+  return {
+    disk,
+    index,
+    writing: false,
+    reading: false,
+    seen: "",
+    owns: false,
+    limitMs: 0,
+    failed: false,
+    serving: [],
+    lookedMs: 0,
+  };
+}
+
+function lastWordOf(disks: readonly HeartDisk[]): LastWord {
+  // One that was away has an old page: what is in force is said by all.
+  const serving = disks[0]!.serving.filter((id) => disks.every((disk) => disk.serving.includes(id)));
+  return { owns: disks.some(({ owns }) => owns), serving };
+}
+
+function putGroups({ bytes, view }: Region, groups: readonly string[], digests: Digests): void {
+  view.setUint32(groupsAt, groupsMagic, true);
+  view.setUint32(groupsAt + 4, groups.length, true);
+  groups.forEach((id, index) => {
+    bytes.set(fromHex(id), idsAt + idBytes * index);
+  });
+  const end = idsAt + idBytes * groups.length;
+  view.setUint32(end, digests.crc32(bytes.subarray(8, end)), true);
+}
+
+/** None where the page does not say, or is a mixture of two. */
+function groupsIn({ bytes, view }: Region, digests: Digests): readonly string[] {
+  const count = view.getUint32(groupsAt + 4, true);
+  if (view.getUint32(groupsAt, true) !== groupsMagic || count > pairLimits.groupsMax) return [];
+  const end = idsAt + idBytes * count;
+  if (view.getUint32(end, true) !== digests.crc32(bytes.subarray(8, end))) return [];
+  return Array.from({ length: count }, (_, index) => {
+    const at = idsAt + idBytes * index;
+    return toHex(bytes.subarray(at, at + idBytes));
+  });
 }

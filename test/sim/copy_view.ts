@@ -52,6 +52,7 @@ export class CopyView {
   #journalFrom = 0;
   readonly #open = new Set<ReadTicket>();
   #wasEmptied = false;
+  #isRebuilding = false;
 
   constructor(history: History, group: Group, array: string) {
     this.#history = history;
@@ -147,7 +148,8 @@ export class CopyView {
     const index = this.#history.volumeIndex(record.volume);
     if (index < 0 || record.sectorCount === 0) return;
     const end = record.startLba + record.sectorCount;
-    if (this.#open.size > 0) this.#journal.push({ record, before: this.#image[index]!.slice(record.startLba, end) });
+    const isSeen = !this.#isRebuilding && this.#open.size > 0;
+    if (isSeen) this.#journal.push({ record, before: this.#image[index]!.slice(record.startLba, end) });
     else if (this.#journal.length > 0) this.#trim();
     this.#history.apply(this.#image, record);
     this.#seqs[index]!.fill(record.seq, record.startLba, end);
@@ -155,7 +157,8 @@ export class CopyView {
 
   #trim(): void {
     let keepFrom = this.#journalFrom + this.#journal.length;
-    for (const ticket of this.#open) keepFrom = Math.min(keepFrom, ticket.journalAt);
+    // Those of a former epoch are judged no more.
+    for (const { epoch, journalAt } of this.#open) if (epoch === this.epoch) keepFrom = Math.min(keepFrom, journalAt);
     this.#journal.splice(0, keepFrom - this.#journalFrom);
     this.#journalFrom = keepFrom;
   }
@@ -166,8 +169,10 @@ export class CopyView {
     this.#journalFrom += this.#journal.length;
     this.#journal = [];
     this.position = position;
+    this.#isRebuilding = true;
     for (const record of this.#history.between({ timeline: this.#history.root, seq: 0 }, position) ?? []) {
       this.#apply(record);
     }
+    this.#isRebuilding = false;
   }
 }

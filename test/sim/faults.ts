@@ -133,6 +133,8 @@ export class SiteFaults {
   /** Arrays whose cache holds something else than what was last stored there. */
   readonly #cacheStruck = new Set<SimArray>();
   readonly #cacheGivenUp = new Set<SimArray>();
+  /** Pairs of which a cache has been lost under a dead battery: that a half is refused for it has a reason, and excuses no loss. */
+  readonly #oneCacheLost = new Set<SimArray>();
   /** Images of caches, with the boot from which they are. */
   readonly #images = new Map<SimMachine, { image: CacheImage; boot: number }>();
   /** Images of disks, with the boot from which they are. */
@@ -160,7 +162,7 @@ export class SiteFaults {
     });
     this.#pairs = new PairFaults(site);
     this.#lookAfterShelves();
-    if (hasPairs && drawn.classes.some((name) => name === "persist" || name === "oldCache")) this.#lookAfterPairs();
+    if (hasPairs) this.#lookAfterPairs();
     if (hasPairs && drawn.classes.includes("disk")) this.#lookAfterCopies([]);
     site.onPowerLost = (array, machine) => this.#powerLost(array, machine);
     site.onStarted.push((array) => this.#started(array));
@@ -355,13 +357,15 @@ export class SiteFaults {
 
   /**
    * As with shelves: the appliance of a pair whose cache is told to have failed gets another one, and is restarted; and so is the one that
-   * refuses a half for its disks, when its partner refuses that half too.
+   * refuses a half for its disks, or for a cache, when its partner refuses that half too.
    */
   #lookAfterPairs(): void {
     const { world, arrays, chronicle } = this.#site;
     world.schedule(lookEveryMs, eventKind.host, null, () => {
-      for (const { machine, text } of arrays.flatMap((array) => [...failedCaches(array), ...refusedForDisks(array)])) {
+      for (const { machine, text } of arrays.flatMap((array) => [...failedCaches(array), ...refusedHalves(array)])) {
         if (!machine.runs || !this.#prng.chance(restartRate)) continue;
+        const array = arrays.find(({ machines }) => machines.includes(machine))!;
+        if (this.#mayGiveCacheUp(array, text)) this.#giveCacheUp(array);
         chronicle.note(machine.name, `the operator restarts it: ${text}`);
         machine.appliance.crash();
       }
@@ -392,6 +396,7 @@ export class SiteFaults {
     if (nvram.domain !== "battery" || nvram.battery === "good") return;
     this.#site.chronicle.note(array.name, "the power has gone under a failed battery: the cache is lost");
     if (array.isPair) {
+      this.#oneCacheLost.add(array);
       if (!this.#pairs.hasLostAll(array)) return;
       this.#site.chronicle.note(array.name, "no copy of what it held is left");
     }
@@ -431,13 +436,22 @@ export class SiteFaults {
   /** An appliance of a pair has ended by itself: mostly its partner is the one to start. */
   #ended(machine: SimMachine, text: string): void {
     const array = this.#site.arrays.find(({ machines }) => machines.includes(machine))!;
-    if (this.#cacheStruck.has(array) && text.includes("--accept-cache-loss")) {
-      if (this.drawn.classes.includes("oldCache")) this.#site.forgetLicences.add(array.name);
-      array.acceptCacheLoss = true;
-      this.#cacheGivenUp.add(array);
-    } else if (!this.#diskStruck.has(array) && !this.drawn.classes.includes("persist"))
+    if (this.#mayGiveCacheUp(array, text)) this.#giveCacheUp(array);
+    else if (!this.#diskStruck.has(array) && !this.drawn.classes.includes("persist"))
       this.#pairs.judgeEnd(array, machine, text);
     this.#site.world.schedule(500, eventKind.host, null, () => this.#site.startMachine(machine));
+  }
+
+  /** A pair's message asks for the word, and something explains it. */
+  #mayGiveCacheUp(array: SimArray, text: string): boolean {
+    const isStruck = this.#cacheStruck.has(array) || this.#oneCacheLost.has(array);
+    return isStruck && text.includes("--accept-cache-loss");
+  }
+
+  #giveCacheUp(array: SimArray): void {
+    if (this.drawn.classes.includes("oldCache")) this.#site.forgetLicences.add(array.name);
+    array.acceptCacheLoss = true;
+    this.#cacheGivenUp.add(array);
   }
 
   /** The array has come up. */
@@ -478,12 +492,13 @@ function untoldCopies(array: SimArray): SimMachine[] {
   );
 }
 
-function refusedForDisks(array: SimArray): { machine: SimMachine; text: string }[] {
+function refusedHalves(array: SimArray): { machine: SimMachine; text: string }[] {
+  if (!array.isPair) return [];
   return halfNumbers.flatMap((half) => {
     const both = array.machines.map((machine) => ({ machine, partnership: machine.pairAppliance?.halves[half] }));
     if (!both.every(({ machine, partnership }) => machine.runs && partnership?.role === "refused")) return [];
     return both
       .map(({ machine, partnership }) => ({ machine, text: partnership!.refusal }))
-      .filter(({ text }) => text.includes("start again"));
+      .filter(({ text }) => text.includes("start again") || text.includes("--accept-cache-loss"));
   });
 }

@@ -70,6 +70,8 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
   readonly losses: Loss[] = [];
   /** Whose log it is; null: nobody's any more. */
   bootOf: (log: WriteLog) => BootFacts | null = () => null;
+  /** Likewise of one that was evicted and runs on: what it takes into its own cache its next life goes on with, where nobody took over. */
+  evictedBootOf: (log: WriteLog) => BootFacts | null = () => null;
   onServingChanged: (boot: BootFacts, group: Group, serving: Serving) => void = () => {};
   onAcknowledged: (boot: BootFacts, command: HostWrite) => void = () => {};
   onOpened: (timeline: Timeline, boot: BootFacts) => void = () => {};
@@ -100,16 +102,16 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
   // ---------------------------------------------------------------- the logs
 
   appended(log: WriteLog, header: RecordHeader, at: number): void {
-    const boot = this.bootOf(log);
+    const ruling = this.bootOf(log);
+    const boot = ruling ?? this.evictedBootOf(log);
     if (boot === null) return;
     const id = headerTimeline(header);
     let timeline = this.history.timeline(id);
     if (timeline === undefined) {
+      if (ruling === null) return;
       if (header.kind !== RecordKind.opening) {
-        this.chronicle.fail(
-          "O3",
-          `${boot.array} appended record ${header.firstSeq} of timeline ${id}, which nobody opened`,
-        );
+        const text = `${boot.array} appended record ${header.firstSeq} of timeline ${id}, which nobody opened`;
+        this.chronicle.fail("O3", text);
         return;
       }
       timeline = this.#openTimeline(boot, id, parentTimeline(log.list.region, at), header.firstSeq - 1);
@@ -144,10 +146,8 @@ export class Oracle implements Omit<LogTap, "leaving" | "came"> {
     const from = `${parentId === rootTimelineId ? "nothing" : parentId.slice(0, 8)}:${forkSeq}`;
     this.chronicle.note(boot.array, `opened timeline ${id.slice(0, 8)} behind ${from}`);
     if (forkSeq > known.lastSeq) {
-      this.chronicle.fail(
-        "O1",
-        `timeline ${id.slice(0, 8)} begins behind ${from}, but the parent ends at ${known.lastSeq}`,
-      );
+      const text = `timeline ${id.slice(0, 8)} begins behind ${from}, but the parent ends at ${known.lastSeq}`;
+      this.chronicle.fail("O1", text);
     }
     this.#judgeOpening(timeline, boot);
     this.#judgeBranch(timeline, boot);

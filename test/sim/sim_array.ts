@@ -114,6 +114,8 @@ export class SimMachine {
   readonly appliance: MockAppliance;
   /** The newest of each half here; of a single appliance's array the first one. */
   readonly lives: (FirmwareLife | null)[] = halfNumbers.map(() => null);
+  /** Those that run on in the present boot, though it has been evicted. */
+  evicted: readonly FirmwareLife[] = [];
   /** Of the present boot; null: not one of a pair. */
   pairAppliance: PairAppliance | null = null;
   /** What answers an operator's commands about the pair. */

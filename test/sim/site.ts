@@ -91,6 +91,10 @@ export class Site {
     });
     this.arrays = this.plan.arrays.map((plan) => this.#build(plan));
     this.oracle.bootOf = (log) => this.#bootOf(log);
+    this.oracle.evictedBootOf = ({ list }) => {
+      const evicted = this.arrays.flatMap(({ machines }) => machines.flatMap((machine) => machine.evicted));
+      return evicted.find((life) => life.holds(list.region.bytes))?.boot ?? null;
+    };
     const { oracle } = this;
     tapLogs({
       appended: (log, header, at) => oracle.appended(log, header, at),
@@ -262,6 +266,7 @@ export class Site {
     const array = this.arrays.find(({ machines }) => machines.includes(machine))!;
     array.refusal = null;
     machine.pairAppliance = null;
+    machine.evicted = [];
     const { pair } = array.plan;
     machine.appliance.start((hal) => {
       if (pair === null) void this.#beginLife(array, machine, hal);
@@ -313,6 +318,7 @@ export class Site {
     const hasGroup = boot !== null && boot.machine === machine && boot.alive() && boot.endedMs === null;
     if (hasGroup) this.#bootEnds(array, boot, "evicted");
     else this.chronicle.note(machine.name, "evicted");
+    machine.evicted = machine.lives.filter((life) => life !== null);
     machine.lives.fill(null);
     return true;
   }

@@ -79,6 +79,23 @@ test("its battery fails while it writes alone -> the partner still gets a copy w
   assert.is(host.verify(), null);
 });
 
+test("its battery fails while it writes alone, and its power goes -> what it has acknowledged is on the shelf, and nobody has to give up a cache", () => {
+  const { bench, host } = benchWith(404);
+  bench.b.machine.crash();
+  untilAlone(bench, bench.a);
+  bench.a.machine.nvram.failBattery();
+  bench.until("the shelf has everything", () => bench.a.appliance!.halves.every(({ mirror }) => !mirror.isTrusted));
+  untilWrites(bench, host);
+  bench.runFor(1000);
+  bench.a.machine.powerLoss();
+  bench.a.machine.nvram.repairBattery();
+  bench.start(bench.a);
+  bench.untilHalves("a", "a");
+  untilWrites(bench, host);
+  host.rest();
+  assert.is(host.verify(), null);
+});
+
 test("the partner comes back, and the owner dies at any moment of its copying -> the partner serves all, or refuses to serve without", () => {
   const outcomes = new Set<string>();
   for (let step = 0; step < 12; step++) {

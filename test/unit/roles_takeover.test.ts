@@ -233,6 +233,27 @@ test("takeover without contact while the primary goes on -> both diverged, both 
   assert.is(elm.peer("oak").state, "in-sync");
 });
 
+test("both diverged, and one is met before it may write again after a start -> the other one hears that it may, and a resync mends it", () => {
+  const lab = Lab.pair(8);
+  const oak = lab.site("oak");
+  const elm = lab.site("elm");
+  lab.cut("oak", "elm");
+  oak.write(2, 2);
+  lab.done("takeover", elm.commands.takeover(plain));
+  elm.write(3, 3);
+  elm.inherits = true;
+  elm.openingMs = 3000;
+  elm.restart();
+  lab.join("oak", "elm");
+  lab.until("oak sees it", () => oak.peer("elm").state === "diverged");
+  assert.not(elm.status.writable);
+  lab.until("elm may write", () => elm.status.writable);
+  lab.world.runFor(1000);
+  lab.done("resync oak", oak.commands.resync("elm", 60_000));
+  assert.equal(oak.image(), elm.image());
+  assert.is(elm.peer("oak").state, "in-sync");
+});
+
 test("the primary was cut off without writing -> it gives way to the new one on contact", () => {
   const lab = Lab.pair(7);
   const oak = lab.site("oak");

@@ -109,6 +109,9 @@ export class Site {
   replication: GroupReplication | null = null;
   shelfLogBytes = 1 << 20;
   cacheTrusted = true;
+  /** Its next start is no stop of the array, and its log takes so long to be opened for writing. */
+  inherits = false;
+  openingMs = 0;
   cacheBytes = 4 << 20;
 
   constructor(lab: Lab, name: string, arrays: readonly string[], index: number) {
@@ -233,7 +236,10 @@ export class Site {
             this.group = group;
             const port = replicationPort(group!, { array: this.name, appliance: `${this.name}-a` });
             this.replication = new GroupReplication(port, this.host);
-            this.replication.start();
+            const { openForWriting } = group!;
+            group!.openForWriting = (opened) =>
+              void hal.clock.after(this.openingMs, () => openForWriting.call(group, opened));
+            this.replication.start(this.inherits);
             group!.room.thaw();
             done();
           }),
