@@ -10,11 +10,11 @@
  */
 import * as v from "valibot";
 import type { Clock } from "../hal/api/clock.ts";
-import { type Api, type ApiAnswer, alwaysAnswering, createApi, decodeSegments } from "./manage/api.ts";
+import { type Api, type ApiAnswer, alwaysAnswering, createApi, decodeSegments, orTimeout } from "./manage/api.ts";
 import { describeIssue, schemas } from "./manage/api_schemas.ts";
 import type { FailoverJson, LabPort } from "./manage/control.ts";
 import type { EventLog } from "./manage/events.ts";
-import { mergedLists, mergePairStatus, mergeStatus, mergeSupport } from "./manage/merged_documents.ts";
+import { mergedLists, mergePairStatus, mergeStatus, mergeSupport, once } from "./manage/merged_documents.ts";
 import type {
   ApplianceJson,
   GroupJson,
@@ -24,6 +24,7 @@ import type {
   WarningJson,
 } from "./manage/status_json.ts";
 import { ArrayTurns } from "./pair/array_turns.ts";
+import { pairLimits } from "./pair/limits.ts";
 import type { Partnership } from "./pair/partnership.ts";
 import type { PairAppliance } from "./pair_appliance.ts";
 
@@ -75,6 +76,8 @@ class ArrayApi {
   readonly #parts: PairApiParts;
   readonly #halves: readonly Half[];
   readonly #turns: ArrayTurns;
+  /** The failover that was begun here and is under way; the end of a sentence. */
+  #handingOver: string | null = null;
 
   constructor(parts: PairApiParts, halves: readonly Half[]) {
     this.#parts = parts;
@@ -83,7 +86,7 @@ class ArrayApi {
     this.#turns = new ArrayTurns({
       isOwner: () => partnership.engine !== null,
       askOwner: (method, path, body) => partnership.askOwner(method, path, body),
-      unsettled: () => unsettled(partnership),
+      unsettled: () => this.#needsBoth() ?? unsettled(partnership),
       run: (method, path, body) => this.#give(method, path, body),
     });
   }
@@ -100,8 +103,10 @@ class ArrayApi {
     const [, , noun = "", name, verb] = pathname.split("/");
     const line = `${method} ${pathname}`;
     if (noun === "events" || noun === "lab") return this.#halves[0]!.own(method, path, body);
-    if (line === "GET /v1/pair") return ok(this.#pairStatus());
+    if (line === "GET /v1/pair") return ok(await this.#pairSeen());
     if (line === "GET /v1/pair/trial") return this.#partnerTrial();
+    if (line.startsWith("POST /v1/pair/") && !isObject(body))
+      return failed(400, "invalid", "the body must be a JSON object");
     if (line === "POST /v1/pair/failover") return this.#failover(body);
     if (line === "POST /v1/pair/move") return this.#move(body);
     if (line === "GET /v1/status") return ok(await this.#status());
@@ -123,7 +128,7 @@ class ArrayApi {
   /** The half answers, wherever it is owned. */
   async #ask({ partnership, own }: Half, method: string, path: string, body = ""): Promise<ApiAnswer> {
     if (partnership.engine !== null) return own(method, path, body);
-    return (await partnership.askOwner(method, path, body)) ?? unsettled(partnership);
+    return (await partnership.askOwner(method, path, body, waitOf(body))) ?? unsettled(partnership);
   }
 
   #askAll(method: string, path: string, body = ""): Promise<ApiAnswer[]> {
@@ -156,6 +161,7 @@ class ArrayApi {
 
   async #status(): Promise<StatusJson> {
     const { appliance } = this.#parts;
+    const seen = this.#pairSeen();
     const statuses = await Promise.all(
       this.#halves.map(async (half) => {
         const answer = await this.#ask(half, "GET", "/v1/status");
@@ -163,7 +169,28 @@ class ArrayApi {
       }),
     );
     const { partner } = this.#halves[0]!.partnership;
-    return mergeStatus(statuses, { appliance, partner, state: this.#pairStatus().state });
+    const { state, warnings } = await seen;
+    return mergeStatus(statuses, { appliance, partner, state, warnings });
+  }
+
+  /** As this appliance sees it, with what the partner warns of: of a standby that lacks a disk the owner knows. */
+  async #pairSeen(): Promise<PairStatusJson> {
+    const theirs = await this.#partnersWarnings();
+    const own = this.#pairStatus();
+    return { ...own, warnings: once([...own.warnings, ...theirs]) };
+  }
+
+  /** What the partner has to say of the pair: one that owns nothing may be the one that could not take over. Nobody waits long for it. */
+  async #partnersWarnings(): Promise<WarningJson[]> {
+    const asked = this.#halves.map(({ partnership }) => {
+      const answer = partnership.askPartner("GET", "/v1/pair", "") ?? Promise.resolve(null);
+      return orTimeout<ApiAnswer | null>(this.#parts.clock, pairLimits.warningsMs, answer, () => null);
+    });
+    const schema = v.object({ warnings: v.optional(v.array(v.object({ code: v.string(), text: v.string() })), []) });
+    return (await Promise.all(asked)).flatMap((answer) => {
+      const told = v.safeParse(schema, answer?.body);
+      return answer?.status === 200 && told.success ? told.output.warnings : [];
+    });
   }
 
   async #support(): Promise<ApiAnswer> {
@@ -221,7 +248,7 @@ class ArrayApi {
     const { owner, ...rest } = asked;
     const lists = await this.#askAll("GET", "/v1/groups");
     const silent = lists.find(({ status }) => status !== 200);
-    if (silent !== undefined) return silent;
+    if (silent !== undefined) return this.#needsBoth() ?? silent;
     const groupsOf = lists.map(({ body: groups }) => groups as GroupJson[]);
     if (groupsOf.some((groups) => groups.some((group) => noun === "volumes" && group.volumes.includes(name))))
       return failed(409, "exists", `volume ${name} exists; choose another name`);
@@ -253,7 +280,7 @@ class ArrayApi {
     if (verb === "map") return this.#map(path, body, name!);
     const reachable = await this.#askAll("GET", "/v1/hosts");
     const silent = reachable.find(({ status }) => status !== 200);
-    if (silent !== undefined) return silent;
+    if (silent !== undefined) return this.#needsBoth() ?? silent;
     const answers: ApiAnswer[] = [];
     for (const half of this.#halves) {
       const answer = await this.#ask(half, method, path, body);
@@ -309,24 +336,49 @@ class ArrayApi {
   }
 
   async #failover(body: string): Promise<ApiAnswer> {
-    const { appliance } = this.#parts;
+    const { appliance, clock } = this.#parts;
     const { partner } = this.#halves[0]!.partnership;
-    const { home, ...asked } = parsed(body);
+    const { home = false, ...rest } = parsed(body);
+    const asked = v.safeParse(schemas.pairFailover, rest, { abortEarly: true });
+    if (!asked.success) return failed(400, "invalid", describeIssue(asked.issues[0]));
+    if (typeof home !== "boolean") return failed(400, "invalid", "home: must be true or false");
+    const { to: named, timeoutMs } = asked.output;
+    if (home && named !== null)
+      return failed(400, "invalid", "--to and --home are two ways to say who is to own what; give one of them");
     const first = this.#halves[0]!.partnership.status().owner;
-    if (home === true && asked["to"] != null)
-      return failed(400, "invalid", "to and home are two ways to say who is to own what; give one of them");
-    const to = (asked["to"] as string | null | undefined) ?? (first === appliance ? partner : appliance);
+    const to = named ?? (first === appliance ? partner : appliance);
     if (to !== appliance && to !== partner) return failed(404, "not-found", this.#noAppliance(to));
+    if (this.#handingOver !== null)
+      return failed(409, "busy", `${this.#handingOver} is under way; ask again when it is over (goldcopy pair status)`);
+    this.#handingOver = home ? "a failover to the preferred owners" : `a failover to ${to}`;
+    const operation = this.#handOver(to, home).finally(() => {
+      this.#handingOver = null;
+    });
+    return orTimeout(clock, timeoutMs, operation, (text) => failed(504, "timeout", text));
+  }
+
+  /** One half after the other, whether its caller waits or not. */
+  async #handOver(to: string, home: boolean): Promise<ApiAnswer> {
     let changed = false;
     for (const half of this.#halves) {
-      const owner = home === true ? half.partnership.preferredOwner : to;
+      const owner = home ? half.partnership.preferredOwner : to;
       if (half.partnership.status().owner === owner) continue;
-      const answer = await this.#ask(half, "POST", "/v1/pair/failover", JSON.stringify({ ...asked, to: owner }));
-      if (answer.status !== 200) return answer;
+      const answer = await this.#ask(half, "POST", "/v1/pair/failover", JSON.stringify({ to: owner }));
+      if (answer.status !== 200) {
+        const refusal = answer.status === 503 ? (this.#needsBoth() ?? answer) : answer;
+        return changed ? partly(refusal) : refusal;
+      }
       changed ||= (answer.body as FailoverJson).changed;
     }
     const owner = this.#halves[0]!.partnership.status().owner ?? to;
     return ok({ changed, owner } satisfies FailoverJson);
+  }
+
+  /** What cannot be done while the interconnect is cut, at either appliance; null: it is not. */
+  #needsBoth(): ApiAnswer | null {
+    const isCut = this.#halves.some(({ partnership }) => partnership.status().state === "isolated");
+    const text = "the interconnect is cut, and this needs both halves of the array; put it right, and ask again";
+    return isCut ? failed(409, "not-connected", text) : null;
   }
 
   /** The group goes to the half that the appliance owns; one that owns none gets its own half first, with the groups in it. */
@@ -343,6 +395,8 @@ class ArrayApi {
     if (from.partnership.status().owner === to) return done(false);
     const ownedBy = () => this.#halves.find(({ partnership }) => partnership.status().owner === to);
     if (ownedBy() === undefined) {
+      const cut = this.#needsBoth();
+      if (cut !== null) return cut;
       const home = this.#halves.find(({ partnership }) => partnership.preferredOwner === to)!;
       const answer = await this.#ask(home, "POST", "/v1/pair/failover", JSON.stringify({ to, timeoutMs }));
       if (answer.status !== 200) return answer;
@@ -354,7 +408,8 @@ class ArrayApi {
       return moved.ok ? done(true) : { status: 409, body: { error: moved.error } };
     }
     const request = JSON.stringify({ group: name, timeoutMs });
-    const answer = await (from.partnership.askOwner("POST", "/half/move", request) ?? unsettled(from.partnership));
+    const asking = from.partnership.askOwner("POST", "/half/move", request, timeoutMs);
+    const answer = await (asking ?? unsettled(from.partnership));
     return answer.status === 200 ? done(true) : answer;
   }
 }
@@ -376,6 +431,11 @@ function failed(status: number, code: string, text: string): ApiAnswer {
   return { status, body: { error: { code, text } } };
 }
 
+function partly({ status, body }: ApiAnswer): ApiAnswer {
+  const { code, text } = (body as { error: { code: string; text: string } }).error;
+  return failed(status, code, `${text}; the first half has been handed over, the second one has not`);
+}
+
 /** What is no object is judged by the half that gets it. */
 function parsed(body: string): Record<string, unknown> {
   try {
@@ -384,6 +444,23 @@ function parsed(body: string): Record<string, unknown> {
   } catch {
     return {};
   }
+}
+
+/** Nothing is an empty one. */
+function isObject(body: string): boolean {
+  if (body === "") return true;
+  try {
+    const value: unknown = JSON.parse(body);
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+/** For how long a command may take, ms. What is no such time is judged by whoever gets it. */
+function waitOf(body: string): number {
+  const asked = v.safeParse(v.object({ timeoutMs: schemas.timeoutMs }), parsed(body));
+  return asked.success ? asked.output.timeoutMs : 0;
 }
 
 function unsettled(partnership: Partnership): ApiAnswer {
@@ -395,11 +472,12 @@ function unsettled(partnership: Partnership): ApiAnswer {
 }
 
 /** What is known of a half without its owner. */
-function ownStatus({ array, appliance, version }: PairApiParts, partnership: Partnership): StatusJson {
+function ownStatus({ pair, array, appliance, version }: PairApiParts, partnership: Partnership): StatusJson {
   const { state, partner } = partnership.status();
+  const servesOther = pair.halves.some(({ engine }) => engine !== null);
   const own: ApplianceJson = {
     name: appliance,
-    state: "starting",
+    state: state === "isolated" && servesOther ? "up" : "starting",
     battery: partnership.mirror.localBattery(),
     cacheDirtyBytes: 0,
     cacheBytes: partnership.mirror.sizeBytes,

@@ -39,9 +39,11 @@ export function judgeCache(
   const isNeeded = array.partner !== null && entry !== undefined && entry.current !== null && !entry.needless;
   if (header.kind === "blank") {
     if (!isNeeded) return { kind: "blank" };
+    const isOwn = entry.appliance === array.appliance;
+    const where = isOwn ? "were in the one that was here" : `are in that of ${entry.appliance}`;
     return refused(
       true,
-      `the write cache is blank, and the array's newest writes are in that of ${entry.appliance}; start ${array.partner}, ` +
+      `the write cache is blank, and the array's newest writes ${where}; start ${array.partner}${isOwn ? ", which had a copy" : ""}, ` +
         "or start once with --accept-cache-loss, which gives them up",
     );
   }
@@ -72,6 +74,14 @@ export function judgeCache(
       false,
       `the write cache is that of appliance ${owner.appliance}, and the profile says ${array.appliance}; ${untouched}; ` +
         "correct [array] appliance or [cache] path",
+    );
+  }
+  if (isNeeded && entry.appliance === array.appliance) {
+    return refused(
+      true,
+      "the write cache is not the one that this appliance used last (an older image of it, or a swapped device); " +
+        `${untouched}; put the right cache back, or start ${array.partner}, which had a copy, ` +
+        "or start once with --accept-cache-loss, which gives up what only they hold",
     );
   }
   if (isNeeded) {

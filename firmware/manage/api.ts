@@ -181,11 +181,16 @@ function httpStatusOf(code: ControlErrorCode): number {
   }
 }
 
-/** Answers with the operation's result, or with `timeout` after `waitMs`; the operation goes on. */
-function orTimeout<T>(clock: Clock, waitMs: number, operation: Promise<Result<T>>): Promise<Result<T>> {
+/** Answers with the operation's result, or with `late` after `waitMs`; the operation goes on. */
+export function orTimeout<T>(
+  clock: Clock,
+  waitMs: number,
+  operation: Promise<T>,
+  late: (text: string) => T,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = clock.after(waitMs, () =>
-      resolve(refused("timeout", `not done after ${waitMs} ms; it goes on, see goldcopy status`)),
+      resolve(late(`not done after ${waitMs} ms; it goes on, see goldcopy status`)),
     );
     operation.then(
       (result) => {
@@ -225,7 +230,11 @@ function long<S extends v.GenericSchema<unknown, { timeoutMs: number }>>(
   graceMs: number,
   run: (call: Call, body: v.InferOutput<S>) => Promise<Result<unknown>>,
 ): Route {
-  return judged(line, schema, (call, body) => orTimeout(call.parts.clock, body.timeoutMs + graceMs, run(call, body)));
+  return judged(line, schema, (call, body) =>
+    orTimeout<Result<unknown>>(call.parts.clock, body.timeoutMs + graceMs, run(call, body), (text) =>
+      refused("timeout", text),
+    ),
+  );
 }
 
 function byName<T>(items: readonly T[], nameOf: (item: T) => string, name: string, what: string): Result<T> {

@@ -82,6 +82,7 @@ export const schemas = {
   groupFailback: v.strictObject({ timeoutMs }),
   poolScrub: v.strictObject({ timeoutMs }),
   groupVerify: v.strictObject({ peer: nameOrNull, timeoutMs }),
+  timeoutMs,
   pairFailover: v.strictObject({ to: nameOrNull, timeoutMs }),
   pairMove: v.strictObject({ group: name, to: name, timeoutMs }),
   hostAdd: v.strictObject({
@@ -114,5 +115,7 @@ export const schemas = {
 /** One line that names the field and what is wrong with it. */
 export function describeIssue(issue: v.BaseIssue<unknown>): string {
   const field = v.getDotPath(issue);
+  if (issue.type === "strict_object" && issue.expected === "never")
+    return `${field ?? "a field"}: not known to this array, or to its version; leave it out`;
   return field === null ? issue.message : `${field}: ${issue.message}`;
 }

@@ -45,6 +45,8 @@ export interface BoardHardware {
 export type BoardPower =
   | {
       readonly kind: "process";
+      readonly array: string;
+      readonly appliance: string;
       readonly target: string;
       readonly lockPath: string;
       readonly targetLockPath: string;
@@ -196,13 +198,14 @@ function faultOfPower(power: ProfileDocument["power"]): string | null {
 }
 
 /** The power port's target is the partner; [power] without [pair] has none and is a conflict. */
-function powerOf({ pair, power }: ProfileDocument): Pick<BoardHardware, "power"> {
+function powerOf({ array, pair, power }: ProfileDocument): Pick<BoardHardware, "power"> {
   if (power === undefined) return {};
   const target = pair?.partner ?? "";
   const { lock, target_lock: targetLock, monitor, restart = false } = power;
   if (monitor !== undefined) return { power: { kind: "machine", target, monitor, restart } };
   if (lock === undefined || targetLock === undefined) return {};
-  return { power: { kind: "process", target, lockPath: lock, targetLockPath: targetLock } };
+  const { name, appliance } = array;
+  return { power: { kind: "process", array: name, appliance, target, lockPath: lock, targetLockPath: targetLock } };
 }
 
 /** Unless the profile says otherwise. */

@@ -113,7 +113,13 @@ function worst<T>(fromGood: readonly T[], states: readonly T[]): T {
 
 export function mergeStatus(
   statuses: readonly StatusJson[],
-  self: { readonly appliance: string; readonly partner: string; readonly state: PairStatusJson["state"] },
+  self: {
+    readonly appliance: string;
+    readonly partner: string;
+    readonly state: PairStatusJson["state"];
+    /** Of the pair, as either appliance sees it. */
+    readonly warnings: readonly WarningJson[];
+  },
 ): StatusJson {
   const { appliance, partner, state } = self;
   const appliances = [appliance, partner].map((name): ApplianceJson => {
@@ -137,11 +143,12 @@ export function mergeStatus(
     appliances,
     pair: { state, partner },
     groups: mergedLists["groups"]!.merge(statuses.map(({ groups }) => groups)) as StatusJson["groups"],
-    warnings: once(statuses.flatMap(({ warnings }) => warnings)),
+    warnings: once([...statuses.flatMap(({ warnings }) => warnings), ...self.warnings]),
   };
 }
 
-function once(warnings: readonly WarningJson[]): WarningJson[] {
+/** Each text is told once. */
+export function once(warnings: readonly WarningJson[]): WarningJson[] {
   const texts = new Map(warnings.map((warning) => [`${warning.code} ${warning.text}`, warning]));
   return [...texts.values()];
 }
@@ -161,6 +168,8 @@ export function mergePairStatus(halves: readonly PairStatusJson[]): PairStatusJs
       up: halves.every(({ nics }) => nics.some((nic) => nic.name === name && nic.up)),
     })),
     halves: halves.flatMap((half) => half.halves),
+    writesBackAlone: halves.some(({ writesBackAlone }) => writesBackAlone),
+    warnings: once(halves.flatMap(({ warnings }) => warnings)),
   };
 }
 

@@ -76,6 +76,10 @@ export interface PairStatusJson extends PairJson {
   readonly copiedBytes: number;
   readonly cacheBytes: number;
   readonly nics: readonly { readonly name: string; readonly up: boolean }[];
+  /** What hosts write is acknowledged from the own write cache alone, by the operator's choice. */
+  readonly writesBackAlone: boolean;
+  /** Of the pair, as either appliance sees it; in the status too. */
+  readonly warnings: readonly WarningJson[];
 }
 
 /** Of an appliance image, whether its version is on trial. */

@@ -35,7 +35,8 @@ export class Calls {
     this.#sendText = sendText;
   }
 
-  ask(method: string, path: string, body: string): Promise<ApiAnswer> {
+  /** `waitMs`: for how long its caller lets the owner work at it. */
+  ask(method: string, path: string, body: string, waitMs = 0): Promise<ApiAnswer> {
     // The partner would read its beginning alone.
     if (path.length > pairLimits.textBytesMax) return Promise.resolve(invalid("the path is too long"));
     const id = ++this.#lastId;
@@ -43,7 +44,8 @@ export class Calls {
     if (!isSent) return Promise.resolve(invalid("the request is larger than the partner takes in its version"));
     return new Promise((resolve) => {
       this.#waiting.set(id, resolve);
-      this.#clock.after(pairLimits.callMs, () => this.#end(id, "the owner of the array has not answered; ask again"));
+      const limitMs = Math.max(pairLimits.callMs, waitMs + pairLimits.callGraceMs);
+      this.#clock.after(limitMs, () => this.#end(id, "the owner of the array has not answered; ask again"));
     });
   }
 

@@ -20,9 +20,14 @@ export function emptySlots(shelves: readonly Shelf[]): string[] {
   return ranges.slice(0, pairLimits.emptySlotsMax);
 }
 
+/** What cannot be used from here: those, and the places of disks that take nothing. */
+export function unreached(shelves: readonly Shelf[], failing: readonly string[]): string[] {
+  return [...failing, ...emptySlots(shelves)].slice(0, pairLimits.emptySlotsMax);
+}
+
 const ofPool: readonly DiskReport["state"][] = ["in-use", "misplaced", "stale"];
 
-/** Where the partner, with those empty slots, lacks a disk of the pool: it cannot open it without. `own`: of the pool as it is open here. */
+/** Where the partner, which does not reach those, lacks a disk of the pool: it cannot open it without. `own`: of the pool as it is open here. */
 export function missedDisks(own: readonly DiskReport[], theirs: readonly string[]): string[] {
   const isMissed = (place: string) => theirs.some((range) => isIn(place, range));
   return own.filter(({ place, state }) => ofPool.includes(state) && isMissed(place)).map(({ place }) => place);

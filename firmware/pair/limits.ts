@@ -86,8 +86,12 @@ export const pairLimits = {
   windowBytes: 4 * 1024 * 1024,
   /** Data of one command: the most that front ends take (iSCSI writeBytesMax, NBD requestBytesMax, SCSI transferBlocksMax). */
   workBytesMax: 32 * 1024 * 1024,
-  /** A forwarded management request, or one between the halves, and its answer. */
+  /** A forwarded management request, or one between the halves, and its answer: the 60 s that a command waits unless told otherwise, and grace. */
   callMs: 65_000,
+  /** One that may wait for longer is given up so long after its time: the owner answers then by itself, 2 s late at the most. */
+  callGraceMs: 5000,
+  /** A status is answered without what a partner that is late has to say. */
+  warningsMs: 300,
   callBytesMax: 4 * 1024 * 1024,
   /** The volumes of a half are 64 groups of 256, at 370 bytes: 6 MiB, and as much again for each salvage set that all have. */
   directoryBytesMax: 16 * 1024 * 1024,

@@ -1,5 +1,6 @@
 /** What an appliance shows of its pair. */
 import type { WriteCache } from "../../hal/api/write_cache.ts";
+import type { PairConfig } from "../manage/board_profile.ts";
 import type { ApplianceJson, PairStatusJson, WarningJson } from "../manage/status_json.ts";
 import type { DiskReport } from "../store/store.ts";
 import { missedDisks } from "./empty_slots.ts";
@@ -7,6 +8,9 @@ import type { PairHello, PairRole, PairState } from "./frame.ts";
 import type { NicState } from "./interconnect.ts";
 import type { HalfNumber } from "./limits.ts";
 import type { MirroredCache } from "./mirrored_cache.ts";
+import type { PartnerFence } from "./partner_fence.ts";
+import type { PartnerWatch } from "./partner_watch.ts";
+import type { ShelfHeart } from "./shelf_heart.ts";
 
 export interface PairFacts {
   readonly appliance: string;
@@ -27,8 +31,11 @@ export interface PairFacts {
   readonly copyTrouble: string | null;
   /** Of the pool as it is open here; none where it is not. */
   readonly disks: readonly DiskReport[];
-  /** It calls a partner dead that answers. */
-  readonly powerPortIsWrong: boolean;
+  readonly watch: Pick<PartnerWatch, "portIsWrong" | "doubt">;
+  readonly heart: Pick<ShelfHeart, "movedMs" | "silentMs" | "partnerOwns" | "partnerLimitMs" | "failing">;
+  /** `preferred`: for this half. */
+  readonly pair: Pick<PairConfig, "preferred" | "limitMs">;
+  readonly fence: Pick<PartnerFence, "isHarmless">;
 }
 
 export function pairStatus(facts: PairFacts): PairStatusJson {
@@ -45,24 +52,41 @@ export function pairStatus(facts: PairFacts): PairStatusJson {
     copiedBytes: mirror.state === "mirrored" ? mirror.sizeBytes : mirror.progress.doneBytes,
     cacheBytes: mirror.sizeBytes,
     nics: nics.map(({ name, up }) => ({ name, up })),
+    writesBackAlone: isBackAlone(facts),
+    warnings: pairWarnings(facts, null),
   };
 }
 
 const statesOfCopy = { none: "degraded", unfinished: "copying", whole: "mirrored" } as const;
 
-function stateOf({ role, theirs, mirror, met, everMet }: PairFacts): PairStatusJson["state"] {
+function stateOf(facts: PairFacts): PairStatusJson["state"] {
+  const { role, theirs, mirror, met, everMet } = facts;
   if (role === "owner") {
     if (mirror.state === "mirrored") return "mirrored";
     return mirror.state === "alone" ? "degraded" : "copying";
   }
   if (role === "standby" && theirs?.role === "owner") return statesOfCopy[theirs.copy];
-  return role === "free" && !met && everMet ? "isolated" : "starting";
+  // One that falls silent everywhere is about to be proven dead, or cannot be: that is no cut.
+  const isElsewhere = isHeard(facts) && (everMet || facts.heart.partnerOwns);
+  return role === "free" && !met && isElsewhere ? "isolated" : "starting";
 }
 
-export function partnerJson({ partner, theirs, met, partnerCacheBytes }: PairFacts): ApplianceJson {
+/** The partner lives, as its page on the shelf says, and no proof of its death says otherwise. */
+function isHeard({ heart, pair, fence, watch }: PairFacts): boolean {
+  if (fence.isHarmless() && !watch.portIsWrong) return false;
+  return heart.movedMs !== null && heart.silentMs !== null && heart.silentMs < pair.limitMs;
+}
+
+function isBackAlone(facts: PairFacts): boolean {
+  return facts.role === "owner" && facts.mirror.state === "alone" && facts.mirror.isTrusted;
+}
+
+export function partnerJson(facts: PairFacts): ApplianceJson {
+  const { partner, theirs, met, partnerCacheBytes } = facts;
+  const isServing = theirs?.role === "standby" || theirs?.role === "owner";
   return {
     name: partner,
-    state: !met ? "down" : theirs?.role === "standby" || theirs?.role === "owner" ? "up" : "starting",
+    state: met ? (isServing ? "up" : "starting") : isHeard(facts) ? "up" : "down",
     battery: theirs === null ? "unknown" : theirs.batteryGood ? "good" : "failed",
     cacheDirtyBytes: 0,
     cacheBytes: partnerCacheBytes,
@@ -71,31 +95,35 @@ export function partnerJson({ partner, theirs, met, partnerCacheBytes }: PairFac
 
 /** `serviceTrouble`: why hosts do not reach the array at an address that moves. */
 export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): WarningJson[] {
-  const { appliance, partner, met, copyRefused, copyTrouble, nics, mirror } = facts;
+  const { appliance, partner, met, copyRefused, copyTrouble, nics, role, watch, heart } = facts;
   const warnings: WarningJson[] = [];
-  if (stateOf(facts) === "degraded") {
-    if (mirror.isTrusted) {
+  const warn = (code: string, text: string): void => void warnings.push({ code, text });
+  if (role === "owner" && stateOf(facts) === "degraded") {
+    if (isBackAlone(facts)) {
       const text = `what hosts write is acknowledged from ${appliance}'s write cache alone, and lost with it (unmirrored = "write-back")`;
-      warnings.push({ code: "pair-writes-back-alone", text });
+      warn("pair-writes-back-alone", text);
     }
     const unfinished = "what only the owner's cache holds goes to the shelf first";
     const untold =
       copyTrouble &&
       `the shelf does not take what it has to know of that (${copyTrouble}); when the disk works again, restart ${appliance}`;
-    const why = met
-      ? copyRefused || untold || unfinished
+    const apart = isHeard(facts)
+      ? "it lives, and does not answer on the interconnect; look at the cables"
       : "it does not answer; start it, or look at the interconnect's cables";
-    warnings.push({ code: "pair-degraded", text: `${partner} has no copy of the write cache: ${why}` });
+    const why = met ? copyRefused || untold || unfinished : apart;
+    warn("pair-degraded", `${partner} has no copy of the write cache: ${why}`);
   }
+  const lack = (who: string, places: readonly string[]) =>
+    `${who} does not reach ${places.join(", ")}, and could not take the array over; give it its disks, and restart it`;
   const missed = missedDisks(facts.disks, facts.theirs?.emptySlots ?? []);
-  if (missed.length > 0) {
-    const text = `${partner} does not reach ${missed.join(", ")}, and could not take the array over; give it its disks, and restart it`;
-    warnings.push({ code: "pair-disks-missing", text });
+  if (missed.length > 0) warn("pair-disks-missing", lack(partner, missed));
+  if (role !== "owner" && heart.failing.length > 0) warn("pair-disks-missing", lack(appliance, heart.failing));
+  if (watch.portIsWrong) {
+    const text = `the power port of ${appliance} is not that of ${partner}: nothing will be taken over; correct [power] target_lock in the profile`;
+    warn("power-port-wrong", text);
   }
-  if (facts.powerPortIsWrong) {
-    const text = `the power port is not that of ${partner}: nothing will be taken over; correct [power] target_lock in the profile`;
-    warnings.push({ code: "power-port-wrong", text });
-  }
+  if (!met && watch.doubt !== null) warn("partner-not-fenced", watch.doubt);
+  for (const text of unlikeProfiles(facts)) warn("pair-profiles-differ", text);
   if (serviceTrouble !== null) warnings.push({ code: "service-address", text: serviceTrouble });
   for (const { name, up, beatTrouble } of nics) {
     if (met && !up)
@@ -106,6 +134,21 @@ export function pairWarnings(facts: PairFacts, serviceTrouble: string | null): W
     }
   }
   return warnings;
+}
+
+/** What both profiles should say alike, or opposite, and do not. */
+function unlikeProfiles({ appliance, partner, theirs, heart, pair }: PairFacts): string[] {
+  const texts: string[] = [];
+  if (theirs !== null && theirs.preferred === pair.preferred)
+    texts.push("both profiles say the same of [pair] preferred; write true in one of them, and false in the other");
+  const limitMs = heart.partnerLimitMs;
+  if (limitMs !== 0 && limitMs !== pair.limitMs) {
+    const [first, last] = [`${appliance} after ${pair.limitMs} ms`, `${partner} after ${limitMs} ms`].sort();
+    texts.push(
+      `a silent partner is lost for ${first}, and for ${last}; write the same heartbeat_ms and missed_max in both profiles`,
+    );
+  }
+  return texts;
 }
 
 /** Why the partner's cache cannot hold a copy of this one; a sentence, empty when it can. */

@@ -12,8 +12,8 @@
  * - `gone` is called only with the fence's proof, and never on the word of a port that has called a partner dead that was heard.
  * - What the partner's pages say is read once more behind the proof: nothing is added to it then. Disks that do not answer within the
  *   limit are not waited for.
- * - A partner that is not dead has no lease any more: with nothing of it landing, its page has been seen to stand still for the limit, or
- *   to say that it owns nothing.
+ * - A partner that is not dead has no lease any more: with nothing of it landing, its page has been seen to stand still for the limit, its
+ *   own or the partner's, whichever is longer, or to say that it owns nothing.
  * - A partner that is heard through the shelf is left alone: a cut interconnect moves nothing. Except where it owns nothing either:
  *   then the preferred one of the two does not wait for ever.
  * - What counts on the shelf is the partner's main loop. One that falls silent there when it does on the interconnect has the limit; one
@@ -48,6 +48,7 @@ export class PartnerWatch {
   /** Since when the power port calls a partner dead that was not lost; null: it does not. */
   #deadSinceMs: number | null = null;
   #contradicted = false;
+  #doubt: string | null = null;
 
   constructor(options: PartnerWatchOptions) {
     this.#options = options;
@@ -64,8 +65,14 @@ export class PartnerWatch {
     return this.#options.clock.nowMs() - this.#apartSinceMs;
   }
 
+  /** Why the partner, which is silent, is not proven harmless, and what is to be done; null: nothing stands in the way. */
+  get doubt(): string | null {
+    return this.#doubt;
+  }
+
   met(): void {
     this.#everMet = true;
+    this.#doubt = null;
     this.#options.fence.met();
   }
 
@@ -113,7 +120,10 @@ export class PartnerWatch {
     // Both of a site that gets its power back are to meet before one of them counts the other dead.
     const mayLook = this.#everMet || nowMs - this.#startedMs >= pairLimits.meetMs;
     const mayJudge = mayLook && !this.#isFencing && !this.portIsWrong && !this.#countsOnShelf();
-    if (mayJudge && fence.isHarmless()) return this.#hearLastWord("is proven dead");
+    if (mayJudge && fence.isHarmless()) {
+      this.#doubt = null;
+      return this.#hearLastWord("is proven dead");
+    }
     if (!this.#isFencing && this.#isSilent()) return this.#fence();
     this.#timer = clock.after(pairLimits.lookMs, () => this.look());
   }
@@ -147,9 +157,11 @@ export class PartnerWatch {
     fence.fence((doubt) => {
       if (doubt === null && !fence.kills) return this.#lookForLease();
       this.#isFencing = false;
+      this.#doubt = null;
       if (!isWatching()) return;
       if (doubt === null) return this.#hearLastWord(words.done);
-      events.emit("partner-not-fenced", `${target} ${words.failed} (${doubt}): nothing is taken over; ${words.help}`);
+      this.#doubt = `${target} ${words.failed} (${doubt}): nothing is taken over; ${words.help}`;
+      events.emit("partner-not-fenced", this.#doubt);
       this.#timer = clock.after(times.limitMs, () => this.look());
     });
   }
@@ -175,8 +187,10 @@ export class PartnerWatch {
       this.#isFencing = false;
       if (!isWatching()) return;
       const { silentMs } = heart;
+      // Profiles that are changed one after the other differ for a while.
+      const leaseMs = Math.max(times.limitMs, heart.partnerLimitMs);
       const isOver =
-        last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= times.limitMs)));
+        last === "none" || (last !== "unknown" && (!last.owns || (silentMs !== null && silentMs >= leaseMs)));
       if (isOver) return gone(fence.words.done, last);
       this.#timer = clock.after(last === "unknown" ? times.limitMs : pairLimits.lookMs, () => this.look());
     });

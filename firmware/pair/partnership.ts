@@ -23,7 +23,7 @@ import { Calls } from "./calls.ts";
 import type { CopyKeeper } from "./copy_keeper.ts";
 import { CopyTarget } from "./copy_target.ts";
 import { elect } from "./election.ts";
-import { emptySlots } from "./empty_slots.ts";
+import { unreached } from "./empty_slots.ts";
 import { judgeFailover, whyNotTakeable } from "./failover_judgement.ts";
 import type { SendMessage } from "./forwarder.ts";
 import type { PairHello, PairMessage, PairRole, PairState } from "./frame.ts";
@@ -138,6 +138,7 @@ export class Partnership implements PairPort {
       place: appliance < pair.partner ? 0 : 1,
       half: options.half,
       heartbeatMs: pair.heartbeatMs,
+      limitMs: pair.limitMs,
       owns: () => this.#owns,
       serving: () => this.#serving(),
       looked: () => this.#needLease(),
@@ -381,7 +382,7 @@ export class Partnership implements PairPort {
   #tick(): void {
     if (this.#role === "stopping") return;
     const { clock, shelves } = this.#options.hal;
-    const toTell = [...this.#serving(), ...emptySlots(shelves)].join();
+    const toTell = [...this.#serving(), ...unreached(shelves, this.#heart.failing)].join();
     if (toTell !== this.#told) {
       this.#told = toTell;
       this.#tellState();
@@ -421,9 +422,9 @@ export class Partnership implements PairPort {
     this.#engine?.seat.portGroupsChanged();
   }
 
-  /** A request about the array, at the partner that owns it; null: it does not own it, as far as is known here. */
-  askOwner(method: string, path: string, body: string): Promise<ApiAnswer> | null {
-    return this.#partnerOwns() ? this.#calls.ask(method, path, body) : null;
+  /** A request about the array, at the partner that owns it; null: it does not own it, as far as is known here. `waitMs`: see `Calls`. */
+  askOwner(method: string, path: string, body: string, waitMs?: number): Promise<ApiAnswer> | null {
+    return this.#partnerOwns() ? this.#calls.ask(method, path, body, waitMs) : null;
   }
 
   /** A request to the partner, whoever owns; null: it is not there. */
@@ -533,9 +534,8 @@ export class Partnership implements PairPort {
 
   #facts(): PairFacts {
     return {
-      appliance: this.#options.appliance,
+      ...this.#options,
       partner: this.partner,
-      half: this.#options.half,
       preferredOwner: this.preferredOwner,
       role: this.#role,
       theirs: this.#theirs,
@@ -547,7 +547,8 @@ export class Partnership implements PairPort {
       copyRefused: this.#copy.whyNone,
       copyTrouble: this.#copy.trouble,
       disks: this.#engine?.pool.disks() ?? [],
-      powerPortIsWrong: this.#watch.portIsWrong,
+      watch: this.#watch,
+      heart: this.#heart,
     };
   }
 
@@ -578,7 +579,7 @@ export class Partnership implements PairPort {
       text: this.#refusal,
       preferred: this.#options.pair.preferred,
       serving: this.#serving().slice(0, pairLimits.groupsMax),
-      emptySlots: emptySlots(this.#options.hal.shelves),
+      emptySlots: unreached(this.#options.hal.shelves, this.#heart.failing),
       copy: this.mirror.state === "mirrored" ? "whole" : this.mirror.state === "alone" ? "none" : "unfinished",
     };
   }

@@ -2,8 +2,9 @@
  * Heartbeats through the shelf: each appliance of a pair counts up in a page of its own on the pool's disks, and looks at the partner's.
  * So a partner that is alive while the interconnect is cut is not taken for dead.
  *
- * A page: u32 magic "GCHB", u32 crc32 of bytes 8 .. 64, u64 count, 16B incarnation, u8 1 when it owns the array. From byte 64 on, absent
- * in pages of earlier versions: u32 magic "GCHG", u32 n, n 16B ids of the groups that it serves, u32 crc32 of bytes 8 .. here.
+ * A page: u32 magic "GCHB", u32 crc32 of bytes 8 .. 64, u64 count, 16B incarnation, u8 1 when it owns the array, and at 36 u32 its limit in
+ * ms (0: of a version that did not say). From byte 64 on, absent in pages of earlier versions: u32 magic "GCHG", u32 n, n 16B ids of the
+ * groups that it serves, u32 crc32 of bytes 8 .. here.
  *
  * Invariants:
  * - Nothing is written to a disk that is not this array's: its superblock is looked at first, and again after the pool has changed.
@@ -28,6 +29,7 @@ import { type HalfNumber, pairLimits } from "./limits.ts";
 const magic = 0x42484347;
 const coveredBytes = 64;
 const ownsAt = 32;
+const limitAt = 36;
 const groupsMagic = 0x47484347;
 const groupsAt = 64;
 const idsAt = groupsAt + 8;
@@ -46,6 +48,8 @@ export interface ShelfHeartOptions {
   /** Each half of the array has pages of its own. */
   readonly half: HalfNumber;
   readonly heartbeatMs: number;
+  /** The read lease of this appliance is shorter; whoever takes over from it waits for that. */
+  readonly limitMs: number;
   /** Whether this appliance owns the array, or is about to. */
   owns(): boolean;
   /** Ids of the groups that it serves now. */
@@ -73,6 +77,10 @@ interface HeartDisk {
   /** What the partner's page said last. */
   seen: string;
   owns: boolean;
+  /** The partner's, by that page. */
+  limitMs: number;
+  /** It has not taken this appliance's last count. */
+  failed: boolean;
   serving: readonly string[];
   /** When it was read last. */
   lookedMs: number;
@@ -150,6 +158,16 @@ export class ShelfHeart {
     return this.#disks.length === 0 ? null : (this.#stillMs ?? 0);
   }
 
+  /** As the partner's pages say; 0: not known. A disk that has not been read since counts with what it said. */
+  get partnerLimitMs(): number {
+    return Math.max(0, ...this.#disks.map(({ limitMs }) => limitMs));
+  }
+
+  /** Places of those of the pool's disks that take nothing from this appliance now. */
+  get failing(): string[] {
+    return this.#disks.filter(({ failed }) => failed).map(({ disk }) => disk.place);
+  }
+
   get knowsPool(): boolean {
     return this.#disks.length > 0;
   }
@@ -206,6 +224,7 @@ export class ShelfHeart {
     const told = this.#toTell();
     this.#told = told;
     bytes[ownsAt] = owns ? 1 : 0;
+    view.setUint32(limitAt, this.#options.limitMs, true);
     view.setUint32(0, magic, true);
     view.setUint32(4, digests.crc32(bytes.subarray(8, coveredBytes)), true);
     putGroups({ bytes, view }, this.#options.serving(), digests);
@@ -213,6 +232,7 @@ export class ShelfHeart {
     const sentMs = this.#options.clock.nowMs();
     target.disk.write(heartbeatOffset(this.#options.place, this.#options.half), [bytes], (error) => {
       target.writing = false;
+      target.failed = error !== null;
       if (error === null && owns) this.#options.counted(sentMs);
       if (error?.code === "evicted") this.#options.refused(target.disk);
       // It was to say something else meanwhile.
@@ -254,6 +274,7 @@ export class ShelfHeart {
       target.seen = seen;
       if (isWhole) {
         target.owns = this.partnerOwns = bytes[ownsAt] === 1;
+        target.limitMs = view.getUint32(limitAt, true);
         target.serving = groupsIn({ bytes, view }, digests);
       }
       done(true);
@@ -262,7 +283,18 @@ export class ShelfHeart {
 }
 
 function newHeartDisk(disk: Disk, index: number): HeartDisk {
-  return { disk, index, writing: false, reading: false, seen: "", owns: false, serving: [], lookedMs: 0 };
+  return {
+    disk,
+    index,
+    writing: false,
+    reading: false,
+    seen: "",
+    owns: false,
+    limitMs: 0,
+    failed: false,
+    serving: [],
+    lookedMs: 0,
+  };
 }
 
 function lastWordOf(disks: readonly HeartDisk[]): LastWord {

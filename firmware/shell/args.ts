@@ -80,7 +80,10 @@ export function parseArgs(
   const missing = args[positional.length];
   if (missing !== undefined) return fault(`${missing.name} is missing: ${missing.what}`);
   const absent = options.find((option) => option.required && !values.has(option.name));
-  if (absent !== undefined) return fault(`--${absent.name} ${absent.value ?? ""} is missing: ${absent.what}`);
+  if (absent !== undefined) {
+    const form = absent.value === undefined ? `--${absent.name}` : `--${absent.name} ${absent.value}`;
+    return fault(`${form} is missing: ${absent.what}`);
+  }
   return { ok: true, value: { args: positional, options: values } };
 }
 

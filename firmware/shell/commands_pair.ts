@@ -3,7 +3,7 @@ import type { FailoverJson } from "../manage/control.ts";
 import type { PairStatusJson } from "../manage/status_json.ts";
 import { answered, type Command, timeoutOf, timeoutOption } from "./command.ts";
 import { formatBytes } from "./quantities.ts";
-import { pairs, type Style, type Tone, tone } from "./screen.ts";
+import { pairs, printable, type Style, type Tone, tone } from "./screen.ts";
 
 const meanings: Readonly<Record<PairStatusJson["state"], { readonly tone: Tone; readonly text: string }>> = {
   mirrored: { tone: "good", text: "both write caches hold everything acknowledged; either appliance can be lost" },
@@ -24,7 +24,7 @@ export const pairCommands: readonly Command[] = [
     noun: "pair",
     verb: "status",
     summary: "who owns the array's halves, and how the copies of the write cache are",
-    details: "Answered by the appliance that is asked, as it sees the pair itself.",
+    details: "Answered by the appliance that is asked, as it sees the pair itself; the warnings are of both.",
     args: [],
     options: [],
     run: ({ ask, style }) => answered(ask<PairStatusJson>("GET", "/v1/pair"), (status) => statusText(style, status)),
@@ -85,13 +85,30 @@ export const pairCommands: readonly Command[] = [
   },
 ];
 
+/** Warnings that mean that the partner would not take over. */
+const notTaken: readonly string[] = ["pair-disks-missing", "power-port-wrong", "partner-not-fenced"];
+
+function meaningOf({ state, warnings = [], writesBackAlone }: PairStatusJson): {
+  readonly tone: Tone;
+  readonly text: string;
+} {
+  if (state === "degraded" && writesBackAlone)
+    return {
+      tone: "bad",
+      text: "the partner has no copy of the write cache, and what hosts write now is lost with this one",
+    };
+  if (state === "mirrored" && warnings.some(({ code }) => notTaken.includes(code)))
+    return { tone: "warn", text: "both write caches hold everything acknowledged; but see the warnings" };
+  return meanings[state];
+}
+
 function statusText(style: Style, status: PairStatusJson): string {
-  const meaning = meanings[status.state];
+  const meaning = meaningOf(status);
   const copied =
     status.state === "copying"
       ? ` (${formatBytes(status.copiedBytes)} of ${formatBytes(status.cacheBytes)} compared)`
       : "";
-  return pairs(style, [
+  const table = pairs(style, [
     ["state", `${tone(style, meaning.tone, status.state)}: ${meaning.text}${copied}`],
     ...status.halves.map(({ half, owner, preferredOwner, state }) => {
       const away = owner !== null && owner !== preferredOwner ? `, preferred is ${preferredOwner}` : "";
@@ -105,4 +122,8 @@ function statusText(style: Style, status: PairStatusJson): string {
         [name, up ? tone(style, "good", "up") : tone(style, "bad", "does not reach the partner")] as const,
     ),
   ]);
+  // Another version may say nothing of them.
+  const { warnings = [] } = status;
+  const lines = warnings.map(({ code, text }) => `${tone(style, "warn", "warning")} ${printable(text)} (${code})`);
+  return lines.length === 0 ? table : `${table}\n\n${lines.join("\n")}`;
 }

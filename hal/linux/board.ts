@@ -33,6 +33,10 @@ export interface MachinePower {
 /** A partner on the same machine, known by the lock that its process holds for life. */
 export interface ProcessPower {
   readonly kind: "process";
+  /** The array that both are appliances of. */
+  readonly array: string;
+  /** This one. */
+  readonly appliance: string;
   readonly target: string;
   /** The lock of this appliance's own process. */
   readonly lockPath: string;

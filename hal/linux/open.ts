@@ -19,7 +19,7 @@ import { linuxEntropy } from "./entropy.ts";
 import { type FlushCache, openFlushCache } from "./flush_cache.ts";
 import { LinuxHbaPort } from "./hba.ts";
 import { LinuxHeartbeats } from "./heartbeats.ts";
-import { LifeLock } from "./life_lock.ts";
+import { holderName, LifeLock } from "./life_lock.ts";
 import { LinuxNic } from "./nic.ts";
 import { LinuxPowerPort } from "./power.ts";
 import { QmpPowerPort } from "./qmp_power.ts";
@@ -69,7 +69,10 @@ export async function openLinuxHal(board: LinuxBoard): Promise<LinuxHal | { read
   const tls = board.tls === null || board.tls === undefined ? null : readTlsFiles(board.tls, clock.wallMs());
   if (tls !== null && "error" in tls) return tls;
   const { power } = board;
-  const life = power?.kind === "process" ? await LifeLock.take(power.lockPath, clock) : null;
+  const life =
+    power?.kind === "process"
+      ? await LifeLock.take(power.lockPath, holderName(power.array, power.appliance), clock)
+      : null;
   if (typeof life === "string") return { error: life };
   const serviceAddresses = openServices(board, clock);
   if (typeof serviceAddresses === "string") {
@@ -153,7 +156,7 @@ function powerPort(power: PowerDescription, clock: LinuxClock): PowerPort {
     const { monitor, restart } = power;
     return new QmpPowerPort({ target, monitor, restart, clock });
   }
-  return new LinuxPowerPort({ target, lockPath: power.targetLockPath, clock });
+  return new LinuxPowerPort({ array: power.array, target, lockPath: power.targetLockPath, clock });
 }
 
 /** Before anything else of the appliance is opened: what is left from its last life may be in its partner's way. */

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { LinuxClock } from "../../hal/linux/clock.ts";
+import { holderName } from "../../hal/linux/life_lock.ts";
 import { LinuxPowerPort } from "../../hal/linux/power.ts";
 import { World } from "../../hal/mock/world.ts";
 import { makeDirectory, until } from "./linux_bench.ts";
@@ -19,13 +20,15 @@ export async function newLinuxPowerBench(): Promise<PowerBench> {
     await until("the end of the target", () => !runs());
   };
   return {
-    port: new LinuxPowerPort({ target: "oak-b", lockPath, clock: new LinuxClock() }),
+    port: new LinuxPowerPort({ array: "oak", target: "oak-b", lockPath, clock: new LinuxClock() }),
     knowsAtOnce: true,
     until,
     async startTarget() {
       await until("the end of the former target", () => !runs());
       const program = join(import.meta.dirname, "power_target.ts");
-      const child = spawn(process.execPath, [program, lockPath], { stdio: ["ignore", "pipe", "inherit"] });
+      const child = spawn(process.execPath, [program, lockPath, holderName("oak", "oak-b")], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
       let said = "";
       child.stdout.on("data", (chunk: Buffer) => {
         said += chunk.toString();

@@ -2,7 +2,7 @@
 import { LinuxClock } from "../../hal/linux/clock.ts";
 import { LifeLock } from "../../hal/linux/life_lock.ts";
 
-const taken = await LifeLock.take(process.argv[2] ?? "", new LinuxClock());
+const taken = await LifeLock.take(process.argv[2] ?? "", process.argv[3] ?? "", new LinuxClock());
 if (typeof taken === "string") {
   console.error(taken);
   process.exit(1);

@@ -300,6 +300,8 @@ test("[pair] and [power] -> the partner, its interconnect and the power port, wi
   const hardware: LinuxBoard = board;
   assert.equal(hardware.power, {
     kind: "process",
+    array: "oak",
+    appliance: "oak-a",
     target: "oak-b",
     lockPath: "/run/oak-a.life",
     targetLockPath: "/run/oak-b.life",

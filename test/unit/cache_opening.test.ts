@@ -103,6 +103,24 @@ test("an older image of the cache -> refused", () => {
   assert.is(verdictOf(machine).kind, "refused");
 });
 
+test("of a pair the last owner's own cache is an older image, or a new one -> the partner is to be started, and nobody has gone on without it", () => {
+  const machine: Machine = { memory: new Uint8Array(cacheBytes), entry: undefined };
+  startDyingAfter(machine, 100);
+  const old = nvramOf(machine.memory.slice()).readHeader();
+  startDyingAfter(machine, 100);
+  startDyingAfter(machine, 100);
+  const names = { id: arrayId, appliance: "oak-a", partner: "oak-b", caches: [machine.entry!] };
+  for (const header of [old, { kind: "blank" } as const]) {
+    const verdict = judgeCache(header, names);
+    assert.is(verdict.kind, "refused");
+    const text = verdict.kind === "refused" ? verdict.text : "";
+    assert.match(text, /start oak-b/);
+    assert.not.match(text, /oak-a/);
+  }
+  const theirs = judgeCache(old, { ...names, appliance: "oak-b", partner: "oak-a" });
+  assert.match(theirs.kind === "refused" ? theirs.text : "", /oak-a has gone on without it.*start oak-a/);
+});
+
 test("any byte of the newest header changed -> the header before it, or none: never a nonce that was not written", () => {
   const machine: Machine = { memory: new Uint8Array(cacheBytes), entry: undefined };
   const known = new Set<string>();

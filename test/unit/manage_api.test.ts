@@ -62,7 +62,7 @@ test("bad bodies -> 400 that names the field, and the control is not asked", asy
     ["/v1/volumes", { name: "a", sizeBytes: 1000 }, "sizeBytes"],
     ["/v1/volumes", { name: "a", sizeBytes: 2 ** 60 }, "sizeBytes"],
     ["/v1/volumes", { name: "a", sizeBytes: "4096" }, "sizeBytes"],
-    ["/v1/volumes", { name: "a", sizeBytes: 4096, surprise: 1 }, "surprise"],
+    ["/v1/volumes", { name: "a", sizeBytes: 4096, surprise: 1 }, "surprise: not known to this array"],
     ["/v1/volumes", { sizeBytes: 4096 }, "name"],
     ["/v1/groups/demo/add-peer", { array: "elm", mode: "quick" }, "mode"],
     ["/v1/groups/demo/serve", { alone: false }, "alone"],

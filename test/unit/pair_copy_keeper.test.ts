@@ -40,8 +40,12 @@ test("the shelf does not take it -> said once, and the status says what to do, u
       everMet: true,
       nics: [],
       disks: [],
+      watch: { portIsWrong: false, doubt: null },
+      fence: { isHarmless: () => false },
+      heart: { movedMs: null, silentMs: null, partnerOwns: false, partnerLimitMs: 0, failing: [] },
+      pair: { preferred: true, limitMs: 1000 },
     };
-    const all = { ...facts, mirror, copyRefused: "", copyTrouble: keeper.trouble, powerPortIsWrong: false };
+    const all = { ...facts, mirror, copyRefused: "", copyTrouble: keeper.trouble };
     return pairWarnings(all as unknown as PairFacts, null).find(({ code }) => code === "pair-degraded")!.text;
   };
   keeper.look();

@@ -48,6 +48,8 @@ test("faults -> one line that names what is wrong", () => {
     assert.match((parsed as { text: string }).text, text);
     assert.not.match((parsed as { text: string }).text, "\n");
   }
+  const flag = parseArgs(["disk"], name, [{ name: "alone", kind: "flag", what: "nobody else", required: true }]);
+  assert.is((flag as { text: string }).text, "--alone is missing: nobody else");
 });
 
 test("usage line -> required bare, optional in brackets", () => {

@@ -5,6 +5,7 @@ import { EventLog } from "../../../firmware/manage/events.ts";
 import type { Partnership } from "../../../firmware/pair/partnership.ts";
 import { createPairApi } from "../../../firmware/pair_api.ts";
 import { PairAppliance } from "../../../firmware/pair_appliance.ts";
+import type { Hal } from "../../../hal/api/hal.ts";
 import type { MockAppliance } from "../../../hal/mock/appliance.ts";
 import type { MockShelf } from "../../../hal/mock/shelf.ts";
 import { World } from "../../../hal/mock/world.ts";
@@ -15,13 +16,16 @@ const mebibyte = 1048576;
 const patienceMs = 60_000;
 export const blockBytes = 4096;
 
-export interface PairBenchOptions {
-  readonly cacheBytes?: number;
-  readonly domain?: "battery" | "flush";
+export interface PairBenchTimes {
   readonly heartbeatMs?: number;
   readonly limitMs?: number;
   /** Twice the limit unless given. */
   readonly hungMs?: number;
+}
+
+export interface PairBenchOptions extends PairBenchTimes {
+  readonly cacheBytes?: number;
+  readonly domain?: "battery" | "flush";
   readonly returnAfterMs?: number;
   readonly writesBackAlone?: boolean;
   /** Of each of the shelf's two disks. */
@@ -42,6 +46,8 @@ export class PairMachine {
   readonly name: string;
   readonly machine: MockAppliance;
   appliance: PairAppliance | null = null;
+  /** Of this boot. */
+  hal: Hal | null = null;
   api: Api | null = null;
   /** What its version, which is on trial, waits for. */
   trial: string | null = null;
@@ -143,13 +149,15 @@ export class PairBench {
     return `${this.world.nowMs.toFixed(1)} ms\n${machines.join("\n")}`;
   }
 
-  start(which: PairMachine, words: { readonly acceptCacheLoss?: boolean } = {}): void {
-    const { heartbeatMs = 100, limitMs = 1000, rehearse } = this.#options;
-    const { hungMs = 2 * limitMs } = this.#options;
+  /** `times`: where its profile says something else than the bench's. */
+  start(which: PairMachine, words: { readonly acceptCacheLoss?: boolean } = {}, times: PairBenchTimes = {}): void {
+    const { rehearse } = this.#options;
+    const { heartbeatMs = 100, limitMs = 1000, hungMs = 2 * limitMs } = { ...this.#options, ...times };
     which.appliance = null;
     which.ended = null;
     const partner = this.other(which).name;
     which.machine.start((hal) => {
+      which.hal = hal;
       const appliance = new PairAppliance({
         hal,
         config: {
