@@ -49,8 +49,8 @@ class Bench {
 test("mapped volumes -> listed ascending by LUN with their UUIDs; one that is gone is not", () => {
   const luns = new Bench().table().luns(host);
   assert.equal(luns, [
-    { lun: 0, volume: "data", uuid: "1".repeat(32), readOnly: false },
-    { lun: 7, volume: "logs", uuid: "2".repeat(32), readOnly: true },
+    { lun: 0, volume: "data", uuid: "1".repeat(32), readOnly: false, blockCount: 16 },
+    { lun: 7, volume: "logs", uuid: "2".repeat(32), readOnly: true, blockCount: 8 },
   ]);
 });
 
