@@ -552,8 +552,6 @@ export class Partnership implements PairPort {
     };
   }
 
-  // ---------------------------------------------------------------- helpers
-
   #become(role: PairRole): void {
     if (this.#role === role) return;
     this.#role = role;

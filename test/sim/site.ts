@@ -283,7 +283,8 @@ export class Site {
   ): Promise<StartOutcome> {
     const half = ofPair?.half ?? 0;
     const partner = array.partnerOf(machine);
-    if (partner?.lives[half]?.alive() === true && !this.#isEvicted(array, partner)) {
+    const isEvicted = partner !== null && this.#isEvicted(array, partner);
+    if (partner?.lives[half]?.alive() === true && !isEvicted) {
       this.chronicle.fail("L1", `${machine.name} opens half ${half} of the pool while ${partner.name} has it open`);
     }
     const life = new FirmwareLife(machine, half, hal);
@@ -314,8 +315,10 @@ export class Site {
   /** L1: it may still run where the shelf takes nothing of it any more. To the checkers its lives, of both halves, end here. */
   #isEvicted(array: SimArray, machine: SimMachine): boolean {
     if (!machine.appliance.shelves.every((shelf) => shelf.refuses(machine.name))) return false;
+    if (machine.lives.every((life) => life === null)) return true;
     const { boot } = array;
-    const hasGroup = boot !== null && boot.machine === machine && boot.alive() && boot.endedMs === null;
+    // Also one that is being handed over: its firmware has ended, and its partner has not heard of it yet.
+    const hasGroup = boot !== null && boot.machine === machine && boot.endedMs === null;
     if (hasGroup) this.#bootEnds(array, boot, "evicted");
     else this.chronicle.note(machine.name, "evicted");
     machine.evicted = machine.lives.filter((life) => life !== null);
