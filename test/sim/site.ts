@@ -49,6 +49,9 @@ const pairNics = [
 /** A takeover inside a pair: the limit of silence, a kill, and a start with a slow shelf. */
 const successionMs = 15_000;
 
+/** The shelf takes nothing of it. */
+const refuses = ({ name, appliance }: SimMachine): boolean => appliance.shelves.every((shelf) => shelf.refuses(name));
+
 export interface SiteOptions {
   readonly seed: number | string;
   readonly smallPool?: boolean;
@@ -284,11 +287,13 @@ export class Site {
     const half = ofPair?.half ?? 0;
     const partner = array.partnerOf(machine);
     const isEvicted = partner !== null && this.#isEvicted(array, partner);
-    if (partner?.lives[half]?.alive() === true && !isEvicted) {
+    // One that has been evicted, and has not noticed, opens what it cannot write to, nor serve, and ends.
+    const isStray = refuses(machine);
+    if (partner?.lives[half]?.alive() === true && !isEvicted && !isStray) {
       this.chronicle.fail("L1", `${machine.name} opens half ${half} of the pool while ${partner.name} has it open`);
     }
     const life = new FirmwareLife(machine, half, hal);
-    machine.lives[half] = life;
+    machine.lives[half] = isStray ? null : life;
     const place = this.#placeOf(array, machine);
     this.chronicle.note(place, array.isPair ? `start ${life.bootCount} of half ${half}` : `start ${life.bootCount}`);
     if (!array.isPair) this.#bootBegins(array, life);
@@ -314,7 +319,7 @@ export class Site {
 
   /** L1: it may still run where the shelf takes nothing of it any more. To the checkers its lives, of both halves, end here. */
   #isEvicted(array: SimArray, machine: SimMachine): boolean {
-    if (!machine.appliance.shelves.every((shelf) => shelf.refuses(machine.name))) return false;
+    if (!refuses(machine)) return false;
     if (machine.lives.every((life) => life === null)) return true;
     const { boot } = array;
     // Also one that is being handed over: its firmware has ended, and its partner has not heard of it yet.
