@@ -170,8 +170,11 @@ export class PartnerWatch {
   #hearLastWord(how: string): void {
     const { clock, heart, times, isWatching, gone } = this.#options;
     this.#isFencing = true;
+    // One answer: a disk that tells later tells of a proof that may be void by then.
+    let isHeard = false;
     const heard = (last: LastWord) => {
-      if (!this.#isFencing) return;
+      if (isHeard) return;
+      isHeard = true;
       this.#isFencing = false;
       limit.cancel();
       if (isWatching()) gone(how, last);
